@@ -1,1 +1,24 @@
-"""Exchangeable sequence models."""
+"""Exchangeable sequence models: give a few examples, get exact densities, samples and classes.
+
+After BRUNO (Korshunova et al., NeurIPS 2018). The main objects are :class:`Bruno`, a flow and an
+exchangeable process, and :class:`Predictive`, what a model expects after seeing a set.
+"""
+
+from bruno.errors import CheckpointError, MissingDataError, UserError
+from bruno.evidence import Evidence
+from bruno.flows import RealNVP
+from bruno.model import Bruno, Predictive
+from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
+
+__all__ = [
+    "Bruno",
+    "CheckpointError",
+    "Evidence",
+    "ExchangeableGaussian",
+    "ExchangeableProcess",
+    "ExchangeableStudentT",
+    "MissingDataError",
+    "Predictive",
+    "RealNVP",
+    "UserError",
+]

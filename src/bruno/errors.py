@@ -6,7 +6,7 @@ anything else is a defect of the library and keeps its traceback.
 
 
 class UserError(ValueError):
-    """Something given by the user is wrong; the message names it, what was expected and what came."""
+    """Something given by the user is wrong: the message says what was expected and what came."""
 
 
 class MissingDataError(UserError):

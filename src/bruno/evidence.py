@@ -1,0 +1,209 @@
+r"""What a set has told us: the sufficient statistic of an exchangeable process.
+
+For Gaussian and Student-t processes with constant covariance the conditional distribution of
+anything, given a set :math:`z_1..z_n`, depends on the set only through its size, its mean and its
+scatter. So evidence from two sets adds, evidence of known elements subtracts, and a set of a
+million elements costs as much memory as a set of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bruno.errors import UserError
+
+# An element that is forgotten may have been encoded again in float32, in a batch of another size,
+# and then differs from what was observed by about this much, relative to its magnitude.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    r"""Count, mean and scatter of sets of vectors; immutable.
+
+    ``a + b`` is the evidence of the union of two sets (Chan, Golub & LeVeque 1983), ``a - b``
+    exactly forgets a subset. The scatter is kept about the mean, not as raw second moments, so
+    nothing cancels when elements are nearly equal. All statistics are float64.
+
+    Attributes:
+        count: Number of elements :math:`n`, shape ``(*B,)``, int64.
+        mean: Their mean, shape ``(*B, D)``; zero for an empty set.
+        scatter: :math:`\sum_i (z_i - \bar z)^2` in every dimension, shape ``(*B, D)``.
+
+    Example:
+        >>> z = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]])
+        >>> evidence = Evidence.of(z)
+        >>> evidence.mean
+        tensor([2., 2.], dtype=torch.float64)
+        >>> (evidence - Evidence.of(z[2:])).mean
+        tensor([1., 1.], dtype=torch.float64)
+    """
+
+    count: Tensor
+    mean: Tensor
+    scatter: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mean.shape != self.scatter.shape or self.mean.shape[:-1] != self.count.shape:
+            raise UserError(
+                "evidence: expected count (*B,), mean (*B, D) and scatter (*B, D), got "
+                f"{tuple(self.count.shape)}, {tuple(self.mean.shape)}, {tuple(self.scatter.shape)}"
+            )
+
+    @classmethod
+    def empty(
+        cls,
+        dim: int,
+        batch_shape: Sequence[int] = (),
+        *,
+        device: torch.device | str | None = None,
+    ) -> Evidence:
+        """Return the evidence of no elements at all.
+
+        Args:
+            dim: Dimension ``D`` of an element.
+            batch_shape: Shape ``*B`` of the batch of (empty) sets.
+            device: Where the statistics live.
+
+        Raises:
+            UserError: If ``dim`` is not positive.
+        """
+        if dim < 1:
+            raise UserError(f"dim: expected a positive dimension, got {dim}")
+        zeros = torch.zeros(*batch_shape, dim, dtype=torch.float64, device=device)
+        return cls(torch.zeros(tuple(batch_shape), dtype=torch.int64, device=device), zeros, zeros)
+
+    @classmethod
+    def of(cls, z: Tensor) -> Evidence:
+        """Return the evidence of whole sets.
+
+        Args:
+            z: Elements, shape ``(*B, n, D)``; ``n`` may be 0.
+
+        Raises:
+            UserError: If ``z`` is not a floating tensor of that shape, or is not finite.
+        """
+        z = checked_elements(z)
+        batch_shape, n, dim = z.shape[:-2], z.shape[-2], z.shape[-1]
+        if n == 0:
+            return cls.empty(dim, batch_shape, device=z.device)
+        mean = z.mean(-2)
+        scatter = (z - mean.unsqueeze(-2)).square().sum(-2)
+        return cls(torch.full(batch_shape, n, dtype=torch.int64, device=z.device), mean, scatter)
+
+    @property
+    def dim(self) -> int:
+        """Dimension ``D`` of an element."""
+        return self.mean.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape ``*B`` of the batch of sets."""
+        return self.count.shape
+
+    def __add__(self, other: Evidence) -> Evidence:
+        """Return the evidence of the union of two disjoint sets, batch shapes broadcast."""
+        self._check_same_space(other)
+        count = self.count + other.count
+        weight = _share(other.count, count)
+        shift = other.mean - self.mean
+        return Evidence(
+            count,
+            self.mean + weight * shift,
+            self.scatter + other.scatter + shift.square() * weight * self.count.unsqueeze(-1),
+        )
+
+    def __sub__(self, other: Evidence) -> Evidence:
+        """Return the evidence with the elements behind ``other`` exactly forgotten.
+
+        Raises:
+            UserError: If ``other`` cannot have been part of this evidence: it has more elements,
+                or more scatter than the whole leaves room for.
+        """
+        self._check_same_space(other)
+        count = self.count - other.count
+        if bool((count < 0).any()):
+            raise UserError(
+                "forget: expected at most as many elements as were seen "
+                f"({int(self.count.max())}), got {int(other.count.max())}"
+            )
+        rest = count.unsqueeze(-1)
+        weight = _share(other.count, count)  # n_other / n_rest, 0 where nothing is left
+        shift = self.mean - other.mean
+        moved = shift.square() * other.count.unsqueeze(-1) * (1 + weight)
+        scatter = self.scatter - other.scatter - moved
+        magnitude = (self.mean.square() + other.mean.square()).mean(-1, keepdim=True)
+        tolerance = (
+            _ROUNDING * (self.scatter + other.scatter + moved)
+            + _ROUNDING**2 * self.count.unsqueeze(-1) * magnitude
+        )
+        # Of an empty or single remaining element nothing may scatter; of more, not less than 0.
+        impossible = torch.where(rest <= 1, scatter.abs(), -scatter) > tolerance
+        if bool(impossible.any()):
+            raise UserError(
+                "forget: expected elements that are part of this evidence; these have a mean or "
+                "scatter that no subset of what was seen can have"
+            )
+        return Evidence(
+            count,
+            torch.where(rest == 0, torch.zeros_like(shift), self.mean + weight * shift),
+            torch.where(rest <= 1, torch.zeros_like(shift), scatter.clamp_min(0)),
+        )
+
+    def observe(self, z: Tensor) -> Evidence:
+        """Return the evidence with more elements added, each in O(D) and exactly.
+
+        Args:
+            z: One element for every set, shape ``(*B, D)``, or several, shape ``(*B, n, D)``.
+
+        Raises:
+            UserError: If the shape fits neither, or ``z`` is not floating or not finite.
+        """
+        return self + self.of_elements(z)
+
+    def of_elements(self, z: Tensor) -> Evidence:
+        """Return the evidence of ``z`` alone: one element a set, ``(*B, D)``, or ``(*B, n, D)``."""
+        batch = len(self.batch_shape)
+        if z.dim() == batch + 1:
+            z = z.unsqueeze(-2)
+        if z.dim() != batch + 2 or z.shape[:-2] != self.batch_shape or z.shape[-1] != self.dim:
+            expected = f"({', '.join(map(str, self.batch_shape))}{', ' if batch else ''}[n,] "
+            raise UserError(f"z: expected shape {expected}{self.dim}), got {tuple(z.shape)}")
+        return Evidence.of(z)
+
+    def unsqueeze(self, batch_dim: int) -> Evidence:
+        """Return the evidence with a batch dimension of size 1 inserted, counted from the front."""
+        return Evidence(
+            self.count.unsqueeze(batch_dim),
+            self.mean.unsqueeze(batch_dim),
+            self.scatter.unsqueeze(batch_dim),
+        )
+
+    def __getitem__(self, index: object) -> Evidence:
+        """Return the evidence of some sets of the batch."""
+        return Evidence(self.count[index], self.mean[index], self.scatter[index])  # type: ignore[index]
+
+    def _check_same_space(self, other: Evidence) -> None:
+        if self.dim != other.dim:
+            raise UserError(f"evidence: expected dimension {self.dim}, got {other.dim}")
+
+
+def checked_elements(z: Tensor) -> Tensor:
+    """Return ``z`` in float64 after checking that it is a finite floating ``(*B, n, D)``."""
+    if not torch.is_tensor(z) or not z.is_floating_point():
+        kind = z.dtype if torch.is_tensor(z) else type(z).__name__
+        raise UserError(f"z: expected a floating-point tensor, got {kind}")
+    if z.dim() < 2 or z.shape[-1] < 1:
+        raise UserError(f"z: expected shape (*B, n, D), got {tuple(z.shape)}")
+    if not bool(torch.isfinite(z).all()):
+        raise UserError("z: expected finite numbers, got NaN or infinity")
+    return z.double()
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Return ``part / whole`` with a last dimension to broadcast; 0 where ``whole`` is 0."""
+    return (part / whole.clamp_min(1).double()).unsqueeze(-1)

@@ -1,0 +1,6 @@
+"""Bijections between data and latent vectors, with exact log-determinants and inverses."""
+
+from bruno.flows.bijection import Bijection
+from bruno.flows.realnvp import PRESETS, RealNVP
+
+__all__ = ["PRESETS", "Bijection", "RealNVP"]

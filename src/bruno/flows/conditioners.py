@@ -1,0 +1,112 @@
+"""The networks inside couplings: from the part that is kept to the scale and shift of the rest.
+
+Every layer but the last is weight-normalised; the last starts at zero, with and without context,
+so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import elu, leaky_relu
+from torch.nn.utils.parametrizations import weight_norm
+
+_DENSE_CONTEXT_UNITS = 16
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+class ResidualConditioner(nn.Module):
+    """A residual convolutional network of constant resolution.
+
+    A 1×1 convolution to ``filters``, ``residual_blocks`` of two 3×3 convolutions (ELU, and ELU
+    after the skip), a 1×1 convolution to the output. A linear map of the context is added before
+    every nonlinearity (Korshunova et al., *Conditional BRUNO*, 2018).
+
+    Args:
+        in_channels: Channels of the input, which is ``(B, in_channels, H, W)``.
+        out_channels: Channels of the output.
+        filters: Width of the hidden layers.
+        residual_blocks: Number of residual blocks.
+        context_dim: Size of the context; 0 for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        filters: int,
+        residual_blocks: int,
+        context_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.first = weight_norm(nn.Conv2d(in_channels, filters, 1))
+        self.hidden = nn.ModuleList(
+            weight_norm(nn.Conv2d(filters, filters, 3, padding=1))
+            for _ in range(2 * residual_blocks)
+        )
+        self.last = _zeroed(nn.Conv2d(filters, out_channels, 1))
+        widths = [filters] * (1 + len(self.hidden)) if context_dim else []
+        self.contexts = nn.ModuleList(nn.Linear(context_dim, w, bias=False) for w in widths)
+        if context_dim:
+            self.contexts.append(_zeroed(nn.Linear(context_dim, out_channels, bias=False)))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the ``(B, out_channels, H, W)`` output."""
+        hidden = elu(self._add_context(self.first(x), 0, context))
+        for layer in range(0, len(self.hidden), 2):
+            inner = elu(self._add_context(self.hidden[layer](hidden), layer + 1, context))
+            inner = self._add_context(self.hidden[layer + 1](inner), layer + 2, context)
+            hidden = elu(hidden + inner)
+        return self._add_context(self.last(hidden), -1, context)
+
+    def _add_context(self, hidden: Tensor, layer: int, context: Tensor | None) -> Tensor:
+        if context is None:
+            return hidden
+        return hidden + self.contexts[layer](context)[..., None, None]
+
+
+class DenseConditioner(nn.Module):
+    """A network of two hidden layers on vectors.
+
+    A small leaky-ReLU map of the context is concatenated to the input of every layer.
+
+    Args:
+        in_features: Size of the input, which is ``(B, in_features)``.
+        out_features: Size of the output.
+        units: Width of the two hidden layers.
+        context_dim: Size of the context; 0 for none.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, units: int, context_dim: int = 0
+    ) -> None:
+        super().__init__()
+        extra = _DENSE_CONTEXT_UNITS if context_dim else 0
+        self.context = nn.Linear(context_dim, extra) if context_dim else None
+        self.hidden = nn.ModuleList(
+            weight_norm(nn.Linear(size + extra, units)) for size in (in_features, units)
+        )
+        self.last = _zeroed(nn.Linear(units + extra, out_features))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the ``(B, out_features)`` output."""
+        extra = None
+        if self.context is not None and context is not None:
+            extra = leaky_relu(self.context(context))
+        for layer in self.hidden:
+            x = elu(layer(_joined(x, extra)))
+        return self.last(_joined(x, extra))
+
+
+def _joined(x: Tensor, extra: Tensor | None) -> Tensor:
+    return x if extra is None else torch.cat([x, extra.to(x.dtype)], -1)
+
+
+def _zeroed(layer: Layer) -> Layer:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,89 @@
+r"""Affine couplings: one part of an element decides how the other part is scaled and shifted.
+
+With kept part :math:`x_b` (Dinh, Sohl-Dickstein & Bengio, *Real NVP*, ICLR 2017, eq. 7–9):
+
+.. math:: y = b x + (1 - b) (x e^{s(x_b)} + t(x_b)), \qquad \log\det = \sum (1 - b) s(x_b)
+
+with :math:`s = \tanh(\cdot)`, so that no coupling scales by more than a factor of e.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bruno.flows.bijection import Bijection
+
+
+class MaskedCoupling(Bijection):
+    """A coupling that keeps what a binary mask keeps; the conditioner sees and returns full shape.
+
+    Args:
+        mask: 1 where the element is kept, broadcastable to the shape of an element.
+        conditioner: Maps the masked ``(B, C, ...)`` to ``(B, 2C, ...)``: raw scales, then shifts.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, conditioner: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask, persistent=False)
+        self.conditioner = conditioner
+
+    def _scale_and_shift(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = _log_scale_and_shift(self.conditioner, x * self.mask, context)
+        return log_scale * (1 - self.mask), shift * (1 - self.mask)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scale and shift what the mask does not keep."""
+        log_scale, shift = self._scale_and_shift(x, context)
+        return x * log_scale.exp() + shift, log_scale.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Shift and scale back."""
+        log_scale, shift = self._scale_and_shift(z, context)
+        return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
+
+
+class SplitCoupling(Bijection):
+    """A coupling of two slices of the channels; nothing is computed for the part that is kept.
+
+    Args:
+        kept: Channels that pass unchanged and are what the conditioner sees.
+        moved: The other channels.
+        conditioner: Maps the kept channels to twice the moved ones: raw scales, then shifts.
+    """
+
+    def __init__(self, kept: slice, moved: slice, conditioner: nn.Module) -> None:
+        super().__init__()
+        self.kept, self.moved = kept, moved
+        self.conditioner = conditioner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scale and shift the moved channels."""
+        kept, moved = x[:, self.kept], x[:, self.moved]
+        log_scale, shift = _log_scale_and_shift(self.conditioner, kept, context)
+        return self._replaced(x, moved * log_scale.exp() + shift), log_scale.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Shift and scale back."""
+        kept, moved = z[:, self.kept], z[:, self.moved]
+        log_scale, shift = _log_scale_and_shift(self.conditioner, kept, context)
+        return self._replaced(z, (moved - shift) * (-log_scale).exp()), -log_scale.flatten(1).sum(1)
+
+    def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:
+        result = x.clone()
+        result[:, self.moved] = moved
+        return result
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"kept={self.kept}, moved={self.moved}"
+
+
+def _log_scale_and_shift(
+    conditioner: nn.Module, kept: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    # Under autocast the network computes in half precision; the coupling itself never does.
+    raw, shift = conditioner(kept, context).to(kept.dtype).chunk(2, dim=1)
+    return torch.tanh(raw), shift

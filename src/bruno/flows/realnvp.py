@@ -1,0 +1,350 @@
+"""Real NVP flows, assembled from couplings: the presets ``paper``, ``compact`` and ``dense``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bruno.errors import UserError
+from bruno.flows.bijection import Bijection
+from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
+from bruno.flows.coupling import MaskedCoupling, SplitCoupling
+from bruno.flows.initialise import initialise_from_data
+from bruno.flows.linear import ActivationNorm, InvertibleConvolution
+from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
+from bruno.flows.preprocessing import PixelLogit
+from bruno.flows.reshape import Chain, FactorOut, Flatten, Squeeze
+
+_CONTEXT_UNITS = 32
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a flow; a preset is one of these, and keywords of RealNVP override its fields.
+
+    Attributes:
+        filters: Width of the convolutional conditioners at each resolution (``paper``: all alike).
+        couplings: Couplings at each resolution (``compact`` only).
+        residual_blocks: Residual blocks in each convolutional conditioner.
+        dense_units: Width of the dense conditioners.
+        dense_couplings: Number of dense couplings behind the convolutional ones.
+    """
+
+    filters: tuple[int, ...] = ()
+    couplings: tuple[int, ...] = ()
+    residual_blocks: int = 0
+    dense_units: int = 512
+    dense_couplings: int = 6
+
+
+PRESETS = {
+    "paper": Architecture(filters=(64,), residual_blocks=8),
+    "compact": Architecture(
+        filters=(32, 64), couplings=(4, 6), residual_blocks=1, dense_couplings=4
+    ),
+    "dense": Architecture(dense_units=256),
+}
+
+
+class RealNVP(nn.Module):
+    r"""A multi-scale Real NVP from images or vectors to latent vectors.
+
+    - ``paper``: the flow of BRUNO (Korshunova et al., NeurIPS 2018, appendix): masked couplings
+      with eight residual blocks at full resolution, then six dense couplings.
+    - ``compact``: for CPUs: squeeze first, then few couplings with small networks at a half and a
+      quarter of the resolution, mixed by invertible 1×1 convolutions, then dense couplings.
+    - ``dense``: dense couplings only, for vectors (or images as vectors).
+
+    Images are dequantised pixels in [0, 256]; their logit is part of the flow. Vectors are taken
+    as they are. All densities are therefore those of the data as given.
+
+    Args:
+        event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)`` with ``D >= 2``.
+        context_dim: Size of the label of each element in a conditional model; 0 for none.
+        preset: One of ``paper``, ``compact``, ``dense``; by default ``compact`` for images and
+            ``dense`` for vectors.
+        filters: Width of convolutional conditioners, one number or one per resolution.
+        residual_blocks: Residual blocks in each convolutional conditioner.
+        dense_units: Width of the dense conditioners.
+        dense_couplings: Number of dense couplings.
+
+    Raises:
+        UserError: If the shape, the preset or a size is not one a flow can be built for.
+
+    Example:
+        >>> flow = RealNVP((1, 8, 8))
+        >>> x = 256 * torch.rand(3, 1, 8, 8)
+        >>> z, log_det = flow(x)
+        >>> z.shape, log_det.shape
+        (torch.Size([3, 64]), torch.Size([3]))
+        >>> torch.allclose(flow.inverse(z)[0], x, atol=1e-2)
+        True
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        context_dim: int = 0,
+        preset: str | None = None,
+        *,
+        filters: int | Sequence[int] | None = None,
+        residual_blocks: int | None = None,
+        dense_units: int | None = None,
+        dense_couplings: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.event_shape = _checked_event_shape(event_shape)
+        is_image = len(self.event_shape) == 3
+        self.preset = preset or ("compact" if is_image else "dense")
+        if self.preset not in PRESETS:
+            raise UserError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+        if not is_image and self.preset != "dense":
+            raise UserError(
+                f"preset: {self.preset!r} is for images; vectors of shape {self.event_shape} "
+                "take 'dense'"
+            )
+        if context_dim < 0:
+            raise UserError(f"context_dim: expected a size of at least 0, got {context_dim}")
+        self.context_dim = context_dim
+        self.overrides: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("filters", filters),
+                ("residual_blocks", residual_blocks),
+                ("dense_units", dense_units),
+                ("dense_couplings", dense_couplings),
+            )
+            if value is not None
+        }
+        architecture = _overridden(PRESETS[self.preset], self.overrides)
+
+        self.context_encoder: nn.Module | None = None
+        if context_dim:
+            self.context_encoder = nn.Sequential(
+                nn.Linear(context_dim, _CONTEXT_UNITS), nn.LeakyReLU()
+            )
+        build = {"paper": _paper_layers, "compact": _compact_layers, "dense": _dense_layers}
+        self.layers = Chain(
+            build[self.preset](self.event_shape, architecture, _CONTEXT_UNITS if context_dim else 0)
+        )
+
+    @property
+    def dim(self) -> int:
+        """Dimension ``D`` of the latent vector."""
+        return math.prod(self.event_shape)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that build this flow again."""
+        return {
+            "event_shape": list(self.event_shape),
+            "context_dim": self.context_dim,
+            "preset": self.preset,
+            **self.overrides,
+        }
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data to latent.
+
+        Args:
+            x: Data, shape ``(*B, *event)``.
+            context: Labels, shape ``(*B, context_dim)``; required exactly if the flow has them.
+
+        Returns:
+            ``z`` of shape ``(*B, D)`` and ``log_det`` of shape ``(*B,)``, in nats.
+
+        Raises:
+            UserError: If a shape or dtype is not the expected one or a value is out of range.
+        """
+        batch, x, context = self._flattened("x", x, self.event_shape, context)
+        if not bool(torch.isfinite(x).all()):
+            raise UserError("x: expected finite numbers, got NaN or infinity")
+        z, log_det = self.layers(x, context)
+        return z.reshape(*batch, -1), log_det.reshape(batch)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map latent to data, exactly.
+
+        Args:
+            z: Latent vectors, shape ``(*B, D)``.
+            context: Labels, shape ``(*B, context_dim)``; required exactly if the flow has them.
+
+        Returns:
+            ``x`` of shape ``(*B, *event)`` and the log-determinant of the inverse, ``(*B,)``.
+
+        Raises:
+            UserError: If a shape or dtype is not the expected one or a value is not finite.
+        """
+        batch, z, context = self._flattened("z", z, (self.dim,), context)
+        if not bool(torch.isfinite(z).all()):
+            raise UserError("z: expected finite numbers, got NaN or infinity")
+        x, log_det = self.layers.inverse(z, context)
+        return x.reshape(*batch, *self.event_shape), log_det.reshape(batch)
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Set the scales of all layers from a batch ``(*B, *event)``, in place; see ``initialise``.
+
+        Call it once, before training, with a batch of (at least some dozens of) training data.
+        """
+        _, x, context = self._flattened("x", x, self.event_shape, context)
+        initialise_from_data(self.layers, x, context)
+
+    def _flattened(
+        self, name: str, x: Tensor, event_shape: tuple[int, ...], context: Tensor | None
+    ) -> tuple[torch.Size, Tensor, Tensor | None]:
+        """Return the batch shape, and the checked input and encoded context as (B, ...)."""
+        if not torch.is_tensor(x) or not x.is_floating_point():
+            kind = x.dtype if torch.is_tensor(x) else type(x).__name__
+            hint = "; bruno.data.dequantise turns pixels into floats" if name == "x" else ""
+            raise UserError(f"{name}: expected a floating-point tensor, got {kind}{hint}")
+        batch = x.shape[: x.dim() - len(event_shape)]
+        if x.shape[len(batch) :] != event_shape:
+            expected = ", ".join(map(str, event_shape))
+            raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
+        context = self._encoded(context, batch)
+        dtype = next(self.parameters()).dtype
+        x = x.reshape(-1, *event_shape).to(dtype)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return batch, x, context
+
+    def _encoded(self, context: Tensor | None, batch: torch.Size) -> Tensor | None:
+        if self.context_encoder is None:
+            if context is not None:
+                raise UserError("context: this model takes no context, but one was given")
+            return None
+        expected = (*batch, self.context_dim)
+        if context is None:
+            raise UserError(f"context: this model needs one of shape {expected}, got none")
+        if context.shape != expected or not context.is_floating_point():
+            raise UserError(
+                f"context: expected a floating-point tensor of shape {expected}, got "
+                f"{context.dtype} {tuple(context.shape)}"
+            )
+        if not bool(torch.isfinite(context).all()):
+            raise UserError("context: expected finite numbers, got NaN or infinity")
+        dtype = next(self.parameters()).dtype
+        return self.context_encoder(context.reshape(-1, self.context_dim).to(dtype))
+
+
+def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in event_shape)
+    if len(shape) == 3 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 2 == 0:
+        return shape
+    if len(shape) == 1 and shape[0] >= 2:
+        return shape
+    raise UserError(
+        "event_shape: expected (C, H, W) with even height and width, or (D,) with D >= 2, got "
+        f"{shape}"
+    )
+
+
+def _overridden(architecture: Architecture, overrides: dict[str, Any]) -> Architecture:
+    changes = dict(overrides)
+    if "filters" in changes:
+        filters = changes["filters"]
+        widths = (
+            (filters,) * len(architecture.filters) if isinstance(filters, int) else tuple(filters)
+        )
+        if len(widths) != len(architecture.filters):
+            raise UserError(
+                f"filters: expected one number or {len(architecture.filters)}, got {filters}"
+            )
+        changes["filters"] = widths
+    lowest = {"residual_blocks": 0, "dense_couplings": 0, "dense_units": 1}
+    for name, low in lowest.items():
+        if changes.get(name, low) < low:
+            raise UserError(f"{name}: expected at least {low}, got {changes[name]}")
+    if min(changes.get("filters", (1,)), default=1) < 1:
+        raise UserError(f"filters: expected positive widths, got {changes['filters']}")
+    return replace(architecture, **changes)
+
+
+def _paper_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
+    """Two scales of masked couplings, half factored out between them, then dense couplings."""
+    channels, height, width = event_shape
+
+    def coupling(mask: Tensor, channels: int) -> MaskedCoupling:
+        (filters,) = architecture.filters
+        return MaskedCoupling(
+            mask,
+            ResidualConditioner(
+                channels, 2 * channels, filters, architecture.residual_blocks, context_dim
+            ),
+        )
+
+    fine = [coupling(checkerboard_mask(height, width, i % 2), channels) for i in range(3)]
+    middle = [coupling(channel_mask(4 * channels, i % 2), 4 * channels) for i in range(3)]
+    coarse = [
+        coupling(checkerboard_mask(height // 2, width // 2, i % 2), 2 * channels) for i in range(4)
+    ]
+    dim = math.prod(event_shape)
+    dense = [
+        MaskedCoupling(
+            alternating_mask(dim, i % 2),
+            DenseConditioner(dim, 2 * dim, architecture.dense_units, context_dim),
+        )
+        for i in range(architecture.dense_couplings)
+    ]
+    return [
+        PixelLogit(),
+        *fine,
+        Squeeze(),
+        *middle,
+        FactorOut(Chain(coarse)),
+        Flatten(4 * channels, height // 2, width // 2),
+        *dense,
+    ]
+
+
+def _compact_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
+    """At each resolution squeeze, then steps of norm, 1×1 convolution and a split coupling."""
+    channels, height, width = event_shape
+    layers: list[Bijection] = [PixelLogit()]
+    for filters, couplings in zip(architecture.filters, architecture.couplings, strict=True):
+        # An odd size cannot be squeezed again: its steps stay at the resolution reached so far.
+        if height % 2 == 0 and width % 2 == 0:
+            layers.append(Squeeze())
+            channels, height, width = 4 * channels, height // 2, width // 2
+        kept = channels // 2
+        for _ in range(couplings):
+            conditioner = ResidualConditioner(
+                kept, 2 * (channels - kept), filters, architecture.residual_blocks, context_dim
+            )
+            layers += [
+                ActivationNorm(channels),
+                InvertibleConvolution(channels),
+                SplitCoupling(slice(None, kept), slice(kept, None), conditioner),
+            ]
+    layers.append(Flatten(channels, height, width))
+    return layers + _dense_steps(math.prod(event_shape), architecture, context_dim)
+
+
+def _dense_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
+    """Dense couplings only, behind the logit if the elements are images."""
+    pixels: list[Bijection] = [PixelLogit(), Flatten(*event_shape)] if len(event_shape) == 3 else []
+    return pixels + _dense_steps(math.prod(event_shape), architecture, context_dim)
+
+
+def _dense_steps(dim: int, architecture: Architecture, context_dim: int) -> list[Bijection]:
+    """Couplings between odd and even dimensions in turn, each behind a norm, and a last norm."""
+    layers: list[Bijection] = []
+    for i in range(architecture.dense_couplings):
+        kept, moved = slice(1 - i % 2, None, 2), slice(i % 2, None, 2)
+        kept_dim = len(range(*kept.indices(dim)))
+        conditioner = DenseConditioner(
+            kept_dim, 2 * (dim - kept_dim), architecture.dense_units, context_dim
+        )
+        layers += [ActivationNorm(dim), SplitCoupling(kept, moved, conditioner)]
+    return [*layers, ActivationNorm(dim)]

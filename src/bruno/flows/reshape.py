@@ -1,0 +1,98 @@
+"""Bijections that only move numbers around, and the two that are made of other bijections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from bruno.flows.bijection import Bijection
+
+
+class Squeeze(Bijection):
+    """Trade 2×2 pixels for 4 channels: ``(B, C, H, W) -> (B, 4C, H/2, W/2)``."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the squeezed image and zeros."""
+        return pixel_unshuffle(x, 2), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the image of twice the height and width and zeros."""
+        return pixel_shuffle(z, 2), z.new_zeros(z.shape[0])
+
+
+class Flatten(Bijection):
+    """Turn ``(B, C, H, W)`` into ``(B, H·W·C)``: channels vary fastest, as in channels-last memory.
+
+    Neighbouring indices are then channels of one position, so an odd/even mask splits channels.
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.shape = (height, width, channels)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the flat vector and zeros."""
+        return x.permute(0, 2, 3, 1).flatten(1), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the image and zeros."""
+        return z.unflatten(1, self.shape).permute(0, 3, 1, 2), z.new_zeros(z.shape[0])
+
+
+class Chain(Bijection):
+    """Bijections one after the other; log-determinants add."""
+
+    def __init__(self, layers: Iterable[Bijection]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Apply every layer in order."""
+        total = x.new_zeros(x.shape[0])
+        for layer in self.layers:
+            x, log_det = layer(x, context)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo every layer, the last one first."""
+        total = z.new_zeros(z.shape[0])
+        for layer in reversed(self.layers):
+            z, log_det = layer.inverse(z, context)  # type: ignore[operator]
+            total = total + log_det
+        return z, total
+
+
+class FactorOut(Bijection):
+    """Let half of the channels pass and only transform the rest (Real NVP, section 3.6).
+
+    The two parts are put together again on the channel axis, so the shape stays an image.
+
+    Args:
+        inner: What transforms the second half of the channels.
+        squeezes: How often ``inner`` squeezes; the passing half is squeezed as often.
+    """
+
+    def __init__(self, inner: Bijection, squeezes: int = 0) -> None:
+        super().__init__()
+        self.inner = inner
+        self.squeezes = squeezes
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the second half of the channels."""
+        passing, rest = x.chunk(2, dim=1)
+        rest, log_det = self.inner(rest, context)
+        for _ in range(self.squeezes):
+            passing = pixel_unshuffle(passing, 2)
+        return torch.cat([passing, rest], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the second half of the channels back."""
+        passing, rest = z.chunk(2, dim=1)
+        rest, log_det = self.inner.inverse(rest, context)
+        for _ in range(self.squeezes):
+            passing = pixel_shuffle(passing, 2)
+        return torch.cat([passing, rest], 1), log_det

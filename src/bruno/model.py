@@ -1,0 +1,261 @@
+r"""BRUNO: a bijection into latent space, an exchangeable process there, and nothing else.
+
+.. math:: \log p(x_1..x_n) = \log p(z_1..z_n) + \sum_i \log |\det \partial f(x_i) / \partial x_i|
+
+(Korshunova et al., *BRUNO: A Deep Recurrent Model for Exchangeable Data*, NeurIPS 2018, eq. 5),
+with labels per element as in *Conditional BRUNO* (2018) where the flow takes a context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from bruno.errors import UserError
+from bruno.evidence import Evidence
+from bruno.flows import RealNVP
+from bruno.processes import ExchangeableProcess
+
+
+class Bruno(nn.Module):
+    """An exchangeable model of sets: exact likelihoods, samples and conditioning.
+
+    Shapes: sets are ``(*B, n, *event)``, context, for a conditional flow, ``(*B, n, context_dim)``.
+    Log-densities are in nats, of the data as given, in float64.
+
+    Args:
+        flow: The bijection between data and latent vectors.
+        process: The exchangeable process of the latent vectors.
+
+    Raises:
+        UserError: If the dimensions of flow and process differ.
+
+    Example:
+        >>> from bruno import ExchangeableGaussian
+        >>> model = Bruno(RealNVP((4,)), ExchangeableGaussian(4))
+        >>> seen, new = torch.randn(3, 4), torch.randn(4)
+        >>> predictive = model.condition(seen)
+        >>> predictive.log_prob(new).shape, predictive.sample(5).shape
+        (torch.Size([]), torch.Size([5, 4]))
+    """
+
+    def __init__(self, flow: RealNVP, process: ExchangeableProcess) -> None:
+        super().__init__()
+        if flow.dim != process.dim:
+            raise UserError(
+                f"process: expected the {flow.dim} dimensions of the flow, got {process.dim}"
+            )
+        self.flow = flow
+        self.process = process
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one element."""
+        return self.flow.event_shape
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return latent vectors ``(*B, D)`` and log-determinants ``(*B,)`` of elements."""
+        return self.flow.forward(x, context)
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the latent vectors ``(*B, D)`` of elements ``(*B, *event)``."""
+        return self.forward(x, context)[0]
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the elements ``(*B, *event)`` of latent vectors ``(*B, D)``."""
+        return self.flow.inverse(z, context)[0]
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the joint log-density of whole sets, ``(*B, n, *event) -> (*B,)``, in nats.
+
+        Raises:
+            UserError: If the input is not a set of elements the flow takes.
+        """
+        z, log_det = self._encoded_sets(x, context)
+        return self.process.log_prob(z) + log_det.double().sum(-1)
+
+    def predictive_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""Return :math:`\log p(x_i | x_{<i})` of every element, ``(*B, n, *event) -> (*B, n)``.
+
+        The terms sum to :meth:`log_prob`.
+
+        Raises:
+            UserError: If the input is not a set of elements the flow takes.
+        """
+        z, log_det = self._encoded_sets(x, context)
+        return self.process.predictive_log_prob(z) + log_det.double()
+
+    def prior(self) -> Predictive:
+        """Return the distribution of the first element of a set nothing is known about."""
+        device = self.process.loc.device
+        return Predictive(self, Evidence.empty(self.process.dim, device=device))
+
+    def condition(self, x: Tensor, context: Tensor | None = None) -> Predictive:
+        """Return the distribution of the next element of sets ``(*B, n, *event)``; n may be 0.
+
+        Raises:
+            UserError: If the input is not a set of elements the flow takes.
+        """
+        return Predictive(self, Evidence.of(self._encoded_sets(x, context)[0]))
+
+    def _encoded_sets(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if torch.is_tensor(x) and x.dim() == len(self.event_shape):
+            expected = ", ".join(map(str, self.event_shape))
+            raise UserError(
+                f"x: expected sets of shape (*B, n, {expected}), got one element of shape "
+                f"{tuple(x.shape)}"
+            )
+        return self.forward(x, context)
+
+    def save_pretrained(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+        """Write the model to a directory: ``model.safetensors`` and ``config.json``.
+
+        Args:
+            path: The directory; made if it is missing.
+            metadata: Anything JSON can hold that is worth keeping with the weights.
+        """
+        from bruno import pretrained
+
+        pretrained.save(self, Path(path), metadata or {})
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Bruno:
+        """Load a model from a directory, or one that comes with the package, by name. Offline.
+
+        Raises:
+            UserError: If there is no such model; the message lists the known names.
+            CheckpointError: If the files are damaged or not of a model of this library.
+        """
+        from bruno import pretrained
+
+        return pretrained.load(name_or_path)
+
+    @staticmethod
+    def pretrained() -> tuple[str, ...]:
+        """Return the names of the models that come with the package."""
+        from bruno import pretrained
+
+        return pretrained.names()
+
+
+class Predictive(Distribution):
+    """What a model expects next after seeing a set; immutable, and a torch ``Distribution``.
+
+    Of batch shape ``*B`` (one predictive for every set) and event shape ``*event``. As for any
+    torch distribution, leading dimensions of a sample or value come before ``*B``.
+
+    Args:
+        model: The model.
+        evidence: What was seen, of batch shape ``*B``.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 - as torch.distributions declares it
+
+    def __init__(self, model: Bruno, evidence: Evidence) -> None:
+        self._model = model
+        self._evidence = evidence
+        super().__init__(evidence.batch_shape, torch.Size(model.event_shape), validate_args=False)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Sufficient statistic of what was seen."""
+        return self._evidence
+
+    @property
+    def model(self) -> Bruno:
+        """The model that predicts."""
+        return self._model
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Pixels in [0, 256] for images, the real line for vectors."""
+        is_image = len(self.event_shape) == 3
+        base = constraints.interval(0.0, 256.0) if is_image else constraints.real
+        return constraints.independent(base, len(self.event_shape))
+
+    def log_prob(self, value: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the exact log-density of a next element, in nats.
+
+        Args:
+            value: Shape ``(*S, *B, *event)``, batch dimensions broadcast.
+            context: Labels of the elements, ``(*S, *B, context_dim)``.
+
+        Returns:
+            Shape ``(*S, *B)``.
+
+        Raises:
+            UserError: If the flow cannot take the value.
+        """
+        z, log_det = self._model(value, context)
+        return self._model.process.predictive(self._evidence).log_prob(z) + log_det.double()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int | Sequence[int] = (),
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw next elements, independently of each other given what was seen.
+
+        Args:
+            n: How many, or a sample shape; by default one without a sample dimension.
+            context: Labels of the elements, broadcastable to ``(*n, *B, context_dim)``.
+            generator: Source of randomness; by default torch's global one.
+
+        Returns:
+            Elements of shape ``(*n, *B, *event)``.
+
+        Raises:
+            UserError: If ``n`` is negative or the context does not fit.
+        """
+        sample_shape = (n,) if isinstance(n, int) else tuple(n)
+        if any(size < 0 for size in sample_shape):
+            raise UserError(f"n: expected a number of samples of at least 0, got {n}")
+        z = self._model.process.sample(self._evidence, sample_shape, generator)
+        if context is not None:
+            try:
+                context = context.expand(*z.shape[:-1], context.shape[-1])
+            except RuntimeError:
+                raise UserError(
+                    f"context: expected a shape that broadcasts to {tuple(z.shape[:-1])} and the "
+                    f"context's size, got {tuple(context.shape)}"
+                ) from None
+        return self._model.decode(z, context)
+
+    def observe(self, x: Tensor, context: Tensor | None = None) -> Predictive:
+        """Return the predictive after seeing more, in O(D) per element.
+
+        Args:
+            x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
+            context: Labels of the elements.
+
+        Raises:
+            UserError: If the shape fits neither, or the flow cannot take the elements.
+        """
+        seen = self._evidence.of_elements(self._model.encode(x, context))
+        return Predictive(self._model, self._evidence + seen)
+
+    def forget(self, x: Tensor, context: Tensor | None = None) -> Predictive:
+        """Return the predictive as if elements that were seen had never been; exact.
+
+        Args:
+            x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
+            context: Labels the elements were seen with.
+
+        Raises:
+            UserError: If the elements cannot have been part of what was seen.
+        """
+        seen = self._evidence.of_elements(self._model.encode(x, context))
+        return Predictive(self._model, self._evidence - seen)
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictive(batch_shape={tuple(self.batch_shape)}, "
+            f"event_shape={tuple(self.event_shape)}, count={self._evidence.count.tolist()})"
+        )

@@ -1,0 +1,482 @@
+r"""Exchangeable Gaussian and Student-t processes, one per latent dimension, in closed form.
+
+Within one dimension the sequence :math:`z_1, z_2, \dots` has mean :math:`\mu` and covariance
+:math:`K_{ij} = v` if :math:`i = j`, else :math:`\rho`, with :math:`0 \le \rho < v`. Write
+:math:`d_n = \rho / (v + \rho (n - 1))` and :math:`\bar z, W` for the mean and the scatter of
+:math:`n` observations. Then (Korshunova et al., *BRUNO*, NeurIPS 2018, section 3.2 and appendix)
+
+.. math::
+    \text{predictive mean} &= \mu + n d_n (\bar z - \mu) \\
+    \text{predictive variance} &= v - n \rho d_n \\
+    \log\det K &= (n - 1) \log(v - \rho) + \log(v + \rho (n - 1)) \\
+    \beta = (z - \mu)^\top K^{-1} (z - \mu)
+        &= \frac{W}{v - \rho} + \frac{n (\bar z - \mu)^2}{v + \rho (n - 1)}
+
+so nothing ever loops over a sequence. Everything is evaluated in float64 whatever the dtype of
+the input, because :math:`v - \rho` cancels when elements are strongly correlated.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, StudentT
+from torch.nn.functional import logsigmoid, softplus
+from torch.utils.checkpoint import checkpoint
+
+from bruno.errors import UserError
+from bruno.evidence import Evidence, checked_elements
+
+_LOG_TWO_PI = math.log(2 * math.pi)
+
+# sigmoid(-800) is exactly 0 in float64, and -800 is finite: a covariance of 0 stays representable
+# without an infinity that would turn moving averages of the parameters into NaN.
+_LOWEST_LOGIT = -800.0
+
+# Elements of the largest temporary of ``log_prob_given`` (64 MiB in float64).
+_CHUNK_ELEMENTS = 8 * 2**20
+
+
+class ExchangeableProcess(nn.Module, ABC):
+    r"""An exchangeable process in each of ``dim`` independent dimensions.
+
+    Shapes: elements ``z`` are ``(*B, n, D)``, statistics (:class:`~bruno.evidence.Evidence`) have
+    batch shape ``*B``, log-densities are in nats. ``n = 0`` is valid everywhere.
+
+    The free parameters are those of the paper: :math:`v = \mathrm{softplus}(\cdot)^2` and
+    :math:`\rho / v = \mathrm{sigmoid}(\cdot)`, in float64; :math:`\mu` is a constant. They start at
+    :math:`\mu = 0, v = 1, \rho / v = 0.1`.
+    """
+
+    loc: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if dim < 1:
+            raise UserError(f"dim: expected a positive dimension, got {dim}")
+        self.dim = dim
+        self.register_buffer("loc", torch.zeros(dim, dtype=torch.float64))
+        self.raw_variance = nn.Parameter(torch.empty(dim, dtype=torch.float64))
+        self.raw_correlation = nn.Parameter(torch.empty(dim, dtype=torch.float64))
+        with torch.no_grad():
+            self.raw_variance.fill_(_softplus_inverse(torch.tensor(1.0)).item())
+            self.raw_correlation.fill_(math.log(0.1 / 0.9))
+
+    @classmethod
+    def from_parameters(
+        cls,
+        variance: Tensor | float,
+        covariance: Tensor | float,
+        loc: Tensor | float = 0.0,
+    ) -> Self:
+        r"""Return a process with the given parameters in natural units.
+
+        Args:
+            variance: :math:`v > 0`, shape ``(D,)``, or a scalar.
+            covariance: :math:`0 \le \rho < v`, shape ``(D,)``, or a scalar.
+            loc: Mean :math:`\mu`, shape ``(D,)``, or a scalar.
+
+        Raises:
+            UserError: If a parameter is not finite or out of range, or the shapes do not agree.
+        """
+        values = _as_vectors(variance=variance, covariance=covariance, loc=loc)
+        process = cls(values["variance"].shape[0])
+        process._set_covariance(values["variance"], values["covariance"])
+        process.loc.copy_(values["loc"])
+        return process
+
+    def _set_covariance(self, variance: Tensor, covariance: Tensor) -> None:
+        if not bool(((covariance >= 0) & (covariance < variance)).all()):
+            raise UserError(
+                "covariance: expected 0 <= covariance < variance in every dimension, got "
+                f"covariance in [{covariance.min():g}, {covariance.max():g}] with variance in "
+                f"[{variance.min():g}, {variance.max():g}]"
+            )
+        with torch.no_grad():
+            self.raw_variance.copy_(_softplus_inverse(variance.sqrt()))
+            logit = covariance.log() - (variance - covariance).log()
+            self.raw_correlation.copy_(logit.clamp_min(_LOWEST_LOGIT))
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance :math:`v` of one element, shape ``(D,)``, float64."""
+        return softplus(self.raw_variance.double()).square()
+
+    @property
+    def correlation(self) -> Tensor:
+        r"""Correlation :math:`\rho / v` between two elements of a set, shape ``(D,)``, float64."""
+        return torch.sigmoid(self.raw_correlation.double())
+
+    @property
+    def covariance(self) -> Tensor:
+        r"""Covariance :math:`\rho` between two elements of a set, shape ``(D,)``, float64."""
+        return self.variance * self.correlation
+
+    @property
+    def noise(self) -> Tensor:
+        r"""Variance :math:`v - \rho` within a set, shape ``(D,)``, without cancellation."""
+        return self.variance * torch.sigmoid(-self.raw_correlation.double())
+
+    def _log_noise(self) -> Tensor:
+        """Logarithm of :attr:`noise`, finite also where the noise is tiny."""
+        return self.variance.log() + logsigmoid(-self.raw_correlation.double())
+
+    def _gaussian_predictive(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Return the mean and variance of the Gaussian predictive, each ``(*B, D)``."""
+        n = evidence.count.unsqueeze(-1).double()
+        covariance, noise = self.covariance, self.noise
+        total = noise + n * covariance  # v + ρ(n − 1)
+        mean = self.loc + n * covariance / total * (evidence.mean - self.loc)
+        # v − nρ²/(v + ρ(n−1)) = (v − ρ)(1 + ρ/(v + ρ(n−1))), a product of positive numbers.
+        return mean, noise * (1 + covariance / total)
+
+    def _quadratic_form(self, evidence: Evidence) -> Tensor:
+        r"""Return :math:`\beta = (z - \mu)^\top K^{-1} (z - \mu)`, shape ``(*B, D)``."""
+        n = evidence.count.unsqueeze(-1).double()
+        between = n * (evidence.mean - self.loc).square() / (self.noise + n * self.covariance)
+        return evidence.scatter / self.noise + between
+
+    def _log_determinant(self, n: Tensor) -> Tensor:
+        r"""Return :math:`\log\det K` of ``n`` ``(*B,)`` elements, shape ``(*B, D)``."""
+        n = n.unsqueeze(-1).double()
+        return n * self._log_noise() + torch.log1p(n * self.covariance / self.noise)
+
+    def _prefixes(self, z: Tensor) -> Evidence:
+        """Return the evidence of ``z_1..z_i`` for i = 0..n−1, with batch shape ``(*B, n)``.
+
+        Running sums are taken about the mean of the whole set, so they do not cancel when the
+        elements lie far from 0 but close together.
+        """
+        n = z.shape[-2]
+        count = torch.arange(n, device=z.device)
+        centre = z.mean(-2, keepdim=True) if n else z.sum(-2, keepdim=True)
+        deviation = z - centre
+        divisor = count.clamp_min(1).double().unsqueeze(-1)
+        mean = (deviation.cumsum(-2) - deviation) / divisor
+        # Welford: adding element i to i−1 others scatters by (z_i − mean_{i−1})² (i−1)/i.
+        share = (count / (count + 1).double()).unsqueeze(-1)
+        added = (deviation - mean).square() * share
+        present = (count > 0).unsqueeze(-1)
+        return Evidence(
+            count.expand(z.shape[:-1]),
+            torch.where(present, mean + centre, torch.zeros_like(mean)),
+            added.cumsum(-2) - added,
+        )
+
+    def _checked(self, z: Tensor) -> Tensor:
+        z = checked_elements(z)
+        self._check_dim(z.shape[-1], "z")
+        return z
+
+    def _check_dim(self, dim: int, name: str) -> None:
+        if dim != self.dim:
+            raise UserError(f"{name}: expected {self.dim} dimensions, got {dim}")
+
+    @abstractmethod
+    def predictive(self, evidence: Evidence) -> Distribution:
+        """Return the distribution of the next element, event ``(D,)``, batch ``*B``."""
+
+    @abstractmethod
+    def posterior(self, evidence: Evidence) -> Distribution:
+        r"""Return the distribution of the de Finetti mean :math:`\theta`, event ``(D,)``.
+
+        Given :math:`\theta`, the mean of infinitely many elements, the elements are independent
+        with variance :math:`v - \rho` (:math:`\rho` must be positive).
+        """
+
+    @abstractmethod
+    def sample(
+        self,
+        evidence: Evidence,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
+
+    def predictive_log_prob(self, z: Tensor) -> Tensor:
+        r"""Return :math:`\log p(z_i | z_{<i})` for every element, ``(*B, n, D) -> (*B, n)``.
+
+        The terms sum to :meth:`log_prob`.
+        """
+        z = self._checked(z)
+        return self.predictive(self._prefixes(z)).log_prob(z)
+
+    @abstractmethod
+    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
+        r"""Return :math:`\log p(z_q | \text{set } k)` of every query against every set.
+
+        Args:
+            z: Queries, shape ``(Q, D)``.
+            evidence: Of batch shape ``(K,)``.
+
+        Returns:
+            Log-densities in nats, shape ``(Q, K)``. Memory is bounded: no ``(Q, K, D)`` tensor.
+        """
+
+    def _checked_queries(self, z: Tensor, evidence: Evidence) -> Tensor:
+        z = self._checked(z)
+        self._check_dim(evidence.dim, "evidence")
+        if z.dim() != 2 or len(evidence.batch_shape) != 1:
+            raise UserError(
+                "log_prob_given: expected z (Q, D) and evidence of batch shape (K,), got "
+                f"{tuple(z.shape)} and {tuple(evidence.batch_shape)}"
+            )
+        return z
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"dim={self.dim}"
+
+
+class ExchangeableGaussian(ExchangeableProcess):
+    r"""Exchangeable Gaussian process; see :class:`ExchangeableProcess` for shapes.
+
+    Example:
+        >>> process = ExchangeableGaussian.from_parameters(variance=torch.ones(1), covariance=0.5)
+        >>> predictive = process.predictive(Evidence.of(torch.tensor([[2.0]])))
+        >>> predictive.mean, predictive.variance
+        (tensor([1.], ...), tensor([0.7500], ...))
+    """
+
+    def predictive(self, evidence: Evidence) -> Independent:
+        """Return the Normal distribution of the next element, event ``(D,)``, batch ``*B``."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, variance = self._gaussian_predictive(evidence)
+        return Independent(Normal(mean, variance.sqrt(), validate_args=False), 1)
+
+    def posterior(self, evidence: Evidence) -> Independent:
+        r"""Return :math:`\theta | z_{1:n} \sim N(\text{predictive mean}, d_n (v - \rho))`."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, variance = self._gaussian_predictive(evidence)
+        n = evidence.count.unsqueeze(-1).double()
+        scale = (self.covariance * self.noise / (self.noise + n * self.covariance)).sqrt()
+        return Independent(Normal(mean, scale.expand_as(variance), validate_args=False), 1)
+
+    def sample(
+        self,
+        evidence: Evidence,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, variance = self._gaussian_predictive(evidence)
+        return mean + variance.sqrt() * _standard_normal(mean, sample_shape, generator)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
+        evidence = Evidence.of(self._checked(z))
+        n = evidence.count.unsqueeze(-1)
+        terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
+        return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
+
+    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products."""
+        z = self._checked_queries(z, evidence)
+        mean, variance = self._gaussian_predictive(evidence)
+        # Σ_d (z − m)²/s² = Σ z²/s² − 2 Σ z m/s² + Σ m²/s²; about a common centre, so that
+        # the three sums do not cancel when everything lies far from 0.
+        centre = mean.mean(0, keepdim=True) if mean.shape[0] else self.loc
+        z, mean = z - centre, mean - centre
+        precision = variance.reciprocal()
+        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T
+        constant = (mean.square() * precision + variance.log() + _LOG_TWO_PI).sum(-1)
+        return -0.5 * (squares + constant)
+
+
+class ExchangeableStudentT(ExchangeableProcess):
+    r"""Exchangeable Student-t process with :math:`\nu > 2` degrees of freedom per dimension.
+
+    Given :math:`n` elements the next has :math:`\nu + n` degrees of freedom, the mean of the
+    Gaussian and :math:`(\nu + \beta - 2) / (\nu + n - 2)` times its variance (Shah, Wilson &
+    Ghahramani, AISTATS 2014): unlike the Gaussian it learns from a set how much sets like it
+    vary. :math:`\nu = 2 + \exp(\cdot)`, starting at 1000; :math:`\nu \to \infty` is the Gaussian.
+
+    Example:
+        >>> process = ExchangeableStudentT.from_parameters(
+        ...     variance=torch.ones(1), covariance=0.5, df=4.0)
+        >>> process.predictive(Evidence.of(torch.tensor([[2.0]]))).variance
+        tensor([1.5000], ...)
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.raw_df = nn.Parameter(torch.full((dim,), math.log(998.0), dtype=torch.float64))
+
+    @classmethod
+    def from_parameters(
+        cls,
+        variance: Tensor | float,
+        covariance: Tensor | float,
+        loc: Tensor | float = 0.0,
+        df: Tensor | float = 1000.0,
+    ) -> Self:
+        r"""Return a process with the given parameters in natural units.
+
+        Args:
+            variance: :math:`v > 0`, the actual variance, shape ``(D,)``, or a scalar.
+            covariance: :math:`0 \le \rho < v`, shape ``(D,)``, or a scalar.
+            loc: Mean :math:`\mu`, shape ``(D,)``, or a scalar.
+            df: Degrees of freedom :math:`\nu > 2`, shape ``(D,)``, or a scalar.
+
+        Raises:
+            UserError: If a parameter is not finite or out of range, or the shapes do not agree.
+        """
+        values = _as_vectors(variance=variance, covariance=covariance, loc=loc, df=df)
+        process = cls(values["variance"].shape[0])
+        process._set_covariance(values["variance"], values["covariance"])
+        process.loc.copy_(values["loc"])
+        if not bool((values["df"] > 2).all()):
+            raise UserError(
+                f"df: expected more than 2 degrees of freedom, got {values['df'].min():g}"
+            )
+        with torch.no_grad():
+            process.raw_df.copy_((values["df"] - 2).log())
+        return process
+
+    @property
+    def df(self) -> Tensor:
+        r"""Degrees of freedom :math:`\nu`, shape ``(D,)``, float64."""
+        return 2 + self.raw_df.double().exp()
+
+    def _inflation(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Return the updated degrees of freedom and the factor on the Gaussian's variances."""
+        n = evidence.count.unsqueeze(-1).double()
+        excess = self.raw_df.double().exp()  # ν − 2
+        return 2 + excess + n, (excess + self._quadratic_form(evidence)) / (excess + n)
+
+    def predictive(self, evidence: Evidence) -> Independent:
+        """Return the Student-t distribution of the next element, event ``(D,)``, batch ``*B``."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, variance = self._gaussian_predictive(evidence)
+        df, inflation = self._inflation(evidence)
+        scale = _scale_of(variance * inflation, df)
+        return Independent(StudentT(df, mean, scale, validate_args=False), 1)
+
+    def posterior(self, evidence: Evidence) -> Independent:
+        r"""Return the Student-t distribution of :math:`\theta`, with df :math:`\nu + n`."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, _ = self._gaussian_predictive(evidence)
+        df, inflation = self._inflation(evidence)
+        n = evidence.count.unsqueeze(-1).double()
+        variance = self.covariance * self.noise / (self.noise + n * self.covariance)
+        scale = _scale_of(variance * inflation, df)
+        return Independent(StudentT(df, mean, scale, validate_args=False), 1)
+
+    def sample(
+        self,
+        evidence: Evidence,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+        distribution = self.predictive(evidence).base_dist
+        normal = _standard_normal(distribution.loc, sample_shape, generator)
+        half = (distribution.df / 2).expand(normal.shape)
+        chi_squared = _gamma(half, generator) / half
+        return distribution.loc + distribution.scale * normal * chi_squared.rsqrt()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
+        evidence = Evidence.of(self._checked(z))
+        n = evidence.count.unsqueeze(-1).double()
+        excess = self.raw_df.double().exp()  # ν − 2
+        df = 2 + excess
+        terms = (
+            torch.lgamma((df + n) / 2)
+            - torch.lgamma(df / 2)
+            - 0.5 * n * (excess.log() + math.log(math.pi))
+            - 0.5 * self._log_determinant(evidence.count)
+            - 0.5 * (df + n) * torch.log1p(self._quadratic_form(evidence) / excess)
+        )
+        return terms.sum(-1)
+
+    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities ``(Q, K)`` of every query given every set, a chunk at a time.
+
+        The logarithm per dimension leaves no matrix product. Memory stays bounded in training,
+        too, because a chunk's temporaries are computed again in the backward pass.
+        """
+        z = self._checked_queries(z, evidence)
+        mean, variance = self._gaussian_predictive(evidence)
+        df, inflation = self._inflation(evidence)
+        scale = _scale_of(variance * inflation, df)
+        constant = (
+            torch.lgamma((df + 1) / 2)
+            - torch.lgamma(df / 2)
+            - 0.5 * (df * math.pi).log()
+            - scale.log()
+        ).sum(-1)
+        # Σ_d (df+1)/2 log(1 + t²/df) with t = (z − mean)/scale: everything that does not depend
+        # on the query is folded into one offset and one factor per set.
+        factor = (scale * df.sqrt()).reciprocal()
+        offset, power = mean * factor, 0.5 * (df + 1)
+        rows = max(1, _CHUNK_ELEMENTS // max(1, mean.numel()))
+        chunks = [
+            checkpoint(_log_tails, part, factor, offset, power, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else _log_tails(part, factor, offset, power)
+            for part in z.split(rows)
+        ]
+        return constant - torch.cat(chunks) if chunks else z.new_zeros(0, mean.shape[0])
+
+
+def _standard_normal(
+    like: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
+) -> Tensor:
+    """Return standard normal float64 draws on the device of ``like``, made on the generator's."""
+    device = like.device if generator is None else generator.device
+    shape = (*sample_shape, *like.shape)
+    draws = torch.randn(shape, generator=generator, dtype=torch.float64, device=device)
+    return draws.to(like.device)
+
+
+def _gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return Gamma(shape, 1) draws, as torch.distributions.Gamma does, but from a generator."""
+    device = shape.device if generator is None else generator.device
+    return torch._standard_gamma(shape.detach().to(device), generator=generator).to(shape.device)
+
+
+def _log_tails(z: Tensor, factor: Tensor, offset: Tensor, power: Tensor) -> Tensor:
+    """Return Σ_d power · log(1 + (z · factor − offset)²), shapes (Q, D) and (K, D) -> (Q, K)."""
+    distance = torch.addcmul(-offset, z.unsqueeze(1), factor)
+    return torch.einsum("qkd,kd->qk", distance.square().log1p(), power)
+
+
+def _scale_of(variance: Tensor, df: Tensor) -> Tensor:
+    """Return the scale parameter of a Student-t distribution of the given actual variance."""
+    return (variance * ((df - 2) / df)).sqrt()
+
+
+def _softplus_inverse(y: Tensor) -> Tensor:
+    """Return x with softplus(x) = y > 0, without overflow for large y."""
+    y = y.double()
+    return y + torch.log(-torch.expm1(-y))
+
+
+def _as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
+    """Return finite float64 vectors of one common length; scalars are repeated."""
+    tensors = {
+        name: torch.as_tensor(value, dtype=torch.float64).detach()
+        for name, value in parameters.items()
+    }
+    for name, tensor in tensors.items():
+        if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{name}: expected finite numbers of shape (D,), got {tensor}")
+    try:
+        broadcast = torch.broadcast_tensors(*tensors.values(), torch.empty(1))[:-1]
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
+        raise UserError(f"parameters: expected one common shape (D,), got {shapes}") from None
+    if broadcast[0].numel() and not bool((broadcast[0] > 0).all()):
+        raise UserError(f"variance: expected positive numbers, got {broadcast[0].min():g}")
+    return dict(zip(tensors, broadcast, strict=True))
