@@ -1,0 +1,36 @@
+"""Images: data sets, and sets and episodes drawn from them."""
+
+from bruno.data.augment import Augmentation, augment
+from bruno.data.dataset import LabelledImages
+from bruno.data.download import download, downloadable_names
+from bruno.data.folder import load_folder, load_image
+from bruno.data.registry import DataConfig, dataset_names, load_dataset
+from bruno.data.sets import (
+    Episode,
+    Sets,
+    dequantise,
+    quantise,
+    rotate,
+    sample_episode,
+    sample_sets,
+)
+
+__all__ = [
+    "Augmentation",
+    "DataConfig",
+    "Episode",
+    "LabelledImages",
+    "Sets",
+    "augment",
+    "dataset_names",
+    "dequantise",
+    "download",
+    "downloadable_names",
+    "load_dataset",
+    "load_folder",
+    "load_image",
+    "quantise",
+    "rotate",
+    "sample_episode",
+    "sample_sets",
+]
