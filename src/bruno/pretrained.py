@@ -83,7 +83,12 @@ def load(name_or_path: str | Path) -> Bruno:
     """
     path = locate(name_or_path)
     config = read_config(path)
-    model = build(config["flow"], config["process"])
+    try:
+        model = build(config["flow"], config["process"])
+    except (TypeError, UserError) as error:
+        raise CheckpointError(
+            f"{path / _CONFIG_FILE}: describes no model that can be built: {error}"
+        ) from None
     model.flow.to(getattr(torch, config["flow_dtype"]))
     try:
         model.load_state_dict(_read_weights(path / _WEIGHTS_FILE, config["weights_sha256"]))

@@ -25,7 +25,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, StudentT
+from torch.distributions import Independent, Normal, StudentT
 from torch.nn.functional import logsigmoid, softplus
 from torch.utils.checkpoint import checkpoint
 
@@ -178,11 +178,11 @@ class ExchangeableProcess(nn.Module, ABC):
             raise UserError(f"{name}: expected {self.dim} dimensions, got {dim}")
 
     @abstractmethod
-    def predictive(self, evidence: Evidence) -> Distribution:
+    def predictive(self, evidence: Evidence) -> Independent:
         """Return the distribution of the next element, event ``(D,)``, batch ``*B``."""
 
     @abstractmethod
-    def posterior(self, evidence: Evidence) -> Distribution:
+    def posterior(self, evidence: Evidence) -> Independent:
         r"""Return the distribution of the de Finetti mean :math:`\theta`, event ``(D,)``.
 
         Given :math:`\theta`, the mean of infinitely many elements, the elements are independent
@@ -208,7 +208,8 @@ class ExchangeableProcess(nn.Module, ABC):
         The terms sum to :meth:`log_prob`.
         """
         z = self._checked(z)
-        return self.predictive(self._prefixes(z)).log_prob(z)
+        # Not Independent.log_prob, which cannot reshape the terms of an empty set.
+        return self.predictive(self._prefixes(z)).base_dist.log_prob(z).sum(-1)
 
     @abstractmethod
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
@@ -275,7 +276,7 @@ class ExchangeableGaussian(ExchangeableProcess):
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
         evidence = Evidence.of(self._checked(z))
-        n = evidence.count.unsqueeze(-1)
+        n = evidence.count.unsqueeze(-1).double()
         terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
 

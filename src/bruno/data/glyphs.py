@@ -75,7 +75,14 @@ def load_glyphs(
     fonts = [_font_folder() / name for name in FONTS + COMPUTER_MODERN]
     arrays = cached_arrays(
         f"glyphs-{split}",
-        ["glyphs", LOADER_VERSION, seed, examples_per_class, file_identity(fonts)],
+        [
+            "glyphs",
+            LOADER_VERSION,
+            seed,
+            examples_per_class,
+            file_identity(fonts),
+            *class_names(split),
+        ],
         lambda: _draw_split(split, seed, examples_per_class),
     )
     return LabelledImages(

@@ -164,8 +164,11 @@ class RealNVP(nn.Module):
         batch, x, context = self._flattened("x", x, self.event_shape, context)
         if not bool(torch.isfinite(x).all()):
             raise UserError("x: expected finite numbers, got NaN or infinity")
+        # Torch's pixel shuffles fail on empty batches.
+        if x.shape[0] == 0:
+            return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
         z, log_det = self.layers(x, context)
-        return z.reshape(*batch, -1), log_det.reshape(batch)
+        return z.reshape(*batch, self.dim), log_det.reshape(batch)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data, exactly.
@@ -183,6 +186,8 @@ class RealNVP(nn.Module):
         batch, z, context = self._flattened("z", z, (self.dim,), context)
         if not bool(torch.isfinite(z).all()):
             raise UserError("z: expected finite numbers, got NaN or infinity")
+        if z.shape[0] == 0:
+            return z.new_zeros(*batch, *self.event_shape), z.new_zeros(batch)
         x, log_det = self.layers.inverse(z, context)
         return x.reshape(*batch, *self.event_shape), log_det.reshape(batch)
 

@@ -1,0 +1,93 @@
+"""``bruno demo``: train in front of the user, measure, and write a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+from bruno.commands.evaluate import EVALUATION_FILE, evaluate_model, print_evaluation, provenance
+from bruno.commands.train import read_history, train_experiment
+from bruno.console import StageDisplay, error_console, output_console
+from bruno.data import load_dataset
+from bruno.errors import UserError
+from bruno.pretrained import write_atomically
+from bruno.recipes import recipe_path
+from bruno.report import experiment_report, write_report
+from bruno.training.config import experiment_from_yaml
+from bruno.training.loop import CHECKPOINT_FILE
+
+_RECIPE = "glyphs-demo"
+_TRIALS = 5
+
+
+def demo(
+    minutes: float | None = None,
+    out: str = "runs/demo",
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Train on built-in characters for about three minutes, then show what the model learnt.
+
+    Args:
+        minutes: Length of the training; by default that of the recipe.
+        out: Directory of the run and its report.
+        seed: Seed of everything.
+        device: auto, cpu or cuda.
+        overwrite: Replace an earlier run in that directory.
+        as_json: Print the figures as JSON on standard output.
+    """
+    directory = Path(out)
+    if (directory / CHECKPOINT_FILE).exists():
+        if not overwrite:
+            raise UserError(f"out: {directory} already holds a run; --overwrite replaces it")
+        shutil.rmtree(directory)
+    experiment = dataclasses.replace(experiment_from_yaml(recipe_path(_RECIPE)), seed=seed)
+    if minutes is not None:
+        training = dataclasses.replace(experiment.training, max_minutes=minutes)
+        experiment = dataclasses.replace(experiment, training=training)
+    model, training_set = train_experiment(experiment, directory, device=device)
+    test_set = load_dataset(experiment.data, "test")
+    with StageDisplay() as display:
+        evaluation = evaluate_model(
+            model,
+            test_set,
+            ways=[5, 20],
+            shots=[1, 5],
+            trials=_TRIALS,
+            set_size=20,
+            rotations=False,
+            seed=seed,
+            progress=display,
+        )
+    error_console().print("drawing the report …")
+    html = experiment_report(
+        model,
+        f"{len(training_set)} images of {training_set.num_classes} characters of the scripts "
+        f"{_scripts(training_set.class_names)}",
+        test_set,
+        read_history(directory),
+        evaluation.few_shot,
+        evaluation.likelihood,
+        experiment.to_dict(),
+        seed=seed,
+        command="bruno demo",
+    )
+    report = directory / "report.html"
+    write_report(report, html)
+    figures = {**provenance(), **evaluation.to_dict()}
+    content = json.dumps(figures, indent=2).encode() + b"\n"
+    write_atomically(directory / EVALUATION_FILE, content)
+    if as_json:
+        output_console().print_json(json.dumps({"report": str(report), **figures}))
+    else:
+        print_evaluation(evaluation, str(directory))
+        output_console().print(f"report: {report.resolve()}")
+
+
+def _scripts(class_names: tuple[str, ...]) -> str:
+    """Return the scripts of characters named ``script/character``."""
+    return ", ".join(dict.fromkeys(name.split("/")[0] for name in class_names))

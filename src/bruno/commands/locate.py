@@ -1,0 +1,74 @@
+"""Which model a command is about."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bruno.data import DataConfig
+from bruno.errors import UserError
+from bruno.model import Bruno
+from bruno.pretrained import locate, read_config
+from bruno.training.loop import MODEL_DIRECTORY
+
+_RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """A saved model and where it is.
+
+    Attributes:
+        path: Directory of the weights.
+        config: Its configuration.
+        directory: Where what is made of it goes: the run's directory, or runs/ for a model that
+            came with the package.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    directory: Path
+
+    def load(self) -> Bruno:
+        """Return the model itself."""
+        return Bruno.from_pretrained(self.path)
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The experiment the model was trained with; empty if it is not known."""
+        experiment: dict[str, Any] = self.config.get("metadata", {}).get("experiment", {})
+        return experiment
+
+    def data_config(self, overrides: dict[str, Any]) -> DataConfig:
+        """Return the data the model was trained on, with the given fields replaced."""
+        trained_on = DataConfig(**self.experiment.get("data", {}))
+        if "name" in overrides and overrides["name"] != trained_on.name:
+            trained_on = DataConfig()
+        return dataclasses.replace(trained_on, **overrides)
+
+
+def locate_model(run: str | None, pretrained: str | None) -> LocatedModel:
+    """Return the model of a run, a pretrained model, or of the newest run.
+
+    Raises:
+        UserError: If both are named, or neither is and there is no run.
+    """
+    if run and pretrained:
+        raise UserError("run: name a run or a pretrained model, not both")
+    if pretrained:
+        path = locate(pretrained)
+        return LocatedModel(path, read_config(path), _RUNS / path.name)
+    if not run:
+        found = [*_RUNS.glob(f"*/{MODEL_DIRECTORY}/config.json")]
+        if not found:
+            raise UserError(
+                "run: no trained model in runs/; name one with --run or --pretrained, or train "
+                "one with bruno train"
+            )
+        run = str(max(found, key=lambda path: path.stat().st_mtime).parent.parent)
+    directory = Path(run)
+    nested = directory / MODEL_DIRECTORY
+    path = locate(nested if nested.is_dir() else directory)
+    return LocatedModel(path, read_config(path), directory)

@@ -1,0 +1,130 @@
+"""``bruno sample``: draw more of what is in a few pictures, or from the prior."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from bruno.commands.locate import locate_model
+from bruno.console import output_console
+from bruno.data import load_image, quantise
+from bruno.data.folder import Channels
+from bruno.data.sets import dequantise
+from bruno.errors import UserError
+from bruno.pretrained import write_atomically
+from bruno.seeding import generator_for
+from bruno.training.loop import resolve_device
+
+_COLUMNS = 10
+_SCALE = 4
+_GAP = 2
+_WHITE = 255
+
+
+def sample(
+    run: str | None = None,
+    pretrained: str | None = None,
+    given: list[str] | None = None,
+    count: int = 10,
+    invert: bool = False,
+    seed: int = 0,
+    out: str = "samples.png",
+    device: str = "auto",
+    as_json: bool = False,
+) -> None:
+    """Draw images and write them as one picture: the given ones first, then the new ones.
+
+    Args:
+        run: Directory of a run or of a saved model; by default the newest run in runs/.
+        pretrained: Name of a model that comes with the package.
+        given: Image files, or folders of them, that show what to draw more of; none for samples
+            of the prior.
+        count: How many images to draw.
+        invert: Turn dark ink on white paper into bright ink on black in the given images.
+        seed: Seed of the samples.
+        out: The picture to write, in any format Pillow knows.
+        device: auto, cpu or cuda.
+        as_json: Print what was done as JSON on standard output.
+    """
+    if count < 1:
+        raise UserError(f"count: expected at least 1, got {count}")
+    path = Path(out)
+    formats = Image.registered_extensions()
+    if path.suffix.lower() not in formats:
+        raise UserError(f"out: expected a picture such as samples.png, got {out!r}")
+    model = locate_model(run, pretrained).load().to(resolve_device(device))
+    channels, height, width = _image_shape(model.event_shape)
+    if height != width:
+        raise UserError(f"run: expected a model of square images, got {height} x {width}")
+    files = _files(given or [])
+    colours: Channels = "grey" if channels == 1 else "colour"
+    images = [
+        load_image(file, image_size=height, channels=colours, invert=invert) for file in files
+    ]
+    predictive = model.prior()
+    if images:
+        noise = generator_for(seed, 0)
+        x = dequantise(torch.stack(images), noise).to(model.process.loc.device)
+        predictive = model.condition(x)
+    samples = quantise(predictive.sample(count, generator=generator_for(seed, 1)).cpu())
+    buffer = io.BytesIO()
+    _picture(images, list(samples)).save(buffer, format=formats[path.suffix.lower()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+    if as_json:
+        summary = {"out": str(path), "given": [str(f) for f in files], "count": count}
+        output_console().print_json(json.dumps({**summary, "seed": seed}))
+    else:
+        told = f"{len(images)} given and " if images else ""
+        output_console().print(f"{told}{count} drawn images written to {path}")
+
+
+def _image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(event_shape) != 3:
+        raise UserError(f"run: expected a model of images, got elements of shape {event_shape}")
+    channels, height, width = event_shape
+    return channels, height, width
+
+
+def _files(given: list[str]) -> list[Path]:
+    files: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+            if not inside:
+                raise UserError(f"given: expected images in the folder {path}, found no files")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+def _picture(given: list[Tensor], drawn: list[Tensor]) -> Image.Image:
+    """Return the given images above the drawn ones, ten to a row, enlarged without smoothing."""
+    blocks = [_tiles(images) for images in (given, drawn) if images]
+    gap = np.full((3 * _GAP, blocks[0].shape[1], 3), _WHITE, np.uint8)
+    stacked = np.concatenate([blocks[0], *(part for b in blocks[1:] for part in (gap, b))])
+    size = (stacked.shape[1] * _SCALE, stacked.shape[0] * _SCALE)
+    return Image.fromarray(stacked).resize(size, Image.Resampling.NEAREST)
+
+
+def _tiles(images: list[Tensor]) -> NDArray[np.uint8]:
+    height, width = images[0].shape[-2:]
+    rows = -(-len(images) // _COLUMNS)
+    canvas = np.full(
+        (rows * (height + _GAP) + _GAP, _COLUMNS * (width + _GAP) + _GAP, 3), _WHITE, np.uint8
+    )
+    for index, image in enumerate(images):
+        top = _GAP + index // _COLUMNS * (height + _GAP)
+        left = _GAP + index % _COLUMNS * (width + _GAP)
+        tile = image.expand(3, height, width).permute(1, 2, 0).numpy()
+        canvas[top : top + height, left : left + width] = tile
+    return canvas

@@ -1,0 +1,121 @@
+"""What the command shows while the user waits: bars on a terminal, lines elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PLAIN_EVERY = 50
+
+
+def error_console() -> Console:
+    """Return a console on standard error as it is now."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def output_console() -> Console:
+    """Return a console on standard output as it is now."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
+    """Return a table with left-aligned first column and right-aligned figures."""
+    result = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        result.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+class TrainingDisplay:
+    """Shows the rows of a training run; used as its ``on_row`` inside a ``with`` block.
+
+    Args:
+        dim: Dimension of an element, for bits per dimension.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._console = error_console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, row: dict[str, Any], progress: float) -> None:
+        """Show a row of figures at the given share of the schedule."""
+        text = self._text(row)
+        if row["kind"] == "validation":
+            self._console.print(f"validation  {text}")
+        elif self._bar.disable:
+            if row["step"] % _PLAIN_EVERY == 0:
+                self._console.print(f"{progress:4.0%}  {text}")
+        else:
+            self._bar.update(self._task, completed=progress, description=text)
+
+    def _text(self, row: dict[str, Any]) -> str:
+        parts = [
+            f"step {row['step']}",
+            f"loss {row['loss']:.3f}",
+            f"{row['nats'] / (self._dim * math.log(2)):.3f} bits/dim",
+        ]
+        if "accuracy" in row:
+            parts.append(f"accuracy {row['accuracy']:.1%}")
+        if "images_per_second" in row:
+            parts.append(f"{row['images_per_second']:.0f} images/s")
+        return "  ".join(parts)
+
+
+class StageDisplay:
+    """Shows the progress of labelled stages of work; a callback inside a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._console = error_console()
+        self._bar = Progress(console=self._console, disable=not sys.stderr.isatty(), transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` units of a stage are done."""
+        if label not in self._tasks:
+            self._tasks[label] = self._bar.add_task(label, total=total)
+            if self._bar.disable:
+                self._console.print(f"{label} …")
+        self._bar.update(self._tasks[label], completed=done)

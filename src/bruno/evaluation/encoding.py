@@ -1,0 +1,114 @@
+"""Latent vectors of whole data sets: every image through the flow once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import dequantise, rotate
+from bruno.errors import UserError
+from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.streams import Stream
+from bruno.model import Bruno
+from bruno.seeding import generator_for
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedDataset:
+    """The latent vectors of a data set, of every image in every rotation.
+
+    Attributes:
+        z: Latent vectors, shape ``(R, N, D)`` with ``R = 4`` rotations by 0, 90, 180 and 270
+            degrees, or ``R = 1`` for the images as they are.
+        log_det: Log-determinants in nats, float64 ``(R, N)``.
+    """
+
+    z: Tensor
+    log_det: Tensor
+
+
+@torch.no_grad()
+def encode_dataset(
+    model: Bruno,
+    images: Tensor,
+    *,
+    generator: torch.Generator,
+    context: Tensor | None = None,
+    batch_size: int = 500,
+    progress: ProgressCallback | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the latent vectors and log-determinants of 8-bit images, dequantised once.
+
+    Args:
+        model: The model; its device does the work and holds the result.
+        images: uint8 ``(N, C, H, W)``.
+        generator: Source of the one uniform noise draw of every pixel.
+        context: Labels of the images for a conditional model, ``(N, context_dim)``.
+        batch_size: Images that go through the flow together.
+        progress: Told the number of images done.
+
+    Returns:
+        ``z`` of shape ``(N, D)`` in the dtype of the flow (float32), ``log_det`` of shape
+        ``(N,)`` in float64, in nats.
+
+    Raises:
+        UserError: If the images are not uint8 or not of the shape the flow takes, or the context
+            does not fit.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise UserError(
+            f"images: expected uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
+        )
+    device = model.process.loc.device
+    encoded = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        x = dequantise(images[part], generator).to(device)
+        encoded.append(model(x, None if context is None else context[part].to(device)))
+        if progress is not None:
+            progress("encoding", min(start + batch_size, len(images)), len(images))
+    if not encoded:
+        raise UserError("images: expected at least one, got none")
+    z, log_det = zip(*encoded, strict=True)
+    return torch.cat(z), torch.cat(log_det).double()
+
+
+def encode_rotations(
+    model: Bruno,
+    dataset: LabelledImages,
+    *,
+    rotations: bool,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> EncodedDataset:
+    """Encode every image of a data set, in all four rotations if asked for.
+
+    Args:
+        model: The model.
+        dataset: The images.
+        rotations: Encode every image turned by 0, 90, 180 and 270 degrees; else only as it is.
+        seed: Seed of the dequantisation noise.
+        progress: Told the number of images done, for every rotation from 0 on.
+
+    Raises:
+        UserError: As :func:`encode_dataset`; or if images to be rotated are not square.
+    """
+    height, width = dataset.images.shape[-2:]
+    if rotations and height != width:
+        raise UserError(f"rotations: expected square images, got {height} x {width} pixels")
+    turns = 4 if rotations else 1
+    encoded = [
+        encode_dataset(
+            model,
+            rotate(dataset.images, turn),
+            generator=generator_for(seed, Stream.FEW_SHOT_NOISE, turn),
+            context=dataset.context,
+            progress=progress,
+        )
+        for turn in range(turns)
+    ]
+    z, log_det = zip(*encoded, strict=True)
+    return EncodedDataset(torch.stack(z), torch.stack(log_det))

@@ -1,0 +1,151 @@
+"""Test likelihood of sets: what an image costs, and how much the set before it helps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import Sets, sample_sets
+from bruno.errors import UserError
+from bruno.evaluation.encoding import encode_dataset
+from bruno.evaluation.interval import Estimate, estimate
+from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.streams import Stream
+from bruno.model import Bruno
+from bruno.seeding import generator_for
+
+# Elements of a temporary (sets, n, D): 8 MiB in float64.
+_CHUNK_ELEMENTS = 2**20
+
+
+@dataclass(frozen=True)
+class LikelihoodResult:
+    """Negative log-likelihoods per image, in nats, with intervals clustered by class.
+
+    Attributes:
+        dataset: Data set and split, such as ``"omniglot/test"``.
+        sets: Number of sets.
+        set_size: Images in each.
+        dim: Values in an image, for bits/dim.
+        rotations: Whether every set was turned by a random multiple of 90 degrees.
+        nats: Mean of −log p(x_n | x_<n) over all positions n.
+        first: −log p(x_1), without any example.
+        last: −log p(x_n | x_<n) at the last position.
+        gain: First minus last, paired by set: what the examples are worth.
+        curve: −log p(x_n | x_<n) at every position, the first to the last.
+        seed: Seed of the sets and of the dequantisation noise.
+    """
+
+    dataset: str
+    sets: int
+    set_size: int
+    dim: int
+    rotations: bool
+    nats: Estimate
+    first: Estimate
+    last: Estimate
+    gain: Estimate
+    curve: tuple[Estimate, ...]
+    seed: int
+
+    @property
+    def bits_per_dim(self) -> Estimate:
+        """The mean over all positions in bits per dimension."""
+        return self.nats.scaled(1 / (self.dim * math.log(2)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        plain = {key: value for key, value in self.__dict__.items() if isinstance(value, str | int)}
+        estimates = ("nats", "bits_per_dim", "first", "last", "gain")
+        return {
+            **plain,
+            **{name: getattr(self, name).to_dict() for name in estimates},
+            "curve": [position.to_dict() for position in self.curve],
+        }
+
+
+def likelihood(
+    model: Bruno,
+    dataset: LabelledImages,
+    *,
+    set_size: int = 20,
+    sets: int | None = None,
+    seed: int = 0,
+    rotations: bool = False,
+    progress: ProgressCallback | None = None,
+) -> LikelihoodResult:
+    """Measure the negative log-likelihood of sets of one class, as the BRUNO paper does.
+
+    Args:
+        model: The model.
+        dataset: Images of classes it was not trained on.
+        set_size: Images in a set; in random order.
+        sets: Number of sets, each of one class. Classes take turns, so that none has two sets
+            more than another; by default one set of each class.
+        seed: Seed of the sets and of the one uniform noise draw of every pixel.
+        rotations: Turn every set by a random multiple of 90 degrees, as in training.
+        progress: Told the number of images encoded.
+
+    Raises:
+        UserError: If a class has fewer than ``set_size`` images, a number is below 1, or images
+            to be rotated are not square.
+    """
+    sets = dataset.num_classes if sets is None else sets
+    drawn = _draw_sets(dataset, sets, set_size, rotations, seed)
+    images = torch.cat([part.images for part in drawn])
+    contexts = [part.context for part in drawn if part.context is not None]
+    z, log_det = encode_dataset(
+        model,
+        images.flatten(0, 1),
+        generator=generator_for(seed, Stream.LIKELIHOOD_NOISE),
+        context=torch.cat(contexts).flatten(0, 1) if contexts else None,
+        progress=progress,
+    )
+    nats = -_one_step_terms(model, z.unflatten(0, (sets, set_size)))
+    nats -= log_det.reshape(sets, set_size)
+    classes = torch.cat([part.classes for part in drawn])
+    return LikelihoodResult(
+        dataset=f"{dataset.name}/{dataset.split}",
+        sets=sets,
+        set_size=set_size,
+        dim=model.process.dim,
+        rotations=rotations,
+        nats=estimate(nats.flatten(), classes.repeat_interleave(set_size)),
+        first=estimate(nats[:, 0], classes),
+        last=estimate(nats[:, -1], classes),
+        gain=estimate(nats[:, 0] - nats[:, -1], classes),
+        curve=tuple(estimate(position, classes) for position in nats.unbind(1)),
+        seed=seed,
+    )
+
+
+def _draw_sets(
+    dataset: LabelledImages, sets: int, set_size: int, rotations: bool, seed: int
+) -> list[Sets]:
+    if sets < 1:
+        raise UserError(f"sets: expected at least 1, got {sets}")
+    smallest = int(dataset.class_sizes.argmin())
+    available = int(dataset.class_sizes[smallest])
+    if not 1 <= set_size <= available:
+        raise UserError(
+            f"set_size: expected 1 to {available}, the images of class "
+            f"{dataset.class_names[smallest]!r} of {dataset.name}/{dataset.split}, got {set_size}"
+        )
+    drawn = []
+    for start in range(0, sets, dataset.num_classes):
+        generator = generator_for(seed, Stream.LIKELIHOOD_SETS, start)
+        number = min(dataset.num_classes, sets - start)
+        drawn.append(sample_sets(dataset, number, set_size, generator, rotations=rotations))
+    return drawn
+
+
+@torch.no_grad()
+def _one_step_terms(model: Bruno, z: Tensor) -> Tensor:
+    """Return log p(z_i | z_<i) of sets ``(S, n, D)``, shape ``(S, n)``, some sets at a time."""
+    rows = max(1, _CHUNK_ELEMENTS // (z.shape[1] * z.shape[2]))
+    return torch.cat([model.process.predictive_log_prob(part) for part in z.split(rows)])

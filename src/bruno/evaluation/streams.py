@@ -1,0 +1,16 @@
+"""The independent streams of random numbers that evaluations draw from one seed."""
+
+from enum import IntEnum
+
+
+class Stream(IntEnum):
+    """Second key of :func:`~bruno.seeding.generator_for`, after the seed.
+
+    The numbers are part of the protocol: another number means other episodes and other noise.
+    """
+
+    FEW_SHOT_NOISE = 7001
+    FEW_SHOT_TRIALS = 7002
+    LIKELIHOOD_SETS = 7003
+    LIKELIHOOD_NOISE = 7004
+    REPORT_PICTURES = 7005

@@ -1,0 +1,29 @@
+"""Experiments that come with the package, as YAML files."""
+
+from pathlib import Path
+
+from bruno.errors import UserError
+
+_DIRECTORY = Path(__file__).parent
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes."""
+    return tuple(sorted(path.stem for path in _DIRECTORY.glob("*.yaml")))
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """Return the file of a recipe given its name or its path.
+
+    Raises:
+        UserError: If there is no such recipe; the message lists the known names.
+    """
+    path = Path(name_or_path)
+    # ``recipes/NAME.yaml`` is found also where the repository is not the working directory.
+    for candidate in (path, _DIRECTORY / f"{path.name.removesuffix('.yaml')}.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"config: expected a YAML file or one of the recipes {', '.join(recipe_names())}, got "
+        f"{name_or_path!r}"
+    )

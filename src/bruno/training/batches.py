@@ -1,0 +1,59 @@
+"""Batches as a pure function of the seed and the step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bruno.data.augment import augment
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import dequantise, sample_sets
+from bruno.seeding import generator_for
+from bruno.training.config import Experiment
+
+_INITIALISATION, _TRAINING, _VALIDATION = 0, 1, 2
+
+
+class Batch(NamedTuple):
+    """Dequantised sets ``(S, n, C, H, W)`` and, for conditional models, their context."""
+
+    x: Tensor
+    context: Tensor | None
+
+
+def initialisation_batch(dataset: LabelledImages, experiment: Experiment) -> Batch:
+    """Return the batch from which the scales of the flow are set."""
+    return _batch(dataset, experiment, _INITIALISATION, 0, deform=True)
+
+
+def training_batch(
+    dataset: LabelledImages, experiment: Experiment, step: int, process_index: int = 0
+) -> Batch:
+    """Return the batch of a step; the same arguments always give the same numbers."""
+    return _batch(dataset, experiment, _TRAINING, step, process_index, deform=True)
+
+
+def validation_batch(dataset: LabelledImages, experiment: Experiment, index: int) -> Batch:
+    """Return one of the fixed validation batches, of images that are not deformed.
+
+    Where there are fewer classes than sets in a training batch, it is one set of each class.
+    """
+    return _batch(dataset, experiment, _VALIDATION, index, deform=False)
+
+
+def _batch(
+    dataset: LabelledImages, experiment: Experiment, purpose: int, *key: int, deform: bool
+) -> Batch:
+    training = experiment.training
+    generator = generator_for(experiment.seed, purpose, *key)
+    count = training.sets_per_batch
+    if purpose == _VALIDATION:
+        count = min(count, dataset.num_classes)
+    sets = sample_sets(
+        dataset, count, training.images_per_set, generator, rotations=training.rotations
+    )
+    images = sets.images.flatten(0, 1)
+    if deform:
+        images = augment(images, training.augmentation, generator)
+    return Batch(dequantise(images, generator).view(sets.images.shape), sets.context)

@@ -1,0 +1,71 @@
+"""The state of a run as one file that is always either the old one or the new one."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bruno.errors import CheckpointError
+from bruno.pretrained import write_atomically
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is needed to go on as if nothing had happened.
+
+    Attributes:
+        experiment: The experiment as nested dictionaries.
+        step: Steps done.
+        seconds: Wall-clock seconds spent.
+        model: State of the model in training.
+        average: State of the averaged model.
+        optimiser: State of the optimiser.
+        best: State of the averaged model at the best validation, or None before the first.
+        history: Figures so far, a dictionary a row.
+    """
+
+    experiment: dict[str, Any]
+    step: int
+    seconds: float
+    model: dict[str, Any]
+    average: dict[str, Any]
+    optimiser: dict[str, Any]
+    best: dict[str, Any] | None
+    history: list[dict[str, Any]]
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; killed at any moment, it leaves the old one or the new one."""
+    fields = {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
+    buffer = io.BytesIO()
+    torch.save({"format_version": _FORMAT_VERSION, **fields}, buffer)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / CHECKPOINT_FILE, buffer.getvalue())
+
+
+def load_checkpoint(directory: Path) -> Checkpoint:
+    """Read the checkpoint of a run, without executing code.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or not a checkpoint of this version.
+    """
+    file = directory / CHECKPOINT_FILE
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{file}: cannot be read as a checkpoint: {reason}") from None
+    if not isinstance(content, dict) or content.pop("format_version", None) != _FORMAT_VERSION:
+        raise CheckpointError(f"{file}: is not a training checkpoint of this version of bruno")
+    try:
+        return Checkpoint(**content)
+    except TypeError:
+        raise CheckpointError(f"{file}: is not a complete training checkpoint") from None

@@ -1,0 +1,166 @@
+"""Everything that determines a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from bruno.data.augment import Augmentation
+from bruno.data.registry import DataConfig
+from bruno.errors import UserError
+from bruno.training.objectives import ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model: a flow and a process.
+
+    Attributes:
+        preset: Flow architecture: paper, compact or dense; by default compact for images.
+        process: Latent process: gaussian or student_t.
+        filters: Width of convolutional conditioners at each resolution; by default the preset's.
+        residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
+        dense_units: Width of dense conditioners; by default the preset's.
+        dense_couplings: Number of dense couplings; by default the preset's.
+    """
+
+    preset: str | None = None
+    process: str = "gaussian"
+    filters: tuple[int, ...] | None = None
+    residual_blocks: int | None = None
+    dense_units: int | None = None
+    dense_couplings: int | None = None
+
+    def flow_config(self, event_shape: tuple[int, ...], context_dim: int) -> dict[str, Any]:
+        """Return the keyword arguments of the flow for elements of a given shape."""
+        sizes = {k: v for k, v in dataclasses.asdict(self).items() if k != "process"}
+        return {"event_shape": event_shape, "context_dim": context_dim, **sizes}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation.
+
+    Attributes:
+        steps: Length of the schedule in steps.
+        max_minutes: Length of the schedule in minutes of wall-clock time, instead of steps.
+        sets_per_batch: Sets, each of another class, in a batch.
+        images_per_set: Images in each set.
+        learning_rate: Peak learning rate of the flow (AdamW).
+        process_learning_rate: Peak learning rate of the process, which has few parameters and
+            far to go.
+        warmup_steps: Steps of linear warm-up; a cosine to 0 follows.
+        weight_decay: Decoupled weight decay of the flow.
+        gradient_clip: Largest norm of the gradient.
+        average_decay: Decay per step of the averaged weights that are validated and kept.
+        rotations: Turn every set by a random multiple of 90 degrees.
+        augmentation: Random deformation of every image.
+        precision: Arithmetic of the conditioner networks; everything else stays float32/64.
+        validate_every: Steps between validations on held-out classes.
+        validation_batches: Batches of a validation.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    steps: int = 2000
+    max_minutes: float | None = None
+    sets_per_batch: int = 60
+    images_per_set: int = 5
+    learning_rate: float = 1e-3
+    process_learning_rate: float = 1e-2
+    warmup_steps: int = 50
+    weight_decay: float = 0.0
+    gradient_clip: float = 5.0
+    average_decay: float = 0.99
+    rotations: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every: int = 200
+    validation_batches: int = 8
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: If a number is out of its range.
+        """
+        lowest = {
+            "steps": 1,
+            "sets_per_batch": 2,
+            "images_per_set": 2,
+            "warmup_steps": 0,
+            "validate_every": 1,
+            "validation_batches": 1,
+            "checkpoint_every": 1,
+        }
+        for name, low in lowest.items():
+            if getattr(self, name) < low:
+                raise UserError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        for name in ("learning_rate", "process_learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise UserError(f"max_minutes: expected a positive number, got {self.max_minutes}")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"average_decay: expected 0 <= decay < 1, got {self.average_decay}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training run from data to weights.
+
+    Attributes:
+        data: Where the sets come from.
+        model: What is trained.
+        objective: What it is trained for.
+        training: How it is trained.
+        seed: Seed of initialisation, batches and noise.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what concerns more than one part.
+
+        Raises:
+            UserError: If the seed is negative or a support would leave no query in a set.
+        """
+        if self.seed < 0:
+            raise UserError(f"seed: expected a non-negative integer, got {self.seed}")
+        largest = max(self.objective.shots)
+        if self.objective.discriminative_weight and largest >= self.training.images_per_set:
+            raise UserError(
+                f"shots: expected fewer than images_per_set ({self.training.images_per_set}), "
+                f"got {largest}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the experiment as nested dictionaries of plain values."""
+        plain: dict[str, Any] = dataclasses.asdict(self)
+        return plain
+
+
+def experiment_from_yaml(path: Path) -> Experiment:
+    """Return the experiment that a YAML recipe describes.
+
+    Raises:
+        UserError: If a field is unknown or a value does not fit.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Experiment, "experiment")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parsed = parser.parse_object({"experiment": content})
+    except (ArgumentError, yaml.YAMLError, OSError) as error:
+        raise UserError(f"config: {path} is not a valid recipe: {error}") from None
+    experiment: Experiment = parser.instantiate(parsed).experiment
+    return experiment

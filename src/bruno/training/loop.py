@@ -1,0 +1,367 @@
+"""The training loop: batches, optimiser, averaged weights, validation and checkpoints.
+
+Hugging Face Accelerate places the model and runs several processes under ``accelerate launch``;
+everything random is a function of (seed, step), so a run that was killed goes on exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+
+from bruno.data.dataset import LabelledImages
+from bruno.errors import UserError
+from bruno.model import Bruno
+from bruno.pretrained import build, write_atomically
+from bruno.training.batches import Batch, initialisation_batch, training_batch, validation_batch
+from bruno.training.checkpoint import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from bruno.training.config import Experiment, TrainingConfig
+from bruno.training.guard import explain_non_finite
+from bruno.training.objectives import Losses, Objective
+
+CONFIG_FILE = "config.yaml"
+HISTORY_FILE = "history.jsonl"
+MODEL_DIRECTORY = "model"
+_LOG_EVERY = 10
+
+Row = dict[str, Any]
+
+
+def train(
+    experiment: Experiment,
+    training_set: LabelledImages,
+    validation_set: LabelledImages,
+    directory: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    on_row: Callable[[Row, float], None] | None = None,
+) -> Bruno:
+    """Train a model and return the averaged weights that were best on the validation classes.
+
+    Writes to ``directory``: ``config.yaml``, ``checkpoint.pt``, ``history.jsonl`` and, at the
+    end, ``model/``.
+
+    Args:
+        experiment: What to train, and how.
+        training_set: Classes to learn from.
+        validation_set: Other classes (or other images), to choose the stopping point on.
+        directory: Where the run lives.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: Go on from the checkpoint in ``directory``, if there is one.
+        on_row: Called with every row of figures and the share of the schedule that is done.
+
+    Raises:
+        UserError: If the experiment does not fit the data or the directory already holds a run.
+        CheckpointError: If the checkpoint cannot be read or is of another experiment.
+        NonFiniteError: If a loss or gradient is not finite.
+    """
+    run = _Run(experiment, training_set, validation_set, directory, device)
+    if (directory / CHECKPOINT_FILE).exists():
+        if not resume:
+            raise UserError(
+                f"out: {directory} already holds a run; --resume goes on with it, another "
+                "directory starts afresh"
+            )
+        run.restore(load_checkpoint(directory))
+    else:
+        run.initialise()
+    run.train(on_row or (lambda _row, _progress: None))
+    return run.finish()
+
+
+def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float, float]:
+    """Return the share of the schedule that is done and the factor on the learning rates.
+
+    Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or, where
+    ``max_minutes`` is set, over wall-clock time.
+    """
+    if training.max_minutes is None:
+        progress = step / training.steps
+    else:
+        progress = seconds / (60 * training.max_minutes)
+    warmup = min(1.0, (step + 1) / (training.warmup_steps + 1))
+    return progress, warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def resolve_device(device: str) -> str:
+    """Return ``cpu`` or ``cuda``; ``auto`` is the GPU if there is one.
+
+    Raises:
+        UserError: If the device is unknown or not there.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise UserError(f"device: expected auto, cpu or cuda, got {device!r}")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("device: cuda was asked for, but torch sees no CUDA device")
+    return "cuda" if available and device != "cpu" else "cpu"
+
+
+class _Run:
+    """The changing state of a training run."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        training_set: LabelledImages,
+        validation_set: LabelledImages,
+        directory: Path,
+        device: str,
+    ) -> None:
+        self.experiment, self.directory = experiment, directory
+        self.training_set, self.validation_set = training_set, validation_set
+        training = experiment.training
+        self.shots = experiment.objective.shots
+        self.accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
+        if training.max_minutes is not None and self.accelerator.num_processes > 1:
+            raise UserError("max_minutes: several processes need a schedule in steps")
+        context_dim = 0 if training_set.context is None else training_set.context.shape[-1]
+        flow_config = experiment.model.flow_config(training_set.event_shape, context_dim)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(experiment.seed)
+            model = build(flow_config, experiment.model.process)
+        self.objective = Objective(
+            model, experiment.objective, autocast=training.precision == "bfloat16"
+        ).to(self.accelerator.device)
+        self.wrapped: torch.nn.Module = self.objective
+        self.step, self.seconds = 0, 0.0
+        self.history: list[Row] = []
+        self.best: dict[str, Any] | None = None
+
+    def initialise(self) -> None:
+        """Set the flow's scales from data and start the optimiser."""
+        batch = self._on_device(initialisation_batch(self.training_set, self.experiment))
+        self.objective.model.flow.initialise(batch.x, batch.context)
+        self._prepare()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: If it is of another experiment.
+        """
+        if _identity(checkpoint.experiment) != _identity(self.experiment.to_dict()):
+            raise UserError(
+                f"resume: the run in {self.directory} is of another experiment; use the "
+                "configuration it was started with, or another directory"
+            )
+        self.objective.model.load_state_dict(checkpoint.model)
+        self._prepare()
+        self.average.load_state_dict(checkpoint.average)
+        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.history, self.best = list(checkpoint.history), checkpoint.best
+
+    def _prepare(self) -> None:
+        training, model = self.experiment.training, self.objective.model
+        self.average = AveragedModel(model, avg_fn=_warmed_up_average(training.average_decay))
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": list(model.flow.parameters()),
+                    "lr": training.learning_rate,
+                    "weight_decay": training.weight_decay,
+                },
+                {
+                    "params": list(model.process.parameters()),
+                    "lr": training.process_learning_rate,
+                    "weight_decay": 0.0,
+                },
+            ],
+            betas=(0.9, 0.99),
+        )
+        self.peaks = [group["lr"] for group in optimiser.param_groups]
+        self.wrapped, self.optimiser = self.accelerator.prepare(self.objective, optimiser)
+
+    def train(self, on_row: Callable[[Row, float], None]) -> None:
+        """Run to the end of the schedule."""
+        training = self.experiment.training
+        clock = _Clock(self.seconds)
+        while True:
+            progress, factor = schedule(training, self.step, clock.seconds())
+            if progress >= 1:
+                break
+            losses = self._train_step(factor)
+            self.step += 1
+            if self.step % _LOG_EVERY == 0:
+                row = self._row("train", losses, clock)
+                on_row(row, min(1.0, progress))
+            if self.step % training.validate_every == 0:
+                on_row(self._validate(clock), min(1.0, progress))
+            if self.step % training.checkpoint_every == 0:
+                self.seconds = clock.seconds()
+                self._save()
+        if not self.history or self.history[-1] != self._last_validation():
+            on_row(self._validate(clock), 1.0)
+        self.seconds = clock.seconds()
+        self._save()
+
+    def _train_step(self, factor: float) -> Losses:
+        training = self.experiment.training
+        batch = self._on_device(
+            training_batch(
+                self.training_set, self.experiment, self.step, self.accelerator.process_index
+            )
+        )
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        shot = self.shots[self.step % len(self.shots)]
+        self.optimiser.zero_grad()
+        try:
+            losses: Losses = self.wrapped(batch.x, shot, batch.context)
+            self.accelerator.backward(losses.loss)
+        except UserError as error:
+            raise explain_non_finite(self.objective, batch, shot, self.step) from error
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), training.gradient_clip)
+        if not bool(torch.isfinite(losses.loss)) or not bool(torch.isfinite(norm)):
+            raise explain_non_finite(self.objective, batch, shot, self.step)
+        self.optimiser.step()
+        self.average.update_parameters(self.objective.model)
+        return Losses(*(figure.detach() for figure in losses))
+
+    @torch.no_grad()
+    def _validate(self, clock: _Clock) -> Row:
+        """Score the averaged weights on the validation classes and keep them if they are best."""
+        objective = Objective(self._averaged_model(), self.experiment.objective)
+        batches = self.experiment.training.validation_batches
+        figures = []
+        for i in range(batches):
+            batch = self._on_device(validation_batch(self.validation_set, self.experiment, i))
+            losses = objective(batch.x, self.shots[i % len(self.shots)], batch.context)
+            figures.append(torch.stack(losses).cpu())
+        mean = Losses(*torch.stack(figures).mean(0))
+        lowest = min(
+            (row["loss"] for row in self.history if row["kind"] == "validation"),
+            default=math.inf,
+        )
+        if self.best is None or mean.loss < lowest:
+            self.best = {k: v.cpu().clone() for k, v in self._averaged_model().state_dict().items()}
+        row = self._row("validation", mean, clock)
+        clock.skip()
+        return row
+
+    def _row(self, kind: str, losses: Losses, clock: _Clock) -> Row:
+        """Append the figures of a step or validation to the history and return them."""
+        training = self.experiment.training
+        per_step = (
+            training.sets_per_batch * training.images_per_set * self.accelerator.num_processes
+        )
+        row: Row = {
+            "kind": kind,
+            "step": self.step,
+            "images": self.step * per_step,
+            "seconds": round(clock.seconds(), 2),
+            **{name: round(float(value), 6) for name, value in losses._asdict().items()},
+        }
+        if kind == "train":
+            row["images_per_second"] = round(per_step * _LOG_EVERY / clock.lap(), 1)
+        if not self.experiment.objective.discriminative_weight:
+            del row["cross_entropy"], row["accuracy"]
+        self.history.append(row)
+        return row
+
+    def _last_validation(self) -> Row | None:
+        return next((r for r in reversed(self.history) if r["kind"] == "validation"), None)
+
+    def _averaged_model(self) -> Bruno:
+        return cast("Bruno", self.average.module)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        device = self.accelerator.device
+        context = None if batch.context is None else batch.context.to(device)
+        return Batch(batch.x.to(device), context)
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        save_checkpoint(
+            self.directory,
+            Checkpoint(
+                experiment=self.experiment.to_dict(),
+                step=self.step,
+                seconds=self.seconds,
+                model=self.objective.model.state_dict(),
+                average=self.average.state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                best=self.best,
+                history=self.history,
+            ),
+        )
+        write_atomically(self.directory / HISTORY_FILE, lines.encode())
+        # Through JSON, because YAML has no tuples.
+        plain = json.loads(json.dumps(self.experiment.to_dict()))
+        config = yaml.safe_dump(plain, sort_keys=False).encode()
+        write_atomically(self.directory / CONFIG_FILE, config)
+
+    def finish(self) -> Bruno:
+        """Write and return the best model."""
+        model = self._averaged_model()
+        if self.best is not None:
+            model.load_state_dict(self.best)
+        if self.accelerator.is_main_process:
+            validation = self._last_validation() or {}
+            model.save_pretrained(
+                self.directory / MODEL_DIRECTORY,
+                {"experiment": self.experiment.to_dict(), "images": validation.get("images")},
+            )
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+        return model
+
+
+class _Clock:
+    """Wall-clock time of a run over all its sessions, and laps for throughput."""
+
+    def __init__(self, before: float) -> None:
+        self.start = time.perf_counter() - before
+        self.lap_start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        duration, self.lap_start = now - self.lap_start, now
+        return duration
+
+    def skip(self) -> None:
+        """Leave what was done since the last lap out of the next one."""
+        self.lap_start = time.perf_counter()
+
+
+def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
+    """Return an exponential moving average whose decay grows, so that it forgets its start."""
+
+    def update(
+        average: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int
+    ) -> torch.Tensor:
+        return torch.lerp(value, average, min(decay, (1 + int(updates)) / (10 + int(updates))))
+
+    return update
+
+
+def _identity(experiment: dict[str, Any]) -> str:
+    """Return what must agree between a run and its continuation: all but its length."""
+    training = {
+        name: value
+        for name, value in experiment["training"].items()
+        if name not in {"steps", "max_minutes"}
+    }
+    return json.dumps({**experiment, "training": training}, sort_keys=True)

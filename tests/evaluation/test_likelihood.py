@@ -1,0 +1,83 @@
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+from bruno import UserError
+from bruno.data.sets import dequantise, sample_sets
+from bruno.evaluation import likelihood
+from bruno.evaluation.streams import Stream
+from bruno.seeding import generator_for
+from tests.evaluation.conftest import make_dataset, make_model
+
+
+@pytest.mark.parametrize("process", ["gaussian", "student_t"])
+@pytest.mark.parametrize("rotations", [False, True])
+def test_agrees_with_the_model_set_by_set(process, rotations, dataset):
+    model = make_model(process)
+    result = likelihood(model, dataset, set_size=4, seed=3, rotations=rotations)
+    drawn = sample_sets(
+        dataset, 6, 4, generator_for(3, Stream.LIKELIHOOD_SETS, 0), rotations=rotations
+    )
+    x = dequantise(drawn.images, generator_for(3, Stream.LIKELIHOOD_NOISE)).double()
+    with torch.no_grad():
+        joint = model.log_prob(x)
+        prior = model.prior().log_prob(x[:, 0])
+        last = model.condition(x[:, :3]).log_prob(x[:, 3])
+    assert result.nats.mean == pytest.approx(-float(joint.mean()) / 4)
+    assert result.first.mean == pytest.approx(-float(prior.mean()))
+    assert result.last.mean == pytest.approx(-float(last.mean()))
+    assert result.bits_per_dim.mean == pytest.approx(result.nats.mean / (64 * math.log(2)))
+    by_class = -joint / 4
+    half_width = 1.959964 * float(by_class.std()) / math.sqrt(6)
+    assert result.nats.half_width == pytest.approx(half_width)
+    paired = 1.959964 * float((last - prior).std()) / math.sqrt(6)
+    assert result.gain.half_width == pytest.approx(paired)
+
+
+def test_curve_starts_at_the_prior_and_falls_for_separable_classes(model, dataset):
+    result = likelihood(model, dataset, set_size=5)
+    assert (result.curve[0], result.curve[-1]) == (result.first, result.last)
+    assert len(result.curve) == 5
+    assert result.gain.mean == pytest.approx(result.first.mean - result.last.mean)
+    mean = sum(position.mean for position in result.curve) / 5
+    assert mean == pytest.approx(result.nats.mean)
+
+
+def test_classes_take_turns_and_the_seed_decides(model):
+    dataset = make_dataset(classes=4, separable=False)
+    first, again, other = (
+        likelihood(model, dataset, set_size=3, sets=10, seed=s) for s in (1, 1, 2)
+    )
+    assert first == again
+    assert first.nats != other.nats
+    assert (first.sets, first.nats.count) == (10, 30)
+    assert likelihood(model, dataset, set_size=3, sets=2).sets == 2
+
+
+def test_chunks_do_not_show(model, dataset, monkeypatch):
+    whole = likelihood(model, dataset, set_size=4)
+    # The package exports the function under the name of the module.
+    module = sys.modules["bruno.evaluation.likelihood"]
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 2 * 4 * 64)
+    assert likelihood(model, dataset, set_size=4).nats.mean == pytest.approx(whole.nats.mean)
+
+
+def test_json(model, dataset):
+    result = likelihood(model, dataset, set_size=2, rotations=True)
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert plain["dataset"] == "synthetic/test"
+    assert plain["rotations"] is True
+    assert plain["bits_per_dim"]["mean"] == pytest.approx(result.bits_per_dim.mean)
+    assert len(plain["curve"]) == 2
+
+
+def test_errors(model, dataset):
+    with pytest.raises(UserError, match="set_size: expected 1 to 5, the images of class 'class 0'"):
+        likelihood(model, dataset)
+    with pytest.raises(UserError, match="set_size"):
+        likelihood(model, dataset, set_size=0)
+    with pytest.raises(UserError, match="sets: expected at least 1"):
+        likelihood(model, dataset, set_size=2, sets=0)

@@ -1,0 +1,124 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bruno import Evidence, UserError
+from bruno.seeding import generator_for
+
+
+def random_z(*shape, seed=0, offset=0.0):
+    return offset + torch.randn(shape, generator=generator_for(seed), dtype=torch.float64)
+
+
+def assert_same(a, b, tolerance=1e-10):
+    assert torch.equal(a.count, b.count)
+    torch.testing.assert_close(a.mean, b.mean, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(a.scatter, b.scatter, rtol=tolerance, atol=tolerance)
+
+
+def test_of_is_count_mean_and_scatter():
+    z = random_z(2, 5, 3)
+    evidence = Evidence.of(z.float())
+    assert evidence.count.tolist() == [5, 5]
+    assert evidence.mean.dtype == torch.float64
+    torch.testing.assert_close(evidence.mean, z.float().double().mean(1))
+    torch.testing.assert_close(evidence.scatter, z.float().double().var(1) * 4)
+
+
+def test_of_nothing_is_empty():
+    assert_same(Evidence.of(torch.zeros(4, 0, 3)), Evidence.empty(3, (4,)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sizes=st.lists(st.integers(0, 6), min_size=2, max_size=5),
+    seed=st.integers(0, 1000),
+    offset=st.sampled_from([0.0, 1e3, -1e6]),
+)
+def test_merging_equals_observing_everything_at_once(sizes, seed, offset):
+    z = random_z(sum(sizes), 3, seed=seed, offset=offset)
+    merged = Evidence.empty(3)
+    for part in z.split(sizes):
+        merged = merged + Evidence.of(part)
+    assert_same(merged, Evidence.of(z), tolerance=1e-9 * max(1.0, abs(offset) * 1e-3))
+
+
+@settings(deadline=None, max_examples=50)
+@given(kept=st.integers(0, 5), forgotten=st.integers(0, 5), seed=st.integers(0, 1000))
+def test_merging_then_forgetting_is_the_identity(kept, forgotten, seed):
+    a = Evidence.of(random_z(2, kept, 3, seed=seed))
+    b = Evidence.of(random_z(2, forgotten, 3, seed=seed + 1))
+    assert_same((a + b) - b, a)
+
+
+def test_observe_takes_one_element_or_several_per_set():
+    z = random_z(4, 6, 3)
+    one_by_one = Evidence.empty(3, (4,))
+    for i in range(6):
+        one_by_one = one_by_one.observe(z[:, i])
+    assert_same(one_by_one, Evidence.of(z))
+    assert_same(Evidence.empty(3, (4,)).observe(z), Evidence.of(z))
+
+
+def test_evidence_broadcasts_over_batches():
+    shared, own = Evidence.of(random_z(5, 3)), Evidence.of(random_z(4, 2, 3, seed=1))
+    merged = shared + own
+    for i in range(4):
+        assert_same(merged[i], shared + own[i])
+
+
+def test_forgetting_an_element_encoded_again_in_float32_is_accepted():
+    z = random_z(4, 784, seed=3)
+    wobbled = z[3:] * (1 + 1e-6 * random_z(1, 784, seed=4))
+    assert_same(Evidence.of(z) - Evidence.of(wobbled), Evidence.of(z[:3]), tolerance=1e-4)
+    assert_same(Evidence.of(z[:1]) - Evidence.of(z[:1] + 1e-6), Evidence.empty(784))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [random_z(4, 3, seed=9), random_z(3, 3, seed=9), 100 * random_z(2, 3, seed=9)],
+    ids=["more than seen", "all, but others", "scatter beyond the whole"],
+)
+def test_forgetting_what_was_never_seen_is_refused(other):
+    with pytest.raises(UserError, match="forget"):
+        Evidence.of(random_z(3, 3)) - Evidence.of(other)
+
+
+def test_a_million_observations_one_by_one_match_all_at_once_in_constant_memory():
+    n, dim = 1_000_000, 2
+    z = 5 + torch.randn(n, dim, generator=generator_for(0), dtype=torch.float64)
+    streamed = Evidence.empty(dim)
+    for element in z.unbind():
+        streamed = streamed.observe(element)
+    whole = Evidence.of(z)
+    assert int(streamed.count) == n
+    assert sum(t.numel() for t in (streamed.count, streamed.mean, streamed.scatter)) == 1 + 2 * dim
+    torch.testing.assert_close(streamed.mean, whole.mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(streamed.scatter, whole.scatter, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(3, dtype=torch.int64), "floating-point"),
+        ([1.0, 2.0], "floating-point"),
+        (torch.zeros(3), r"shape \(\*B, n, D\)"),
+        (torch.full((2, 3), torch.nan), "finite"),
+        (torch.full((2, 3), torch.inf), "finite"),
+    ],
+)
+def test_bad_elements_are_named(bad, message):
+    with pytest.raises(UserError, match=message):
+        Evidence.of(bad)
+
+
+def test_bad_shapes_are_named():
+    with pytest.raises(UserError, match="expected dimension 3, got 4"):
+        Evidence.empty(3) + Evidence.empty(4)
+    with pytest.raises(UserError, match=r"expected shape \(2, \[n,\] 3\), got \(5, 3\)"):
+        Evidence.empty(3, (2,)).observe(torch.zeros(5, 3))
+    with pytest.raises(UserError, match="dim"):
+        Evidence.empty(0)
+    with pytest.raises(UserError, match="evidence: expected count"):
+        Evidence(torch.zeros(2), torch.zeros(3, 1), torch.zeros(3, 1))

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from bruno import Bruno, CheckpointError, UserError
+from bruno.pretrained import build, write_atomically
+from tests.test_model import draw, make_model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = make_model("student_t")
+    model.save_pretrained(tmp_path / "model", {"note": "made for a test"})
+    return model, tmp_path / "model"
+
+
+def test_saving_and_loading_gives_the_same_densities(saved):
+    model, path = saved
+    loaded = Bruno.from_pretrained(path)
+    x = draw(model.event_shape, 2, 3)
+    assert torch.equal(loaded.log_prob(x), model.log_prob(x))
+    assert next(loaded.flow.parameters()).dtype == torch.float64
+    assert json.loads((path / "config.json").read_text())["metadata"] == {
+        "note": "made for a test"
+    }
+    assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_context_models_survive_saving(tmp_path):
+    model = make_model(context_dim=2)
+    model.save_pretrained(tmp_path)
+    x, context = draw(model.event_shape, 3), torch.randn(3, 2).double()
+    loaded = Bruno.from_pretrained(str(tmp_path))
+    assert torch.equal(loaded.log_prob(x, context), model.log_prob(x, context))
+
+
+def test_building_and_loading_leave_the_global_random_state_alone(saved):
+    before = torch.get_rng_state()
+    Bruno.from_pretrained(saved[1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_names_are_those_of_the_package():
+    for name in Bruno.pretrained():
+        assert isinstance(Bruno.from_pretrained(name), Bruno)
+    with pytest.raises(UserError, match="expected a directory with config.json or a pretrained"):
+        Bruno.from_pretrained("no-such-model")
+
+
+def corrupt_weights(path):
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "model.safetensors").write_bytes(content)
+
+
+def cut_weights(path):
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def edit_config(path, **changes):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def exchange_weights(path):
+    import hashlib
+
+    weights = save({"something": torch.zeros(3)})
+    (path / "model.safetensors").write_bytes(weights)
+    edit_config(path, weights_sha256=hashlib.sha256(weights).hexdigest())
+
+
+def not_safetensors(path):
+    import hashlib
+
+    (path / "model.safetensors").write_bytes(b"\x80\x04 not a safetensors header")
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    edit_config(path, weights_sha256=digest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (corrupt_weights, "SHA-256 differs"),
+        (cut_weights, "SHA-256 differs"),
+        (exchange_weights, "do not fit the model"),
+        (not_safetensors, "cannot be read as safetensors"),
+        (lambda p: (p / "model.safetensors").unlink(), "cannot be read as safetensors"),
+        (lambda p: (p / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda p: (p / "config.json").write_text("[]"), "not the description of a bruno model"),
+        (lambda p: edit_config(p, format_version=99), "expected format version 1, got 99"),
+        (lambda p: edit_config(p, flow_dtype="object"), "unknown flow_dtype"),
+    ],
+)
+def test_damaged_and_foreign_files_are_refused(saved, damage, message):
+    damage(saved[1])
+    with pytest.raises(CheckpointError, match=message):
+        Bruno.from_pretrained(saved[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"process": "poisson"}, "expected one of gaussian, student_t"),
+        ({"flow": {"event_shape": [1, 7, 7]}}, "even height"),
+        ({"flow": {"event_shape": [1, 4, 4], "colour": 3}}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_descriptions_of_impossible_models_are_refused(saved, changes, message):
+    edit_config(saved[1], **changes)
+    with pytest.raises(UserError, match=message):
+        Bruno.from_pretrained(saved[1])
+
+
+def test_unknown_process_is_named():
+    with pytest.raises(UserError, match="process: expected one of gaussian, student_t"):
+        build({"event_shape": [4]}, "cauchy")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
