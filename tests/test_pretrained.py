@@ -22,9 +22,7 @@ def test_saving_and_loading_gives_the_same_densities(saved):
     x = draw(model.event_shape, 2, 3)
     assert torch.equal(loaded.log_prob(x), model.log_prob(x))
     assert next(loaded.flow.parameters()).dtype == torch.float64
-    assert json.loads((path / "config.json").read_text())["metadata"] == {
-        "note": "made for a test"
-    }
+    assert json.loads((path / "config.json").read_text())["metadata"] == {"note": "made for a test"}
     assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -45,7 +43,7 @@ def test_building_and_loading_leave_the_global_random_state_alone(saved):
 def test_names_are_those_of_the_package():
     for name in Bruno.pretrained():
         assert isinstance(Bruno.from_pretrained(name), Bruno)
-    with pytest.raises(UserError, match="expected a directory with config.json or a pretrained"):
+    with pytest.raises(UserError, match=r"expected a directory with config\.json or a pretrained"):
         Bruno.from_pretrained("no-such-model")
 
 

@@ -192,15 +192,13 @@ class _Run:
         """Run to the end of the schedule."""
         training = self.experiment.training
         clock = _Clock(self.seconds)
-        while True:
-            progress, factor = schedule(training, self.step, clock.seconds())
-            if progress >= 1:
-                break
+        progress, factor = schedule(training, self.step, clock.seconds())
+        while progress < 1:
             losses = self._train_step(factor)
             self.step += 1
+            progress, factor = schedule(training, self.step, clock.seconds())
             if self.step % _LOG_EVERY == 0:
-                row = self._row("train", losses, clock)
-                on_row(row, min(1.0, progress))
+                on_row(self._row("train", losses, clock), min(1.0, progress))
             if self.step % training.validate_every == 0:
                 on_row(self._validate(clock), min(1.0, progress))
             if self.step % training.checkpoint_every == 0:

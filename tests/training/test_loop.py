@@ -1,0 +1,299 @@
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from bruno import Bruno, CheckpointError, UserError
+from bruno.data import DataConfig, load_dataset
+from bruno.data.augment import Augmentation
+from bruno.training import (
+    Experiment,
+    ModelConfig,
+    NonFiniteError,
+    Objective,
+    ObjectiveConfig,
+    TrainingConfig,
+    train,
+)
+from bruno.training.batches import training_batch, validation_batch
+from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from bruno.training.config import experiment_from_yaml
+from bruno.training.guard import explain_non_finite
+from bruno.training.loop import resolve_device, schedule
+
+TINY = Experiment(
+    data=DataConfig("digits"),
+    model=ModelConfig(filters=(8, 8), dense_units=16, dense_couplings=2),
+    objective=ObjectiveConfig(shots=(1, 2)),
+    training=TrainingConfig(
+        steps=30,
+        sets_per_batch=10,
+        images_per_set=5,
+        learning_rate=3e-3,
+        warmup_steps=3,
+        rotations=True,
+        augmentation=Augmentation(degrees=5.0),
+        validate_every=10,
+        validation_batches=2,
+        checkpoint_every=7,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits", "train"), load_dataset("digits", "val")
+
+
+def shortened(steps, **training):
+    return dataclasses.replace(
+        TINY, training=dataclasses.replace(TINY.training, steps=steps, **training)
+    )
+
+
+def weights(directory):
+    return load_file(directory / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    rows = []
+    model = train(
+        TINY, *digits, directory, device="cpu", on_row=lambda row, p: rows.append((row, p))
+    )
+    return model, directory, rows
+
+
+def test_training_improves_both_objectives(finished):
+    _, directory, rows = finished
+    validations = [row for row, _ in rows if row["kind"] == "validation"]
+    assert [row["step"] for row in validations] == [10, 20, 30]
+    assert validations[-1]["nats"] < validations[0]["nats"]
+    assert validations[-1]["accuracy"] > 2 / 10  # chance is 1/10
+    assert rows[-1][1] == 1.0
+    history = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+    assert history == [row for row, _ in rows]
+    assert {"images", "seconds", "images_per_second", "loss"} <= history[0].keys()
+
+
+def test_what_is_kept_is_the_best_on_the_validation_classes(finished, digits):
+    model, directory, rows = finished
+    losses = [row["loss"] for row, _ in rows if row["kind"] == "validation"]
+    loaded = Bruno.from_pretrained(directory / "model")
+    objective = Objective(loaded, TINY.objective)
+    figures = []
+    for i in range(TINY.training.validation_batches):
+        batch = validation_batch(digits[1], TINY, i)
+        figures.append(float(objective(batch.x, TINY.objective.shots[i % 2]).loss.detach()))
+    assert sum(figures) / len(figures) == pytest.approx(min(losses), abs=1e-4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+
+
+def test_the_run_keeps_its_configuration(finished):
+    _, directory, _ = finished
+    assert experiment_from_yaml(directory / "config.yaml") == TINY
+    metadata = json.loads((directory / "model" / "config.json").read_text())["metadata"]
+    assert metadata["experiment"]["training"]["steps"] == 30
+    assert metadata["images"] == 30 * 50
+
+
+def test_training_is_a_function_of_the_seed(finished, digits, tmp_path):
+    train(TINY, *digits, tmp_path / "again", device="cpu")
+    train(dataclasses.replace(TINY, seed=1), *digits, tmp_path / "other", device="cpu")
+    first, again, other = (
+        weights(finished[1]),
+        weights(tmp_path / "again"),
+        weights(tmp_path / "other"),
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(finished, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "bruno.cli", "train", "--config", str(config)]
+    command += ["--out", str(out), "--resume", "--device", "cpu"]
+    checkpoint = out / "checkpoint.pt"
+    kills = 0
+    for wanted in (7, 14):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            time.sleep(0.005)
+            if checkpoint.exists() and load_checkpoint(out).step >= wanted:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += process.returncode == -signal.SIGKILL
+                break
+    assert kills == 2
+    assert not (out / "model").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    resumed, whole = weights(out), weights(finished[1])
+    assert resumed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
+    steps = [json.loads(line)["step"] for line in (out / "history.jsonl").read_text().splitlines()]
+    assert steps == [10, 10, 20, 20, 30, 30]
+
+
+def test_an_existing_run_is_neither_overwritten_nor_continued_as_another(finished, digits):
+    _, directory, _ = finished
+    before = (directory / "checkpoint.pt").read_bytes()
+    with pytest.raises(UserError, match="already holds a run; --resume"):
+        train(TINY, *digits, directory, device="cpu")
+    other = dataclasses.replace(TINY, seed=5)
+    with pytest.raises(UserError, match="is of another experiment"):
+        train(other, *digits, directory, device="cpu", resume=True)
+    assert (directory / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_schedule_in_minutes_ends_in_time(digits, tmp_path):
+    experiment = shortened(10**9, max_minutes=0.05, validate_every=10**6)
+    start = time.perf_counter()
+    train(experiment, *digits, tmp_path / "run", device="cpu")
+    assert 3 <= time.perf_counter() - start < 30
+    rows = [json.loads(x) for x in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert rows[-1]["kind"] == "validation"
+
+
+def test_student_t_and_bfloat16_train_too(digits, tmp_path):
+    experiment = dataclasses.replace(
+        shortened(10, precision="bfloat16"),
+        model=dataclasses.replace(TINY.model, process="student_t"),
+        objective=ObjectiveConfig(supports=1),
+    )
+    model = train(experiment, *digits, tmp_path / "run", device="cpu")
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_schedule_warms_up_and_falls_to_zero():
+    training = TrainingConfig(steps=100, warmup_steps=9)
+    assert schedule(training, 0, 0.0) == (0.0, pytest.approx(0.1))
+    assert schedule(training, 50, 0.0) == (0.5, pytest.approx(0.5))
+    assert schedule(training, 100, 0.0)[1] == pytest.approx(0.0)
+    minutes = dataclasses.replace(training, max_minutes=2.0)
+    assert schedule(minutes, 50, 60.0) == (0.5, pytest.approx(0.5))
+    factors = [schedule(training, step, 0.0)[1] for step in range(10, 100)]
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_batches_are_a_function_of_seed_and_step(digits):
+    first = training_batch(digits[0], TINY, 3)
+    assert torch.equal(first.x, training_batch(digits[0], TINY, 3).x)
+    for other in (
+        training_batch(digits[0], TINY, 4),
+        training_batch(digits[0], TINY, 3, process_index=1),
+        training_batch(digits[0], dataclasses.replace(TINY, seed=1), 3),
+        validation_batch(digits[0], TINY, 3),
+    ):
+        assert other.x.shape == first.x.shape
+        assert not torch.equal(first.x, other.x)
+    assert bool(((first.x >= 0) & (first.x < 256)).all())
+
+
+def test_a_step_that_is_not_finite_names_the_layer_and_the_step(digits, tmp_path):
+    train(shortened(7), *digits, tmp_path / "run", device="cpu")
+    checkpoint = load_checkpoint(tmp_path / "run")
+    name = "flow.layers.layers.5.log_scale"
+    model = dict(checkpoint.model)
+    assert name in model
+    model[name] = model[name] * math.nan
+    save_checkpoint(tmp_path / "run", dataclasses.replace(checkpoint, model=model))
+    with pytest.raises(NonFiniteError, match=r"the output of flow\.layers\.layers\.5 at step 7"):
+        train(shortened(9), *digits, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_a_gradient_that_is_not_finite_is_named(digits):
+    from bruno.pretrained import build
+
+    model = build(TINY.model.flow_config((1, 8, 8), 0), "gaussian")
+    objective = Objective(model, TINY.objective)
+    model.process.raw_variance.grad = torch.full((64,), math.inf).double()
+    error = explain_non_finite(objective, training_batch(digits[0], TINY, 0), 1, 12)
+    assert "the gradient of process.raw_variance at step 12" in str(error)
+
+
+def test_damaged_checkpoints_are_refused(finished, digits, tmp_path):
+    content = (finished[1] / "checkpoint.pt").read_bytes()
+    for name, damaged in {
+        "cut": content[: len(content) // 2],
+        "foreign": b"not a checkpoint at all",
+        "empty": b"",
+    }.items():
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "checkpoint.pt").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be read"):
+            train(TINY, *digits, directory, device="cpu", resume=True)
+    (tmp_path / "other").mkdir()
+    torch.save({"step": 3}, tmp_path / "other" / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a training checkpoint of this version"):
+        load_checkpoint(tmp_path / "other")
+    torch.save({"format_version": 1, "step": 3}, tmp_path / "other" / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a complete training checkpoint"):
+        load_checkpoint(tmp_path / "other")
+
+
+def test_checkpoints_never_execute_code(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    torch.save({"format_version": 1, "step": Attack()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_checkpoint_round_trip(tmp_path):
+    checkpoint = Checkpoint({"seed": 1}, 3, 1.5, {"w": torch.ones(2)}, {}, {}, None, [{"step": 1}])
+    save_checkpoint(tmp_path, checkpoint)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.step == 3
+    assert loaded.history == [{"step": 1}]
+    assert torch.equal(loaded.model["w"], torch.ones(2))
+
+
+def test_devices():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UserError, match="device: expected auto, cpu or cuda, got 'tpu'"):
+        resolve_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainingConfig(steps=0), "steps: expected at least 1"),
+        (lambda: TrainingConfig(sets_per_batch=1), "sets_per_batch: expected at least 2"),
+        (lambda: TrainingConfig(learning_rate=0.0), "learning_rate: expected a positive"),
+        (lambda: TrainingConfig(learning_rate=math.nan), "learning_rate: expected a positive"),
+        (lambda: TrainingConfig(max_minutes=0.0), "max_minutes: expected a positive"),
+        (lambda: TrainingConfig(average_decay=1.0), "average_decay"),
+        (lambda: Experiment(seed=-1), "seed: expected a non-negative"),
+        (lambda: Experiment(objective=ObjectiveConfig(shots=(5,))), "fewer than images_per_set"),
+    ],
+)
+def test_bad_configurations_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_bad_recipes_are_named(tmp_path):
+    path = tmp_path / "bad.yaml"
+    for text in ("training:\n  stepps: 3\n", "training: [", "training:\n  steps: many\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="is not a valid recipe"):
+            experiment_from_yaml(path)
