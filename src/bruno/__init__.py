@@ -5,6 +5,7 @@ exchangeable process, and :class:`Predictive`, what a model expects after seeing
 """
 
 from bruno.errors import CheckpointError, MissingDataError, UserError
+from bruno.evaluation import few_shot
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.model import Bruno, Predictive
@@ -21,4 +22,5 @@ __all__ = [
     "Predictive",
     "RealNVP",
     "UserError",
+    "few_shot",
 ]

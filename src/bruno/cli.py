@@ -29,6 +29,11 @@ _SWITCHES = {
     "as_json": "print the result as JSON on standard output",
 }
 _FLAGS = {"as_json": "--json"}
+_LISTS: dict[str, tuple[type, str]] = {
+    "given": (str, "image files, or folders of them, that show what to draw more of"),
+    "ways": (int, "numbers of classes to choose from (default: 5 20)"),
+    "shots": (int, "numbers of examples per class (default: 1 5)"),
+}
 _TAKES_DATA = ("train", "evaluate")
 _DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_bad": "--data.skip_bad=true"}
 
@@ -81,12 +86,15 @@ def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
         parser.add_argument("--config", action="config", help="recipe, by name or as a YAML file")
     if name in _POSITIONAL:
         parser.add_argument(_POSITIONAL[name], type=str, help="name of the data set")
-    taken: set[str | int] = {_POSITIONAL.get(name, ""), *_SWITCHES}
+    taken: set[str | int] = {_POSITIONAL.get(name, ""), *_SWITCHES, *_LISTS}
     parser.add_function_arguments(function, skip=taken)
     for switch, text in _SWITCHES.items():
         if switch in function.__annotations__:
             flag = _FLAGS.get(switch, f"--{switch}")
             parser.add_argument(flag, dest=switch, action="store_true", help=text)
+    for option, (kind, text) in _LISTS.items():
+        if option in function.__annotations__:
+            parser.add_argument(f"--{option}", type=kind, nargs="+", help=text)
     return function
 
 

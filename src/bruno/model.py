@@ -200,6 +200,7 @@ class Predictive(Distribution):
         n: int | Sequence[int] = (),
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Draw next elements, independently of each other given what was seen.
 
@@ -207,17 +208,22 @@ class Predictive(Distribution):
             n: How many, or a sample shape; by default one without a sample dimension.
             context: Labels of the elements, broadcastable to ``(*n, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
+            temperature: 1 for exact samples. Below 1 latent deviations from the predictive mean
+                are shrunk, for samples that are more typical and less varied than the model's
+                distribution (as in Glow, Kingma & Dhariwal 2018); 0 is the image of the mean.
 
         Returns:
             Elements of shape ``(*n, *B, *event)``.
 
         Raises:
-            UserError: If ``n`` is negative or the context does not fit.
+            UserError: If ``n`` or the temperature is negative or the context does not fit.
         """
         sample_shape = (n,) if isinstance(n, int) else tuple(n)
         if any(size < 0 for size in sample_shape):
             raise UserError(f"n: expected a number of samples of at least 0, got {n}")
-        z = self._model.process.sample(self._evidence, sample_shape, generator)
+        if not temperature >= 0:
+            raise UserError(f"temperature: expected a number of at least 0, got {temperature}")
+        z = self._model.process.sample(self._evidence, sample_shape, generator, temperature)
         if context is not None:
             try:
                 context = context.expand(*z.shape[:-1], context.shape[-1])

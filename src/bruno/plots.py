@@ -89,7 +89,7 @@ def image_grid(
 
 def plot_samples_given(
     given: Tensor,
-    samples: Tensor,
+    samples: Tensor | Mapping[str, Tensor],
     ax: Axes | None = None,
     *,
     row_labels: Sequence[str] | None = None,
@@ -98,23 +98,27 @@ def plot_samples_given(
 
     Args:
         given: The examples, ``(rows, n, C, H, W)``, uint8 or floats in [0, 256].
-        samples: Samples given these, ``(rows, m, C, H, W)``, uint8 or floats in [0, 256].
+        samples: Samples given these, ``(rows, m, C, H, W)``, uint8 or floats in [0, 256]; or
+            several kinds of samples under headings of their own.
         ax: Where to draw.
         row_labels: Label of every row, such as the name of the class.
 
     Raises:
         UserError: If the images do not fit next to each other.
     """
-    if given.shape[:1] + given.shape[2:] != samples.shape[:1] + samples.shape[2:]:
-        raise UserError(
-            f"samples: expected rows and images as in given, {tuple(given.shape)}, got "
-            f"{tuple(samples.shape)}"
-        )
+    kinds = samples if isinstance(samples, Mapping) else {"generated": samples}
+    for images in kinds.values():
+        if given.shape[:1] + given.shape[2:] != images.shape[:1] + images.shape[2:]:
+            raise UserError(
+                f"samples: expected rows and images as in given, {tuple(given.shape)}, got "
+                f"{tuple(images.shape)}"
+            )
+    groups = {"given": given, **kinds}
     return image_grid(
-        torch.cat([_pixels(given), _pixels(samples)], 1),
+        torch.cat([_pixels(images) for images in groups.values()], 1),
         ax,
         row_labels=row_labels,
-        column_groups=[("given", given.shape[1]), ("generated", samples.shape[1])],
+        column_groups=[(heading, images.shape[1]) for heading, images in groups.items()],
     )
 
 

@@ -195,8 +195,12 @@ class ExchangeableProcess(nn.Module, ABC):
         evidence: Evidence,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
+
+        Their deviations from the predictive mean are multiplied by ``temperature``.
+        """
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -267,11 +271,16 @@ class ExchangeableGaussian(ExchangeableProcess):
         evidence: Evidence,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
+
+        Their deviations from the predictive mean are multiplied by ``temperature``.
+        """
         self._check_dim(evidence.dim, "evidence")
         mean, variance = self._gaussian_predictive(evidence)
-        return mean + variance.sqrt() * _standard_normal(mean, sample_shape, generator)
+        scale = temperature * variance.sqrt()
+        return mean + scale * _standard_normal(mean, sample_shape, generator)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
@@ -378,13 +387,18 @@ class ExchangeableStudentT(ExchangeableProcess):
         evidence: Evidence,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``."""
+        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
+
+        Their deviations from the predictive mean are multiplied by ``temperature``.
+        """
         distribution = self.predictive(evidence).base_dist
         normal = _standard_normal(distribution.loc, sample_shape, generator)
         half = (distribution.df / 2).expand(normal.shape)
         chi_squared = _gamma(half, generator) / half
-        return distribution.loc + distribution.scale * normal * chi_squared.rsqrt()
+        scale = temperature * distribution.scale
+        return distribution.loc + scale * normal * chi_squared.rsqrt()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""

@@ -55,7 +55,9 @@ th { font-weight: 600; }
   :root { --ink: #000; --soft: #444; --line: #bbb; --page: #fff; } }
 """
 
-_ROWS, _GENERATED, _GIVEN = 8, 8, (1, 4, 10)
+_ROWS, _GIVEN = 8, (1, 4, 10)
+_TEMPERATURES = {0.0: 1, 0.5: 4, 1.0: 4}  # to the number of samples shown
+_PRIOR_ROWS, _PRIOR_COLUMNS = 4, 10
 
 
 @dataclass(frozen=True)
@@ -298,26 +300,34 @@ def _pictures_section(model: Bruno, dataset: LabelledImages, seed: int) -> Secti
         plural = "s" if given > 1 else ""
         caption = f"{given} given example{plural} of each class, and what the model generates."
         pictures.append(Picture(axes, caption))
-    number = 6 * _GENERATED
+    number = _PRIOR_ROWS * _PRIOR_COLUMNS
     context = _contexts(model, dataset, (number,), generator)
     prior = model.prior().sample(number, context, generator)
     caption = "Samples of the prior: what the model generates before it has seen anything."
-    pictures.append(Picture(plots.plot_prior_samples(prior, columns=_GENERATED), caption))
-    text = f"Classes drawn at random with seed {seed}; nothing was selected."
+    pictures.append(Picture(plots.plot_prior_samples(prior, columns=_PRIOR_COLUMNS), caption))
+    text = (
+        f"Classes drawn at random with seed {seed}; nothing was selected. Samples at temperature "
+        "1 are exact; below 1 their latent deviations from the mean are shrunk, which shows what "
+        "is typical at the price of variety; 0 is the image of the mean itself."
+    )
     return Section("What the model imagines", text, pictures=tuple(pictures))
 
 
 def _samples_given(
     model: Bruno, dataset: LabelledImages, rows: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Return samples ``(sets, m, *event)`` after seeing images given by index, ``(sets, n)``."""
+) -> dict[str, Tensor]:
+    """Return samples by heading, each ``(sets, m, *event)``, after seeing images ``(sets, n)``."""
     device = model.process.loc.device
     context = None if dataset.context is None else dataset.context[rows].to(device)
     with torch.no_grad():
         seen = dequantise(dataset.images[rows], generator).to(device)
         predictive = model.condition(seen, context)
-    new_context = _contexts(model, dataset, (_GENERATED, len(rows)), generator)
-    return predictive.sample(_GENERATED, new_context, generator).transpose(0, 1)
+    samples = {}
+    for temperature, number in _TEMPERATURES.items():
+        new_context = _contexts(model, dataset, (number, len(rows)), generator)
+        drawn = predictive.sample(number, new_context, generator, temperature)
+        samples[f"temperature {temperature:g}"] = drawn.transpose(0, 1)
+    return samples
 
 
 def _contexts(

@@ -2,10 +2,8 @@
 
 import gzip
 import io
-import os
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,28 +12,12 @@ from PIL import Image
 
 from bruno.data import LabelledImages
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(autouse=True)
 def cache_dir(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("BRUNO_CACHE_DIR", str(folder))
     return folder
-
-
-@pytest.fixture
-def real_data():
-    """The folder of real data, as a function of the data set needed from it."""
-
-    def folder_with(dataset_folder: str) -> Path:
-        given = os.environ.get("BRUNO_DATA_DIR")
-        folder = Path(given) if given else REPOSITORY.parent / "shared" / "data"
-        if not (folder / dataset_folder).is_dir():
-            pytest.skip(f"no {dataset_folder} in {folder}; set BRUNO_DATA_DIR")
-        return folder
-
-    return folder_with
 
 
 @pytest.fixture

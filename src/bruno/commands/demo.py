@@ -20,6 +20,7 @@ from bruno.training.loop import CHECKPOINT_FILE
 
 _RECIPE = "glyphs-demo"
 _TRIALS = 5
+_SETS_PER_CLASS = 8
 
 
 def demo(
@@ -59,6 +60,7 @@ def demo(
             shots=[1, 5],
             trials=_TRIALS,
             set_size=20,
+            sets_per_class=_SETS_PER_CLASS,
             rotations=False,
             seed=seed,
             progress=display,

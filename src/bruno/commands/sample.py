@@ -33,6 +33,7 @@ def sample(
     pretrained: str | None = None,
     given: list[str] | None = None,
     count: int = 10,
+    temperature: float = 1.0,
     invert: bool = False,
     seed: int = 0,
     out: str = "samples.png",
@@ -47,6 +48,7 @@ def sample(
         given: Image files, or folders of them, that show what to draw more of; none for samples
             of the prior.
         count: How many images to draw.
+        temperature: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
         seed: Seed of the samples.
         out: The picture to write, in any format Pillow knows.
@@ -73,7 +75,9 @@ def sample(
         noise = generator_for(seed, 0)
         x = dequantise(torch.stack(images), noise).to(model.process.loc.device)
         predictive = model.condition(x)
-    samples = quantise(predictive.sample(count, generator=generator_for(seed, 1)).cpu())
+    samples = quantise(
+        predictive.sample(count, generator=generator_for(seed, 1), temperature=temperature).cpu()
+    )
     buffer = io.BytesIO()
     _picture(images, list(samples)).save(buffer, format=formats[path.suffix.lower()])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bruno.flows.bijection import Bijection
 from bruno.flows.linear import ActivationNorm
+from bruno.flows.preprocessing import PixelGaussianisation
 
 # A channel that is constant on the batch keeps a finite scale.
 _SMALLEST_DEVIATION = 1e-3
@@ -21,25 +22,31 @@ def initialise_from_data(flow: Bijection, x: Tensor, context: Tensor | None = No
 
     Weight-normalised layers (Salimans & Kingma, NeurIPS 2016, section 3) and activation norms are
     set in the order in which the batch passes through them, and each passes its *normalised*
-    activation on, so that the layers behind it are set for what they will really see.
+    activation on, so that the layers behind it are set for what they will really see. A
+    :class:`~bruno.flows.preprocessing.PixelGaussianisation` takes the counts of grey levels.
 
     Args:
         flow: A flow; its parameters are changed.
         x: A batch of elements, ``(B, *event)``, of at least two elements.
         context: Context of the elements, if the flow has one.
     """
-    hooks = [
-        module.register_forward_hook(_normalise_activation_norm)
-        if isinstance(module, ActivationNorm)
-        else module.register_forward_hook(_normalise_weight_norm)
-        for module in flow.modules()
-        if isinstance(module, ActivationNorm) or is_parametrized(module, "weight")
-    ]
+    hooks = []
+    for module in flow.modules():
+        if isinstance(module, PixelGaussianisation):
+            hooks.append(module.register_forward_pre_hook(_fit))
+        elif isinstance(module, ActivationNorm):
+            hooks.append(module.register_forward_hook(_normalise_activation_norm))
+        elif is_parametrized(module, "weight"):
+            hooks.append(module.register_forward_hook(_normalise_weight_norm))
     try:
         flow(x, context)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _fit(module: PixelGaussianisation, inputs: tuple[Any, ...]) -> None:
+    module.fit(inputs[0])
 
 
 def _channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:

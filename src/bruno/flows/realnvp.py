@@ -17,7 +17,7 @@ from bruno.flows.coupling import MaskedCoupling, SplitCoupling
 from bruno.flows.initialise import initialise_from_data
 from bruno.flows.linear import ActivationNorm, InvertibleConvolution
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
-from bruno.flows.preprocessing import PixelLogit
+from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
 from bruno.flows.reshape import Chain, FactorOut, Flatten, Squeeze
 
 _CONTEXT_UNITS = 32
@@ -314,7 +314,7 @@ def _compact_layers(
 ) -> list[Bijection]:
     """At each resolution squeeze, then steps of norm, 1×1 convolution and a split coupling."""
     channels, height, width = event_shape
-    layers: list[Bijection] = [PixelLogit()]
+    layers: list[Bijection] = [PixelGaussianisation()]
     for filters, couplings in zip(architecture.filters, architecture.couplings, strict=True):
         # An odd size cannot be squeezed again: its steps stay at the resolution reached so far.
         if height % 2 == 0 and width % 2 == 0:

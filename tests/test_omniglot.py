@@ -1,0 +1,27 @@
+"""A small but real run on Omniglot: a minute of training on characters, tested on new ones."""
+
+import json
+import re
+
+from bruno.cli import main
+
+
+def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
+    data = f"--data-dir={real_data('omniglot')}"
+    recipe = ["--config", "recipes/omniglot-compact.yaml", data, "--out", str(tmp_path / "run")]
+    small = ["--model.filters=[16,32]", "--model.dense_units=128", "--training.steps=120"]
+    assert main(["train", *recipe, *small, "--training.checkpoint_every=1000"]) == 0
+    err = capsys.readouterr().err
+    assert re.search(r"omniglot train: 20560 images of 1028 classes", err)
+    evaluate = ["evaluate", "--run", str(tmp_path / "run"), "--trials=1", "--json"]
+    assert main(evaluate) == 0
+    figures = json.loads(capsys.readouterr().out)
+    accuracy = {(r["way"], r["shot"]): r["accuracy"]["mean"] for r in figures["few_shot"]}
+    assert [r["decisions"] for r in figures["few_shot"]] == [1692] * 4
+    # Chance is 5 % and 20 %; the marks are about ten points below what the run reaches.
+    assert accuracy[20, 1] > 40
+    assert accuracy[5, 5] > 80
+    nats = figures["likelihood"]
+    assert nats["dataset"] == "omniglot/test"
+    assert nats["nats"]["mean"] < 1700
+    assert nats["gain"]["mean"] > 0

@@ -1,0 +1,30 @@
+"""The README's code, run as a newcomer would."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bruno.cli import main
+from bruno.data import load_dataset
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--minutes", "0.03"]) == 0
+    glyphs = load_dataset("glyphs", "test")
+    for label in range(3):
+        folder = tmp_path / "my-images" / f"class {label}"
+        folder.mkdir(parents=True)
+        for i, image in enumerate(glyphs.images[glyphs.indices_of(label)][:5]):
+            Image.fromarray(255 - image[0].numpy().astype(np.uint8)).save(folder / f"{i}.png")
+    (tmp_path / "my-images" / "class 1" / "4.png").rename(tmp_path / "new.png")
+    capsys.readouterr()
+    exec(compile(code, str(README), "exec"), {})  # noqa: S102
+    name, shape = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"class \d [01]\.\d+(e-\d+)?", name)
+    assert shape == "torch.Size([3, 1, 28, 28])"
