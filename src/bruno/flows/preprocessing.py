@@ -95,22 +95,22 @@ class PixelGaussianisation(Bijection):
         super().__init__()
         self.alpha = alpha
         self.smoothing = smoothing
-        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS, dtype=torch.float64))
+        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS))
 
     def fit(self, x: Tensor) -> None:
         """Take the probabilities of the grey levels from pixels ``x``, in place."""
         check_pixels(x)
         levels = x.detach().flatten().long().clamp_max(LEVELS - 1)
-        share = torch.bincount(levels, minlength=LEVELS).double() / levels.numel()
+        share = torch.bincount(levels, minlength=LEVELS) / levels.numel()
         self.mass.copy_((1 - self.smoothing) * share + self.smoothing / LEVELS)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map pixels to the real line."""
         check_pixels(x)
-        below, above = self._cumulative()
+        shares, below, above = self._distribution()
         wide = x.double()
         level = wide.detach().long().clamp_max(LEVELS - 1)
-        mass = self.mass.double()[level]
+        mass = shares[level]
         # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
         lower = self._kept_inside(below[level] + mass * (wide - level))
         upper = self._kept_inside(above[level] + mass * (level + 1 - wide))
@@ -120,13 +120,13 @@ class PixelGaussianisation(Bijection):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map the real line to pixels; what lies outside [0, 256] by α is clamped."""
-        below, above = self._cumulative()
-        wide = z.double()
+        shares, below, above = self._distribution()
+        wide = z.double().contiguous()
         lower = self._let_out(torch.special.ndtr(wide))
         upper = self._let_out(torch.special.ndtr(-wide))
         ends = torch.cat([below[1:], below.new_ones(1)])
         level = torch.searchsorted(ends, lower.detach()).clamp_max(LEVELS - 1)
-        mass = self.mass.double()[level]
+        mass = shares[level]
         inside = torch.where(
             lower <= upper,
             (lower - below[level]) / mass,
@@ -135,10 +135,11 @@ class PixelGaussianisation(Bijection):
         x = level + inside.clamp(0, 1)
         return x.to(z.dtype), -self._log_det(mass, wide).to(z.dtype)
 
-    def _cumulative(self) -> tuple[Tensor, Tensor]:
-        """Return the probability of all lower and of all higher levels, each ``(256,)``."""
+    def _distribution(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probability of every level, of all lower and of all higher levels."""
         mass = self.mass.double()
-        return mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass
+        mass = mass / mass.sum()
+        return mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass
 
     def _kept_inside(self, probability: Tensor) -> Tensor:
         return probability * (1 - self.alpha) + self.alpha / 2
