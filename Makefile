@@ -1,4 +1,5 @@
-PYTHON ?= python3.11
+# The Python that constraints.txt was made with comes first.
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell command -v $(python))))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed

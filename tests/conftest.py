@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
@@ -21,9 +19,8 @@ def real_data():
 
     def folder_with(dataset_folder: str) -> Path:
         given = os.environ.get("BRUNO_DATA_DIR")
-        folder = Path(given) if given else REPOSITORY.parent / "shared" / "data"
-        if not (folder / dataset_folder).is_dir():
-            pytest.skip(f"no {dataset_folder} in {folder}; set BRUNO_DATA_DIR")
-        return folder
+        if not given or not (Path(given) / dataset_folder).is_dir():
+            pytest.skip(f"no {dataset_folder} in BRUNO_DATA_DIR={given}")
+        return Path(given).resolve()
 
     return folder_with

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,12 +144,13 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
             Image.fromarray(pixels).save(tmp_path / "mine" / name / f"{i}.png")
     (tmp_path / "mine" / "a" / "broken.png").write_bytes(b"no image")
     command = ["train", *TINY, "--data.name=folder", "--data.root=mine", "--data.image_size=8"]
-    command += ["--training.sets_per_batch=6", "--training.steps=10", "--out=run"]
+    command += ["--training.steps=10", "--out=run"]
     assert main(command) == 2
     assert "broken.png" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main([*command, "--skip-bad"]) == 0
-    assert "warning" in (err := capsys.readouterr().err)
+    assert "batches of 6 sets, one a class, not 10" in (err := capsys.readouterr().err)
+    assert "warning" in err
     assert "broken.png" in err
 
 
@@ -163,8 +165,10 @@ MISTAKES = {
     "not a number": (["train", "--training.steps=many"], "training.steps"),
     "out of range": (["train", "--training.steps=-1"], "steps: expected at least 1"),
     "missing data": (["train", "--data.name=omniglot", "--data-dir=nowhere"], "bruno download"),
-    "too many classes": (["train", *TINY, "--training.sets_per_batch=11"], "11"),
-    "too many images": (["train", *TINY, "--training.images_per_set=999"], "too few for sets"),
+    "too many images": (
+        ["train", *TINY, "--training.images_per_set=999"],
+        "class '0' of digits/train has 125 images, too few for sets of 999",
+    ),
     "unknown model": (["evaluate", "--pretrained=dance"], "pretrained model"),
     "two models": (["evaluate", "--pretrained=a", "--run=b"], "not both"),
     "nothing to download": (["download", "digits"], "built in"),
@@ -191,6 +195,8 @@ def test_mistakes_about_a_model(run, tmp_path, capsys):
         (["evaluate", "--shots", "999"], "999"),
         (["evaluate", "--data.name=glyphs"], "expected images of shape (1, 8, 8)"),
         (["evaluate", "--split=dance"], "dance"),
+        (["evaluate", "--importance_samples=-1"], "importance_samples: expected at least 0"),
+        (["sample", "--out=samples.psd"], "out: expected a picture"),
         (["sample", "--count=0"], "count: expected at least 1"),
         (["sample", "--out=samples.dance"], "out: expected a picture"),
         (["sample", "--given", "nowhere.png"], "nowhere.png not found"),
@@ -198,6 +204,51 @@ def test_mistakes_about_a_model(run, tmp_path, capsys):
         assert main([arguments[0], "--run", str(run), *arguments[1:]]) == 2
         assert message in capsys.readouterr().err
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_damaged_models_and_checkpoints(run, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    for name in ("checkpoint.pt", "model/model.safetensors"):
+        content = (damaged / name).read_bytes()
+        (damaged / name).write_bytes(content[:-100])
+    assert main(["evaluate", "--run", str(damaged)]) == 2
+    assert "SHA-256 differs" in capsys.readouterr().err
+    assert main(["train", *TINY, "--out", str(damaged), "--resume"]) == 2
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    for arguments in (
+        ["train", *TINY, "--out=file/run"],
+        ["evaluate", "--run", str(run), "--trials=1", "--ways", "3", "--out=file/figures.json"],
+    ):
+        assert main(arguments) == 2
+        assert "bruno: error: " in capsys.readouterr().err
+
+
+def test_a_mistake_leaves_an_earlier_demo_alone(capsys):
+    Path("runs/demo").mkdir(parents=True)
+    for name in ("checkpoint.pt", "notes.txt"):
+        Path("runs/demo", name).write_text("mine")
+    assert main(["demo", "--overwrite", "--minutes=-1"]) == 2
+    assert "max_minutes" in capsys.readouterr().err
+    assert Path("runs/demo/checkpoint.pt").read_text() == "mine"
+    assert main(["demo", "--overwrite", "--minutes=0.01"]) == 0
+    assert Path("runs/demo/notes.txt").read_text() == "mine"
+
+
+def test_the_importance_weighted_figure_is_a_column_of_its_own(run, capsys):
+    command = ["evaluate", "--run", str(run), "--trials=1", "--ways", "3", "--shots", "1", "--json"]
+    assert main(command) == 0
+    plain = json.loads(capsys.readouterr().out)["likelihood"]
+    assert main([*command, "--importance_samples=8"]) == 0
+    weighted = json.loads(capsys.readouterr().out)["likelihood"]
+    assert "importance_weighted" not in plain
+    assert weighted["nats"] == plain["nats"]
+    # A mean over draws inside the logarithm can only tighten the bound, but for their noise.
+    assert weighted["importance_weighted"]["mean"] < plain["nats"]["mean"] + 0.5
 
 
 def test_the_installed_command_exits_with_its_code():

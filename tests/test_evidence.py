@@ -122,3 +122,10 @@ def test_bad_shapes_are_named():
         Evidence.empty(0)
     with pytest.raises(UserError, match="evidence: expected count"):
         Evidence(torch.zeros(2), torch.zeros(3, 1), torch.zeros(3, 1))
+
+
+def test_batches_that_do_not_fit_are_named_and_other_things_do_not_add():
+    with pytest.raises(UserError, match=r"broadcasts with \(3,\), got \(2,\)"):
+        Evidence.empty(3, (3,)) + Evidence.empty(3, (2,))
+    with pytest.raises(TypeError):
+        Evidence.empty(3) + 1

@@ -257,3 +257,15 @@ def test_repr_tells_what_was_seen():
     )
     assert model.prior().evidence.dim == Evidence.empty(16).dim
     assert model.prior().model is model
+
+
+@torch.no_grad()
+def test_no_elements_have_no_densities_and_wrong_batches_are_named():
+    model = make_model()
+    predictive = model.condition(draw(model.event_shape, 3, 2))
+    assert predictive.log_prob(draw(model.event_shape, 0, 3)).shape == (0, 3)
+    with pytest.raises(UserError, match=r"x: expected batch dimensions that broadcast with \(3,\)"):
+        predictive.log_prob(draw(model.event_shape, 2))
+    for n in (2.5, "two"):
+        with pytest.raises(UserError, match="n: expected a whole number"):
+            predictive.sample(n)

@@ -3,7 +3,12 @@
 import json
 import re
 
+import torch
+
+from bruno import Bruno
 from bruno.cli import main
+from bruno.data import DataConfig, dequantise, load_dataset
+from bruno.seeding import generator_for
 
 
 def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
@@ -21,6 +26,13 @@ def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
     # Chance is 5 % and 20 %; the marks are about ten points below what the run reaches.
     assert accuracy[20, 1] > 40
     assert accuracy[5, 5] > 80
+    model = Bruno.from_pretrained(tmp_path / "run" / "model")
+    test = load_dataset(DataConfig("omniglot", data_dir=str(real_data("omniglot"))), "test")
+    x = dequantise(test.images[:100], generator_for(0))
+    with torch.no_grad():
+        assert float((model.decode(model.encode(x)) - x).abs().max()) / 256 <= 1e-4
+        model.double()
+        assert float((model.decode(model.encode(x.double())) - x).abs().max()) <= 1e-10
     nats = figures["likelihood"]
     assert nats["dataset"] == "omniglot/test"
     assert nats["nats"]["mean"] < 1700

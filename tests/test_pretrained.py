@@ -126,3 +126,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_could_not_be_loaded_is_not_saved(saved):
+    model, path = saved
+    before = {p.name: p.read_bytes() for p in path.iterdir()}
+    with pytest.raises(UserError, match="metadata: expected what JSON can hold"):
+        model.save_pretrained(path, {"file": path})
+    with pytest.raises(UserError, match="expected a flow in float32 or float64, got bfloat16"):
+        model.bfloat16().save_pretrained(path)
+    assert {p.name: p.read_bytes() for p in path.iterdir()} == before

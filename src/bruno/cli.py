@@ -35,7 +35,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "shots": (int, "numbers of examples per class (default: 1 5)"),
 }
 _TAKES_DATA = ("train", "evaluate")
-_DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_bad": "--data.skip_bad=true"}
+_DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_bad": "--data.skip_bad"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command line without the program's name; by default that of the process.
     """
-    warnings.showwarning = _show_warning
     try:
-        command, values = _parse(_normalised(sys.argv[1:] if arguments is None else arguments))
-        command(**values)
-    except (UserError, ArgumentError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            given = sys.argv[1:] if arguments is None else arguments
+            command, values = _parse(_normalised(given))
+            command(**values)
+    except (UserError, ArgumentError, OSError) as error:
         error_console().print(f"bruno: error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -112,8 +114,10 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
         flag, equals, value = argument.partition("=")
         if flag.startswith("--"):
             flag = "--" + flag[2:].replace("-", "_")
-            if result and result[0] in _TAKES_DATA:
-                flag = _DATA_FLAGS.get(flag, flag)
+            if result and result[0] in _TAKES_DATA and flag in _DATA_FLAGS:
+                flag = _DATA_FLAGS[flag]
+                if flag == "--data.skip_bad" and not equals:
+                    equals, value = "=", "true"
         if flag == "--config" and equals:
             value = str(recipe_path(value))
         result.append(flag + equals + value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +17,17 @@ _PLAIN_EVERY = 50
 
 def error_console() -> Console:
     """Return a console on standard error as it is now."""
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, quiet=_is_follower())
 
 
 def output_console() -> Console:
     """Return a console on standard output as it is now."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, quiet=_is_follower())
+
+
+def _is_follower() -> bool:
+    """Whether a launcher started this process beside a first one, which alone speaks."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
@@ -34,7 +40,25 @@ def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
     return result
 
 
-class TrainingDisplay:
+class _Display:
+    """A bar that is there inside a ``with`` block."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+class TrainingDisplay(_Display):
     """Shows the rows of a training run; used as its ``on_row`` inside a ``with`` block.
 
     Args:
@@ -55,18 +79,6 @@ class TrainingDisplay:
             disable=not sys.stderr.isatty(),
         )
         self._task = self._bar.add_task("starting", total=1.0)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, row: dict[str, Any], progress: float) -> None:
         """Show a row of figures at the given share of the schedule."""
@@ -92,25 +104,13 @@ class TrainingDisplay:
         return "  ".join(parts)
 
 
-class StageDisplay:
+class StageDisplay(_Display):
     """Shows the progress of labelled stages of work; a callback inside a ``with`` block."""
 
     def __init__(self) -> None:
         self._console = error_console()
         self._bar = Progress(console=self._console, disable=not sys.stderr.isatty(), transient=True)
         self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` units of a stage are done."""

@@ -108,6 +108,8 @@ class Evidence:
 
     def __add__(self, other: Evidence) -> Evidence:
         """Return the evidence of the union of two disjoint sets, batch shapes broadcast."""
+        if not isinstance(other, Evidence):
+            return NotImplemented
         self._check_same_space(other)
         count = self.count + other.count
         weight = _share(other.count, count)
@@ -125,6 +127,8 @@ class Evidence:
             UserError: If ``other`` cannot have been part of this evidence: it has more elements,
                 or more scatter than the whole leaves room for.
         """
+        if not isinstance(other, Evidence):
+            return NotImplemented
         self._check_same_space(other)
         count = self.count - other.count
         if bool((count < 0).any()):
@@ -133,7 +137,7 @@ class Evidence:
                 f"({int(self.count.max())}), got {int(other.count.max())}"
             )
         rest = count.unsqueeze(-1)
-        weight = _share(other.count, count)  # n_other / n_rest, 0 where nothing is left
+        weight = _share(other.count, count)  # n_other / n_rest; n_other where nothing is left
         shift = self.mean - other.mean
         moved = shift.square() * other.count.unsqueeze(-1) * (1 + weight)
         scatter = self.scatter - other.scatter - moved
@@ -190,14 +194,6 @@ class Evidence:
             raise UserError(f"z: expected shape ({expected}), got {tuple(z.shape)}")
         return elements
 
-    def unsqueeze(self, batch_dim: int) -> Evidence:
-        """Return the evidence with a batch dimension of size 1 inserted, counted from the front."""
-        return Evidence(
-            self.count.unsqueeze(batch_dim),
-            self.mean.unsqueeze(batch_dim),
-            self.scatter.unsqueeze(batch_dim),
-        )
-
     def __getitem__(self, index: object) -> Evidence:
         """Return the evidence of some sets of the batch."""
         return Evidence(self.count[index], self.mean[index], self.scatter[index])  # type: ignore[index]
@@ -205,6 +201,13 @@ class Evidence:
     def _check_same_space(self, other: Evidence) -> None:
         if self.dim != other.dim:
             raise UserError(f"evidence: expected dimension {self.dim}, got {other.dim}")
+        try:
+            torch.broadcast_shapes(self.batch_shape, other.batch_shape)
+        except RuntimeError:
+            raise UserError(
+                f"evidence: expected a batch shape that broadcasts with {tuple(self.batch_shape)}, "
+                f"got {tuple(other.batch_shape)}"
+            ) from None
 
 
 def checked_elements(z: Tensor) -> Tensor:
@@ -222,5 +225,5 @@ def checked_elements(z: Tensor) -> Tensor:
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Return ``part / whole`` with a last dimension to broadcast; 0 where ``whole`` is 0."""
+    """Return ``part / max(whole, 1)`` with a last dimension to broadcast."""
     return (part / whole.clamp_min(1).double()).unsqueeze(-1)

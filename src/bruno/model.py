@@ -8,6 +8,7 @@ with labels per element as in *Conditional BRUNO* (2018) where the flow takes a 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,21 +179,30 @@ class Predictive(Distribution):
         base = constraints.interval(0.0, 256.0) if is_image else constraints.real
         return constraints.independent(base, len(self.event_shape))
 
-    def log_prob(self, value: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the exact log-density of a next element, in nats.
 
         Args:
-            value: Shape ``(*S, *B, *event)``, batch dimensions broadcast.
+            x: Shape ``(*S, *B, *event)``, batch dimensions broadcast.
             context: Labels of the elements, ``(*S, *B, context_dim)``.
 
         Returns:
             Shape ``(*S, *B)``.
 
         Raises:
-            UserError: If the flow cannot take the value.
+            UserError: If the flow cannot take the elements.
         """
-        z, log_det = self._model(value, context)
-        return self._model.process.predictive(self._evidence).log_prob(z) + log_det.double()
+        z, log_det = self._model(x, context)
+        try:
+            torch.broadcast_shapes(log_det.shape, self.batch_shape)
+        except RuntimeError:
+            raise UserError(
+                f"x: expected batch dimensions that broadcast with {tuple(self.batch_shape)}, got "
+                f"{tuple(log_det.shape)}"
+            ) from None
+        # Not Independent.log_prob, which cannot reshape the terms of no elements.
+        base = self._model.process.predictive(self._evidence).base_dist
+        return base.log_prob(z.double()).sum(-1) + log_det.double()
 
     @torch.no_grad()
     def sample(
@@ -218,7 +228,11 @@ class Predictive(Distribution):
         Raises:
             UserError: If ``n`` or the temperature is negative or the context does not fit.
         """
-        sample_shape = (n,) if isinstance(n, int) else tuple(n)
+        try:
+            sizes = tuple(n) if isinstance(n, Sequence) else (n,)
+            sample_shape = tuple(operator.index(size) for size in sizes)
+        except TypeError:
+            raise UserError(f"n: expected a whole number of samples, got {n!r}") from None
         if any(size < 0 for size in sample_shape):
             raise UserError(f"n: expected a number of samples of at least 0, got {n}")
         if not temperature >= 0:

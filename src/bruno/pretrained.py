@@ -28,6 +28,7 @@ PROCESSES: dict[str, type[ExchangeableProcess]] = {
     "gaussian": ExchangeableGaussian,
     "student_t": ExchangeableStudentT,
 }
+_DTYPES = ("float32", "float64")
 _WEIGHTS_DIR = Path(__file__).parent / "weights"
 _WEIGHTS_FILE, _CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -55,23 +56,38 @@ def names() -> tuple[str, ...]:
 
 
 def save(model: Bruno, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a model to a directory; each file appears whole or not at all."""
+    """Write a model to a directory; each file appears whole or not at all.
+
+    Raises:
+        UserError: If the model is of a kind that could not be loaded again, or the metadata is not
+            JSON; then nothing is written.
+    """
+    dtype = str(next(model.flow.parameters()).dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        raise UserError(f"model: expected a flow in {' or '.join(_DTYPES)}, got {dtype}")
+    process = {kind: name for name, kind in PROCESSES.items()}.get(type(model.process))
+    if process is None:
+        known = ", ".join(kind.__name__ for kind in PROCESSES.values())
+        raise UserError(f"model: expected a process of {known}, got {type(model.process).__name__}")
     # safetensors stores every tensor once and row by row.
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     weights = save_tensors(tensors)
-    process = next(name for name, kind in PROCESSES.items() if type(model.process) is kind)
     config = {
         "format_version": FORMAT_VERSION,
         "bruno_version": version("bruno-sets"),
         "flow": model.flow.config,
-        "flow_dtype": str(next(model.flow.parameters()).dtype).removeprefix("torch."),
+        "flow_dtype": dtype,
         "process": process,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "metadata": metadata,
     }
+    try:
+        description = json.dumps(config, indent=2).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"metadata: expected what JSON can hold: {error}") from None
     path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / _WEIGHTS_FILE, weights)
-    write_atomically(path / _CONFIG_FILE, json.dumps(config, indent=2).encode() + b"\n")
+    write_atomically(path / _CONFIG_FILE, description)
 
 
 def load(name_or_path: str | Path) -> Bruno:
@@ -85,7 +101,7 @@ def load(name_or_path: str | Path) -> Bruno:
     config = read_config(path)
     try:
         model = build(config["flow"], config["process"])
-    except (TypeError, UserError) as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path / _CONFIG_FILE}: describes no model that can be built: {error}"
         ) from None
@@ -135,7 +151,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{file}: expected format version {FORMAT_VERSION}, got {config['format_version']!r}; "
             "it needs another version of bruno"
         )
-    if config["flow_dtype"] not in {"float32", "float64"}:
+    if config["flow_dtype"] not in _DTYPES:
         raise CheckpointError(f"{file}: unknown flow_dtype {config['flow_dtype']!r}")
     return config
 

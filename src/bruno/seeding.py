@@ -8,7 +8,8 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
     """Return a generator that depends only on ``key``, a few non-negative integers.
 
     Naming a stream of randomness by (seed, purpose, step, ...) instead of carrying a generator
-    along makes every step reproducible on its own, which is what exact resuming needs.
+    along makes every step reproducible on its own, which is what exact resuming needs. Trailing
+    zeros of a key do not count: ``(5,)`` and ``(5, 0)`` are one stream.
 
     Example:
         >>> bool((torch.rand(3, generator=generator_for(0, 7))

@@ -68,7 +68,7 @@ def test_gaussianised_pixels_are_standard_normal():
     x = mostly_black(400, 1, 8, 8)
     layer.fit(x)
     z = layer(x)[0].flatten()
-    assert scipy.stats.kstest(z.numpy(), "norm").statistic < 0.005
+    assert scipy.stats.kstest(z.numpy(), "norm").pvalue > 1e-3
 
 
 def test_gaussianisation_has_the_density_of_the_grey_levels():

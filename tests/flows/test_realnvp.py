@@ -57,7 +57,8 @@ def test_round_trip_and_opposite_log_determinants(name, context_dim):
     assert z.shape == (2, 3, flow.dim)
     assert log_det.shape == (2, 3)
     back, inverse_log_det = flow.inverse(z, context)
-    torch.testing.assert_close(back, x, rtol=0, atol=1e-10 * 256)
+    scale = 256 if len(flow.event_shape) == 3 else 1
+    torch.testing.assert_close(back / scale, x / scale, rtol=0, atol=1e-10)
     torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-10, atol=1e-10)
     again, _ = flow(back, context)
     torch.testing.assert_close(again, z, rtol=0, atol=1e-9)
@@ -161,10 +162,9 @@ def test_initialisation_makes_every_normalised_activation_standard(name):
     assert len(seen) > 2
     for mean, deviation in seen:
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-6, rtol=0)
-        # A unit that never varies on this batch keeps a deviation of 0.
-        varied = deviation[deviation > 0.1]
-        torch.testing.assert_close(varied, torch.ones_like(varied), atol=1e-6, rtol=0)
-        assert len(varied) > 0
+        # A unit that hardly varies on this batch is not blown up.
+        assert float(deviation.max()) <= 1 + 1e-6
+        assert float((deviation - 1).abs().median()) <= 1e-6
 
 
 @torch.no_grad()
@@ -264,3 +264,17 @@ def test_bad_latents_are_named():
         flow.inverse(torch.zeros(2, 63))
     with pytest.raises(UserError, match="z: expected finite"):
         flow.inverse(torch.full((2, 64), torch.nan))
+
+
+def test_scales_are_not_set_from_bad_batches():
+    flow = RealNVP((3,), dense_units=4)
+    before = [p.clone() for p in flow.parameters()]
+    for x, message in (
+        (torch.zeros(1, 3), "at least 2"),
+        (torch.full((4, 3), torch.nan), "finite"),
+    ):
+        with pytest.raises(UserError, match=message):
+            flow.initialise(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, flow.parameters(), strict=True))
+    with pytest.raises(UserError, match="event_shape"):
+        RealNVP(4)

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from bruno import Bruno, CheckpointError, UserError
 from bruno.data import DataConfig, load_dataset
 from bruno.data.augment import Augmentation
+from bruno.data.sets import dequantise
+from bruno.seeding import generator_for
 from bruno.training import (
     Experiment,
     ModelConfig,
@@ -98,6 +100,16 @@ def test_what_is_kept_is_the_best_on_the_validation_classes(finished, digits):
     assert sum(figures) / len(figures) == pytest.approx(min(losses), abs=1e-4)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
+
+
+@torch.no_grad()
+def test_trained_flows_are_inverted_to_rounding(finished, digits):
+    loaded = Bruno.from_pretrained(finished[1] / "model")
+    x = dequantise(digits[1].images, generator_for(0))
+    assert float((loaded.decode(loaded.encode(x)) - x).abs().max()) / 256 <= 1e-4
+    loaded.double()
+    x = x.double()
+    assert float((loaded.decode(loaded.encode(x)) - x).abs().max()) <= 1e-10
 
 
 def test_the_run_keeps_its_configuration(finished):

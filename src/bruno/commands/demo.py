@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 from bruno.commands.evaluate import EVALUATION_FILE, evaluate_model, print_evaluation, provenance
@@ -16,7 +15,7 @@ from bruno.pretrained import write_atomically
 from bruno.recipes import recipe_path
 from bruno.report import experiment_report, write_report
 from bruno.training.config import experiment_from_yaml
-from bruno.training.loop import CHECKPOINT_FILE
+from bruno.training.loop import CHECKPOINT_FILE, remove_run, resolve_device
 
 _RECIPE = "glyphs-demo"
 _TRIALS = 5
@@ -41,15 +40,16 @@ def demo(
         overwrite: Replace an earlier run in that directory.
         as_json: Print the figures as JSON on standard output.
     """
-    directory = Path(out)
-    if (directory / CHECKPOINT_FILE).exists():
-        if not overwrite:
-            raise UserError(f"out: {directory} already holds a run; --overwrite replaces it")
-        shutil.rmtree(directory)
     experiment = dataclasses.replace(experiment_from_yaml(recipe_path(_RECIPE)), seed=seed)
     if minutes is not None:
         training = dataclasses.replace(experiment.training, max_minutes=minutes)
         experiment = dataclasses.replace(experiment, training=training)
+    resolve_device(device)
+    directory = Path(out)
+    if (directory / CHECKPOINT_FILE).exists():
+        if not overwrite:
+            raise UserError(f"out: {directory} already holds a run; --overwrite replaces it")
+        remove_run(directory)
     model, training_set = train_experiment(experiment, directory, device=device)
     test_set = load_dataset(experiment.data, "test")
     with StageDisplay() as display:

@@ -9,7 +9,7 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,11 +25,13 @@ from bruno.evaluation import (
     likelihood,
 )
 from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.trials import check_trials
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
 from bruno.training.loop import resolve_device
 
 EVALUATION_FILE = "evaluation.json"
+_WAYS, _SHOTS = (5, 20), (1, 5)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class DataOverrides:
         name: Data set; by default the one the model was trained on.
         root: Folder with one sub-folder of images per class; for the data set folder only.
         data_dir: Folder that holds the downloaded data sets.
+        image_size: Height and width to bring images to, in pixels; for folder only.
+        channels: Grey or colour images; for folder only.
+        invert: Turn dark ink on white paper into bright ink on black; for folder only.
         skip_bad: Leave out files that are no readable images, with a warning; for folder only.
         test_classes: Names of the classes to keep; by default those of the training recipe.
     """
@@ -47,6 +52,9 @@ class DataOverrides:
     name: str | None = None
     root: str | None = None
     data_dir: str | None = None
+    image_size: int | None = None
+    channels: Literal["grey", "colour"] | None = None
+    invert: bool | None = None
     skip_bad: bool | None = None
     test_classes: list[str] | None = None
 
@@ -83,6 +91,7 @@ def evaluate_model(
     rotations: bool,
     seed: int,
     sets_per_class: int = 1,
+    importance_samples: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Measure likelihood, and accuracy at every way and shot, encoding every image once for each.
@@ -92,12 +101,16 @@ def evaluate_model(
     curve over positions.
     """
     start = time.perf_counter()
+    for way in ways:
+        for shot in shots:
+            check_trials(dataset, way, shot, trials)
     nats = likelihood(
         model,
         dataset,
         set_size=min(set_size, int(dataset.class_sizes.min())),
         sets=sets_per_class * dataset.num_classes,
         seed=seed,
+        importance_samples=importance_samples,
         progress=progress,
     )
     encoded = encode_rotations(model, dataset, rotations=rotations, seed=seed, progress=progress)
@@ -129,6 +142,7 @@ def evaluate(
     trials: int = 20,
     set_size: int = 20,
     rotations: bool | None = None,
+    importance_samples: int = 0,
     seed: int = 0,
     out: str | None = None,
     device: str = "auto",
@@ -141,11 +155,13 @@ def evaluate(
         pretrained: Name of a model that comes with the package.
         data: What to evaluate on.
         split: train, val or test.
-        ways: Numbers of classes to choose from, 5 and 20 by default.
-        shots: Numbers of examples per class, 1 and 5 by default.
+        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
+        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
         trials: How often every class is queried.
         set_size: Images in a set whose likelihood is measured.
         rotations: Count each class in four rotations; by default as in training.
+        importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
+            that costs as many times the encoding; 0 leaves it out.
         seed: Seed of episodes and dequantisation noise.
         out: File for the figures; by default evaluation.json in the directory of the run.
         device: auto, cpu or cuda.
@@ -162,17 +178,20 @@ def evaluate(
     if rotations is None:
         rotations = bool(located.experiment.get("training", {}).get("rotations", False))
     if ways is None:
-        ways = [way for way in (5, 20) if way <= dataset.num_classes]
+        ways = [way for way in _WAYS if way <= dataset.num_classes] or [dataset.num_classes]
+    if shots is None:
+        shots = [shot for shot in _SHOTS if shot < int(dataset.class_sizes.min())] or [1]
     with StageDisplay() as display:
         evaluation = evaluate_model(
             model,
             dataset,
             ways=ways,
-            shots=shots or [1, 5],
+            shots=shots,
             trials=trials,
             set_size=set_size,
             rotations=rotations,
             seed=seed,
+            importance_samples=importance_samples,
             progress=display,
         )
     report = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
@@ -204,6 +223,9 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
         [f"last (given {nats.set_size - 1})", f"{nats.last}", ""],
         ["gained by conditioning", f"{nats.gain}", ""],
     ]
+    if nats.importance_weighted is not None:
+        name = f"importance-weighted, {nats.importance_samples} noise draws"
+        rows.append([name, f"{nats.importance_weighted}", ""])
     console = output_console()
     console.print(
         table(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bruno.data import DataConfig
-from bruno.errors import UserError
+from bruno.errors import CheckpointError, UserError
 from bruno.model import Bruno
 from bruno.pretrained import locate, read_config
 from bruno.training.loop import MODEL_DIRECTORY
@@ -38,12 +38,18 @@ class LocatedModel:
     @property
     def experiment(self) -> dict[str, Any]:
         """The experiment the model was trained with; empty if it is not known."""
-        experiment: dict[str, Any] = self.config.get("metadata", {}).get("experiment", {})
-        return experiment
+        metadata = self.config.get("metadata")
+        experiment = metadata.get("experiment") if isinstance(metadata, dict) else None
+        return experiment if isinstance(experiment, dict) else {}
 
     def data_config(self, overrides: dict[str, Any]) -> DataConfig:
         """Return the data the model was trained on, with the given fields replaced."""
-        trained_on = DataConfig(**self.experiment.get("data", {}))
+        try:
+            trained_on = DataConfig(**self.experiment.get("data", {}))
+        except TypeError as error:
+            raise CheckpointError(
+                f"{self.path}: describes data that this version does not know: {error}"
+            ) from None
         if "name" in overrides and overrides["name"] != trained_on.name:
             trained_on = DataConfig()
         return dataclasses.replace(trained_on, **overrides)

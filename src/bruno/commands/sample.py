@@ -59,7 +59,7 @@ def sample(
         raise UserError(f"count: expected at least 1, got {count}")
     path = Path(out)
     formats = Image.registered_extensions()
-    if path.suffix.lower() not in formats:
+    if formats.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(f"out: expected a picture such as samples.png, got {out!r}")
     model = locate_model(run, pretrained).load().to(resolve_device(device))
     channels, height, width = _image_shape(model.event_shape)

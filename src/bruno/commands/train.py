@@ -69,6 +69,9 @@ def train_experiment(
             f"{dataset.name} {dataset.split}: {len(dataset)} images of {dataset.num_classes} "
             f"classes, {' x '.join(map(str, dataset.event_shape))}"
         )
+    wanted = experiment.training.sets_per_batch
+    if wanted > training_set.num_classes:
+        console.print(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
     dim = training_set.images[0].numel()
     with TrainingDisplay(dim) as display:
         model = run_training(

@@ -121,12 +121,12 @@ def load_image(
         raise MissingDataError(f"path: {path} not found")
     try:
         return torch.from_numpy(_read(path, image_size, channels, invert))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"path: {path} is not a readable image ({error})") from error
 
 
 # What Pillow raises for files that are damaged, foreign or bombs; SyntaxError is from its PNG code.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def _check_options(image_size: int, channels: str) -> None:
@@ -183,7 +183,9 @@ def _split_classes(names: Sequence[str], split: str, seed: int, root: Path) -> l
             f"split: {root} has {len(names)} classes, too few for train, val and test; "
             f"put the class folders into folders of these names, or use the split 'all'"
         )
-    held_out = {part: max(1, round(SHARES[part] * len(names))) for part in ("val", "test")}
+    # Telling classes apart takes two of them, as long as training keeps as many.
+    least = 2 if len(names) >= 2 * len(SPLITS) else 1
+    held_out = {part: max(least, round(SHARES[part] * len(names))) for part in ("val", "test")}
     order = torch.randperm(len(names), generator=generator_for(seed)).tolist()
     train_end = len(names) - held_out["val"] - held_out["test"]
     val_end = train_end + held_out["val"]
@@ -205,7 +207,7 @@ def _decode(
         try:
             images.append(_read(path, image_size, channels, invert))
             labels.append(label)
-        except _UNREADABLE:
+        except UNREADABLE:
             bad.append(str(path))
     if bad and not skip_bad:
         raise UserError(f"root: {_listing(bad)}; remove them, or set skip_bad to leave them out")

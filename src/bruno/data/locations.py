@@ -32,7 +32,8 @@ def missing_data(name: str, sought: Path) -> MissingDataError:
         name: The data set, as ``bruno download`` knows it.
         sought: The file or folder that was looked for.
     """
+    folder = "fashion_mnist" if name == "fashion" else name
     return MissingDataError(
         f"{name}: {sought} not found. Run `bruno download {name}`, or set BRUNO_DATA_DIR "
-        f"(or data_dir) to the folder that holds {sought.parent.name}/"
+        f"(or data_dir) to the folder that holds {folder}/"
     )

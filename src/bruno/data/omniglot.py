@@ -11,6 +11,7 @@ References:
 
 import io
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.dataset import LabelledImages, check_split
+from bruno.data.folder import UNREADABLE
 from bruno.data.locations import missing_data
 from bruno.data.progress import track
 from bruno.errors import UserError
@@ -166,7 +168,7 @@ def _decode_image(name: str, read: ReadImage) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(read())) as drawing:
             ink = ImageOps.invert(drawing.convert("L"))
-    except (UnidentifiedImageError, OSError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"omniglot: cannot read {name} ({error})") from error
     resized = ink.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)

@@ -92,7 +92,8 @@ def classify(
         UserError: If there is no support, not one label for every example, labels cannot be
             sorted, or the flow cannot take the elements.
     """
-    labels = support_labels.tolist() if hasattr(support_labels, "tolist") else [*support_labels]
+    listed = support_labels.tolist() if hasattr(support_labels, "tolist") else support_labels
+    labels: list[Any] = [label.item() if torch.is_tensor(label) else label for label in listed]
     z = _encoded(model, "support", support, support_context)
     if len(z) == 0:
         raise UserError("support: expected at least one example, got none")

@@ -2,5 +2,6 @@
 
 from bruno.flows.bijection import Bijection
 from bruno.flows.realnvp import PRESETS, RealNVP
+from bruno.flows.transform import FlowTransform
 
-__all__ = ["PRESETS", "Bijection", "RealNVP"]
+__all__ = ["PRESETS", "Bijection", "FlowTransform", "RealNVP"]

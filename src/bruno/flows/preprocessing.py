@@ -114,8 +114,9 @@ class PixelGaussianisation(Bijection):
         # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
         lower = self._kept_inside(below[level] + mass * (wide - level))
         upper = self._kept_inside(above[level] + mass * (level + 1 - wide))
-        quantile = torch.special.ndtri(torch.minimum(lower, upper))
-        z = torch.where(lower <= upper, quantile, -quantile)
+        in_lower_half = lower <= upper
+        quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
+        z = torch.where(in_lower_half, quantile, -quantile)
         return z.to(x.dtype), self._log_det(mass, z).to(x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,8 +163,6 @@ class RealNVP(nn.Module):
             UserError: If a shape or dtype is not the expected one or a value is out of range.
         """
         batch, x, context = self._flattened("x", x, self.event_shape, context)
-        if not bool(torch.isfinite(x).all()):
-            raise UserError("x: expected finite numbers, got NaN or infinity")
         # Torch's pixel shuffles fail on empty batches.
         if x.shape[0] == 0:
             return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
@@ -184,8 +183,6 @@ class RealNVP(nn.Module):
             UserError: If a shape or dtype is not the expected one or a value is not finite.
         """
         batch, z, context = self._flattened("z", z, (self.dim,), context)
-        if not bool(torch.isfinite(z).all()):
-            raise UserError("z: expected finite numbers, got NaN or infinity")
         if z.shape[0] == 0:
             return z.new_zeros(*batch, *self.event_shape), z.new_zeros(batch)
         x, log_det = self.layers.inverse(z, context)
@@ -195,8 +192,13 @@ class RealNVP(nn.Module):
         """Set the scales of all layers from a batch ``(*B, *event)``, in place; see ``initialise``.
 
         Call it once, before training, with a batch of (at least some dozens of) training data.
+
+        Raises:
+            UserError: If there are fewer than two elements, or they are not what the flow takes.
         """
         _, x, context = self._flattened("x", x, self.event_shape, context)
+        if x.shape[0] < 2:
+            raise UserError(f"x: expected at least 2 elements to set scales from, got {len(x)}")
         initialise_from_data(self.layers, x, context)
 
     def _flattened(
@@ -211,6 +213,8 @@ class RealNVP(nn.Module):
         if x.shape[len(batch) :] != event_shape:
             expected = ", ".join(map(str, event_shape))
             raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
+        if not bool(torch.isfinite(x).all()):
+            raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
         context = self._encoded(context, batch)
         dtype = next(self.parameters()).dtype
         x = x.reshape(-1, *event_shape).to(dtype)
@@ -226,6 +230,8 @@ class RealNVP(nn.Module):
         expected = (*batch, self.context_dim)
         if context is None:
             raise UserError(f"context: this model needs one of shape {expected}, got none")
+        if not torch.is_tensor(context):
+            raise UserError(f"context: expected a tensor, got {type(context).__name__}")
         if context.shape != expected or not context.is_floating_point():
             raise UserError(
                 f"context: expected a floating-point tensor of shape {expected}, got "
@@ -238,7 +244,10 @@ class RealNVP(nn.Module):
 
 
 def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in event_shape)
+    try:
+        shape = tuple(operator.index(size) for size in event_shape)
+    except TypeError:
+        raise UserError(f"event_shape: expected (C, H, W) or (D,), got {event_shape!r}") from None
     if len(shape) == 3 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 2 == 0:
         return shape
     if len(shape) == 1 and shape[0] >= 2:

@@ -72,27 +72,21 @@ class FactorOut(Bijection):
     The two parts are put together again on the channel axis, so the shape stays an image.
 
     Args:
-        inner: What transforms the second half of the channels.
-        squeezes: How often ``inner`` squeezes; the passing half is squeezed as often.
+        inner: What transforms the second half of the channels, keeping their shape.
     """
 
-    def __init__(self, inner: Bijection, squeezes: int = 0) -> None:
+    def __init__(self, inner: Bijection) -> None:
         super().__init__()
         self.inner = inner
-        self.squeezes = squeezes
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half of the channels."""
         passing, rest = x.chunk(2, dim=1)
         rest, log_det = self.inner(rest, context)
-        for _ in range(self.squeezes):
-            passing = pixel_unshuffle(passing, 2)
         return torch.cat([passing, rest], 1), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half of the channels back."""
         passing, rest = z.chunk(2, dim=1)
         rest, log_det = self.inner.inverse(rest, context)
-        for _ in range(self.squeezes):
-            passing = pixel_shuffle(passing, 2)
         return torch.cat([passing, rest], 1), log_det

@@ -18,11 +18,14 @@ def recipe_path(name_or_path: str) -> Path:
     Raises:
         UserError: If there is no such recipe; the message lists the known names.
     """
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
     # ``recipes/NAME.yaml`` is found also where the repository is not the working directory.
-    for candidate in (path, _DIRECTORY / f"{path.name.removesuffix('.yaml')}.yaml"):
-        if candidate.is_file():
-            return candidate
+    if path.parent in (Path(), Path("recipes")):
+        built_in = _DIRECTORY / f"{path.name.removesuffix('.yaml')}.yaml"
+        if built_in.is_file():
+            return built_in
     raise UserError(
         f"config: expected a YAML file or one of the recipes {', '.join(recipe_names())}, got "
         f"{name_or_path!r}"

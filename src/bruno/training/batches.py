@@ -12,7 +12,7 @@ from bruno.data.sets import dequantise, sample_sets
 from bruno.seeding import generator_for
 from bruno.training.config import Experiment
 
-_INITIALISATION, _TRAINING, _VALIDATION = 0, 1, 2
+_INITIALISATION, _TRAINING, _VALIDATION = range(3)
 
 
 class Batch(NamedTuple):
@@ -35,11 +35,13 @@ def training_batch(
 
 
 def validation_batch(dataset: LabelledImages, experiment: Experiment, index: int) -> Batch:
-    """Return one of the fixed validation batches, of images that are not deformed.
-
-    Where there are fewer classes than sets in a training batch, it is one set of each class.
-    """
+    """Return one of the fixed validation batches, of images that are not deformed."""
     return _batch(dataset, experiment, _VALIDATION, index, deform=False)
+
+
+def sets_per_batch(dataset: LabelledImages, experiment: Experiment) -> int:
+    """Return the number of sets in a batch: as configured, or one for each class there is."""
+    return min(experiment.training.sets_per_batch, dataset.num_classes)
 
 
 def _batch(
@@ -47,11 +49,12 @@ def _batch(
 ) -> Batch:
     training = experiment.training
     generator = generator_for(experiment.seed, purpose, *key)
-    count = training.sets_per_batch
-    if purpose == _VALIDATION:
-        count = min(count, dataset.num_classes)
     sets = sample_sets(
-        dataset, count, training.images_per_set, generator, rotations=training.rotations
+        dataset,
+        sets_per_batch(dataset, experiment),
+        training.images_per_set,
+        generator,
+        rotations=training.rotations,
     )
     images = sets.images.flatten(0, 1)
     if deform:

@@ -49,7 +49,7 @@ class TrainingConfig:
     Attributes:
         steps: Length of the schedule in steps.
         max_minutes: Length of the schedule in minutes of wall-clock time, instead of steps.
-        sets_per_batch: Sets, each of another class, in a batch.
+        sets_per_batch: Sets, each of another class, in a batch; with fewer classes, one of each.
         images_per_set: Images in each set.
         learning_rate: Peak learning rate of the flow (AdamW).
         process_learning_rate: Peak learning rate of the process, which has few parameters and

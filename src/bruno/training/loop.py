@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,20 @@ from typing import Any, cast
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from torch.optim.swa_utils import AveragedModel
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
 from bruno.pretrained import build, write_atomically
-from bruno.training.batches import Batch, initialisation_batch, training_batch, validation_batch
+from bruno.training.batches import (
+    Batch,
+    initialisation_batch,
+    sets_per_batch,
+    training_batch,
+    validation_batch,
+)
 from bruno.training.checkpoint import (
     CHECKPOINT_FILE,
     Checkpoint,
@@ -71,6 +79,7 @@ def train(
         NonFiniteError: If a loss or gradient is not finite.
     """
     run = _Run(experiment, training_set, validation_set, directory, device)
+    directory.mkdir(parents=True, exist_ok=True)
     if (directory / CHECKPOINT_FILE).exists():
         if not resume:
             raise UserError(
@@ -82,6 +91,13 @@ def train(
         run.initialise()
     run.train(on_row or (lambda _row, _progress: None))
     return run.finish()
+
+
+def remove_run(directory: Path) -> None:
+    """Remove what a run writes, and nothing else, so that another can take its place."""
+    for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)
 
 
 def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float, float]:
@@ -112,6 +128,17 @@ def resolve_device(device: str) -> str:
     return "cuda" if available and device != "cpu" else "cpu"
 
 
+def _accelerator(device: str) -> Accelerator:
+    """Return an accelerator on that device.
+
+    Accelerate remembers the device of a process for good; outside a distributed launch, where it
+    cannot change, an earlier choice is forgotten first.
+    """
+    if PartialState._shared_state and not PartialState().use_distributed:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device == "cpu")
+
+
 class _Run:
     """The changing state of a training run."""
 
@@ -127,13 +154,20 @@ class _Run:
         self.training_set, self.validation_set = training_set, validation_set
         training = experiment.training
         self.shots = experiment.objective.shots
-        self.accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
+        self.accelerator = _accelerator(resolve_device(device))
         if training.max_minutes is not None and self.accelerator.num_processes > 1:
             raise UserError("max_minutes: several processes need a schedule in steps")
+        for dataset in (training_set, validation_set):
+            if experiment.objective.discriminative_weight and dataset.num_classes < 2:
+                raise UserError(
+                    f"data: {dataset.name}/{dataset.split} has {dataset.num_classes} class, and "
+                    "telling classes apart needs 2; add classes, or set discriminative_weight to 0"
+                )
+        validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
         context_dim = 0 if training_set.context is None else training_set.context.shape[-1]
         flow_config = experiment.model.flow_config(training_set.event_shape, context_dim)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(experiment.seed)
+            torch.default_generator.manual_seed(experiment.seed)
             model = build(flow_config, experiment.model.process)
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
@@ -256,9 +290,8 @@ class _Run:
     def _row(self, kind: str, losses: Losses, clock: _Clock) -> Row:
         """Append the figures of a step or validation to the history and return them."""
         training = self.experiment.training
-        per_step = (
-            training.sets_per_batch * training.images_per_set * self.accelerator.num_processes
-        )
+        sets = sets_per_batch(self.training_set, self.experiment)
+        per_step = sets * training.images_per_set * self.accelerator.num_processes
         row: Row = {
             "kind": kind,
             "step": self.step,
@@ -356,10 +389,14 @@ def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
 
 
 def _identity(experiment: dict[str, Any]) -> str:
-    """Return what must agree between a run and its continuation: all but its length."""
+    """Return what must agree between a run and its continuation.
+
+    That is everything but the length of the schedule and where the data lie on this machine.
+    """
     training = {
         name: value
         for name, value in experiment["training"].items()
         if name not in {"steps", "max_minutes"}
     }
-    return json.dumps({**experiment, "training": training}, sort_keys=True)
+    data = {name: value for name, value in experiment["data"].items() if name != "data_dir"}
+    return json.dumps({**experiment, "training": training, "data": data}, sort_keys=True)

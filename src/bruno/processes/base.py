@@ -21,25 +21,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, StudentT
+from torch.distributions import Distribution, Independent
 from torch.nn.functional import logsigmoid, softplus
-from torch.utils.checkpoint import checkpoint
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
 
-_LOG_TWO_PI = math.log(2 * math.pi)
-
 # sigmoid(-800) is exactly 0 in float64, and -800 is finite: a covariance of 0 stays representable
 # without an infinity that would turn moving averages of the parameters into NaN.
 _LOWEST_LOGIT = -800.0
-
-# Elements of the largest temporary of ``log_prob_given`` (64 MiB in float64).
-_CHUNK_ELEMENTS = 8 * 2**20
 
 
 class ExchangeableProcess(nn.Module, ABC):
@@ -84,7 +78,7 @@ class ExchangeableProcess(nn.Module, ABC):
         Raises:
             UserError: If a parameter is not finite or out of range, or the shapes do not agree.
         """
-        values = _as_vectors(variance=variance, covariance=covariance, loc=loc)
+        values = as_vectors(variance=variance, covariance=covariance, loc=loc)
         process = cls(values["variance"].shape[0])
         process._set_covariance(values["variance"], values["covariance"])
         process.loc.copy_(values["loc"])
@@ -105,7 +99,7 @@ class ExchangeableProcess(nn.Module, ABC):
     @property
     def variance(self) -> Tensor:
         """Variance :math:`v` of one element, shape ``(D,)``, float64."""
-        return softplus(self.raw_variance.double()).square()
+        return softplus(self.raw_variance.double(), threshold=40.0).square()
 
     @property
     def correlation(self) -> Tensor:
@@ -157,7 +151,7 @@ class ExchangeableProcess(nn.Module, ABC):
         centre = z.mean(-2, keepdim=True) if n else z.sum(-2, keepdim=True)
         deviation = z - centre
         divisor = count.clamp_min(1).double().unsqueeze(-1)
-        mean = (deviation.cumsum(-2) - deviation) / divisor
+        mean = _exclusive_sum(deviation) / divisor
         # Welford: adding element i to i−1 others scatters by (z_i − mean_{i−1})² (i−1)/i.
         share = (count / (count + 1).double()).unsqueeze(-1)
         added = (deviation - mean).square() * share
@@ -165,7 +159,7 @@ class ExchangeableProcess(nn.Module, ABC):
         return Evidence(
             count.expand(z.shape[:-1]),
             torch.where(present, mean + centre, torch.zeros_like(mean)),
-            added.cumsum(-2) - added,
+            _exclusive_sum(added),
         )
 
     def _checked(self, z: Tensor) -> Tensor:
@@ -177,19 +171,25 @@ class ExchangeableProcess(nn.Module, ABC):
         if dim != self.dim:
             raise UserError(f"{name}: expected {self.dim} dimensions, got {dim}")
 
-    @abstractmethod
     def predictive(self, evidence: Evidence) -> Independent:
         """Return the distribution of the next element, event ``(D,)``, batch ``*B``."""
+        self._check_dim(evidence.dim, "evidence")
+        mean, variance = self._gaussian_predictive(evidence)
+        return Independent(self._distribution(mean, variance, evidence), 1)
 
-    @abstractmethod
     def posterior(self, evidence: Evidence) -> Independent:
         r"""Return the distribution of the de Finetti mean :math:`\theta`, event ``(D,)``.
 
         Given :math:`\theta`, the mean of infinitely many elements, the elements are independent
-        with variance :math:`v - \rho` (:math:`\rho` must be positive).
+        with variance :math:`v - \rho` (:math:`\rho` must be positive). It has the mean of the
+        predictive and, for the Gaussian, the variance :math:`d_{n+1} (v - \rho)`.
         """
+        self._check_dim(evidence.dim, "evidence")
+        mean, _ = self._gaussian_predictive(evidence)
+        n = evidence.count.unsqueeze(-1).double()
+        variance = self.covariance * self.noise / (self.noise + n * self.covariance)
+        return Independent(self._distribution(mean, variance.expand_as(mean), evidence), 1)
 
-    @abstractmethod
     def sample(
         self,
         evidence: Evidence,
@@ -201,6 +201,24 @@ class ExchangeableProcess(nn.Module, ABC):
 
         Their deviations from the predictive mean are multiplied by ``temperature``.
         """
+        distribution = self.predictive(evidence).base_dist
+        draws = self._standard_draws(distribution, sample_shape, generator)
+        return distribution.loc + temperature * distribution.scale * draws
+
+    @abstractmethod
+    def _distribution(
+        self, mean: Tensor, gaussian_variance: Tensor, evidence: Evidence
+    ) -> Distribution:
+        """Return a distribution with that mean and, in the Gaussian limit, that variance."""
+
+    @abstractmethod
+    def _standard_draws(
+        self,
+        distribution: Any,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Return draws from a distribution of this family, at location 0 and scale 1."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -242,210 +260,7 @@ class ExchangeableProcess(nn.Module, ABC):
         return f"dim={self.dim}"
 
 
-class ExchangeableGaussian(ExchangeableProcess):
-    r"""Exchangeable Gaussian process; see :class:`ExchangeableProcess` for shapes.
-
-    Example:
-        >>> process = ExchangeableGaussian.from_parameters(variance=torch.ones(1), covariance=0.5)
-        >>> predictive = process.predictive(Evidence.of(torch.tensor([[2.0]])))
-        >>> predictive.mean, predictive.variance
-        (tensor([1.], ...), tensor([0.7500], ...))
-    """
-
-    def predictive(self, evidence: Evidence) -> Independent:
-        """Return the Normal distribution of the next element, event ``(D,)``, batch ``*B``."""
-        self._check_dim(evidence.dim, "evidence")
-        mean, variance = self._gaussian_predictive(evidence)
-        return Independent(Normal(mean, variance.sqrt(), validate_args=False), 1)
-
-    def posterior(self, evidence: Evidence) -> Independent:
-        r"""Return :math:`\theta | z_{1:n} \sim N(\text{predictive mean}, d_n (v - \rho))`."""
-        self._check_dim(evidence.dim, "evidence")
-        mean, variance = self._gaussian_predictive(evidence)
-        n = evidence.count.unsqueeze(-1).double()
-        scale = (self.covariance * self.noise / (self.noise + n * self.covariance)).sqrt()
-        return Independent(Normal(mean, scale.expand_as(variance), validate_args=False), 1)
-
-    def sample(
-        self,
-        evidence: Evidence,
-        sample_shape: Sequence[int] = (),
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
-
-        Their deviations from the predictive mean are multiplied by ``temperature``.
-        """
-        self._check_dim(evidence.dim, "evidence")
-        mean, variance = self._gaussian_predictive(evidence)
-        scale = temperature * variance.sqrt()
-        return mean + scale * _standard_normal(mean, sample_shape, generator)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
-        evidence = Evidence.of(self._checked(z))
-        n = evidence.count.unsqueeze(-1).double()
-        terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
-        return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
-
-    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
-        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products."""
-        z = self._checked_queries(z, evidence)
-        mean, variance = self._gaussian_predictive(evidence)
-        # Σ_d (z − m)²/s² = Σ z²/s² − 2 Σ z m/s² + Σ m²/s²; about a common centre, so that
-        # the three sums do not cancel when everything lies far from 0.
-        centre = mean.mean(0, keepdim=True) if mean.shape[0] else self.loc
-        z, mean = z - centre, mean - centre
-        precision = variance.reciprocal()
-        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T
-        constant = (mean.square() * precision + variance.log() + _LOG_TWO_PI).sum(-1)
-        return -0.5 * (squares + constant)
-
-
-class ExchangeableStudentT(ExchangeableProcess):
-    r"""Exchangeable Student-t process with :math:`\nu > 2` degrees of freedom per dimension.
-
-    Given :math:`n` elements the next has :math:`\nu + n` degrees of freedom, the mean of the
-    Gaussian and :math:`(\nu + \beta - 2) / (\nu + n - 2)` times its variance (Shah, Wilson &
-    Ghahramani, AISTATS 2014): unlike the Gaussian it learns from a set how much sets like it
-    vary. :math:`\nu = 2 + \exp(\cdot)`, starting at 1000; :math:`\nu \to \infty` is the Gaussian.
-
-    Example:
-        >>> process = ExchangeableStudentT.from_parameters(
-        ...     variance=torch.ones(1), covariance=0.5, df=4.0)
-        >>> process.predictive(Evidence.of(torch.tensor([[2.0]]))).variance
-        tensor([1.5000], ...)
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim)
-        self.raw_df = nn.Parameter(torch.full((dim,), math.log(998.0), dtype=torch.float64))
-
-    @classmethod
-    def from_parameters(
-        cls,
-        variance: Tensor | float,
-        covariance: Tensor | float,
-        loc: Tensor | float = 0.0,
-        df: Tensor | float = 1000.0,
-    ) -> Self:
-        r"""Return a process with the given parameters in natural units.
-
-        Args:
-            variance: :math:`v > 0`, the actual variance, shape ``(D,)``, or a scalar.
-            covariance: :math:`0 \le \rho < v`, shape ``(D,)``, or a scalar.
-            loc: Mean :math:`\mu`, shape ``(D,)``, or a scalar.
-            df: Degrees of freedom :math:`\nu > 2`, shape ``(D,)``, or a scalar.
-
-        Raises:
-            UserError: If a parameter is not finite or out of range, or the shapes do not agree.
-        """
-        values = _as_vectors(variance=variance, covariance=covariance, loc=loc, df=df)
-        process = cls(values["variance"].shape[0])
-        process._set_covariance(values["variance"], values["covariance"])
-        process.loc.copy_(values["loc"])
-        if not bool((values["df"] > 2).all()):
-            raise UserError(
-                f"df: expected more than 2 degrees of freedom, got {values['df'].min():g}"
-            )
-        with torch.no_grad():
-            process.raw_df.copy_((values["df"] - 2).log())
-        return process
-
-    @property
-    def df(self) -> Tensor:
-        r"""Degrees of freedom :math:`\nu`, shape ``(D,)``, float64."""
-        return 2 + self.raw_df.double().exp()
-
-    def _inflation(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
-        """Return the updated degrees of freedom and the factor on the Gaussian's variances."""
-        n = evidence.count.unsqueeze(-1).double()
-        excess = self.raw_df.double().exp()  # ν − 2
-        return 2 + excess + n, (excess + self._quadratic_form(evidence)) / (excess + n)
-
-    def predictive(self, evidence: Evidence) -> Independent:
-        """Return the Student-t distribution of the next element, event ``(D,)``, batch ``*B``."""
-        self._check_dim(evidence.dim, "evidence")
-        mean, variance = self._gaussian_predictive(evidence)
-        df, inflation = self._inflation(evidence)
-        scale = _scale_of(variance * inflation, df)
-        return Independent(StudentT(df, mean, scale, validate_args=False), 1)
-
-    def posterior(self, evidence: Evidence) -> Independent:
-        r"""Return the Student-t distribution of :math:`\theta`, with df :math:`\nu + n`."""
-        self._check_dim(evidence.dim, "evidence")
-        mean, _ = self._gaussian_predictive(evidence)
-        df, inflation = self._inflation(evidence)
-        n = evidence.count.unsqueeze(-1).double()
-        variance = self.covariance * self.noise / (self.noise + n * self.covariance)
-        scale = _scale_of(variance * inflation, df)
-        return Independent(StudentT(df, mean, scale, validate_args=False), 1)
-
-    def sample(
-        self,
-        evidence: Evidence,
-        sample_shape: Sequence[int] = (),
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
-
-        Their deviations from the predictive mean are multiplied by ``temperature``.
-        """
-        distribution = self.predictive(evidence).base_dist
-        normal = _standard_normal(distribution.loc, sample_shape, generator)
-        half = (distribution.df / 2).expand(normal.shape)
-        chi_squared = _gamma(half, generator) / half
-        scale = temperature * distribution.scale
-        return distribution.loc + scale * normal * chi_squared.rsqrt()
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
-        evidence = Evidence.of(self._checked(z))
-        n = evidence.count.unsqueeze(-1).double()
-        excess = self.raw_df.double().exp()  # ν − 2
-        df = 2 + excess
-        terms = (
-            torch.lgamma((df + n) / 2)
-            - torch.lgamma(df / 2)
-            - 0.5 * n * (excess.log() + math.log(math.pi))
-            - 0.5 * self._log_determinant(evidence.count)
-            - 0.5 * (df + n) * torch.log1p(self._quadratic_form(evidence) / excess)
-        )
-        return terms.sum(-1)
-
-    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
-        """Return log-densities ``(Q, K)`` of every query given every set, a chunk at a time.
-
-        The logarithm per dimension leaves no matrix product. Memory stays bounded in training,
-        too, because a chunk's temporaries are computed again in the backward pass.
-        """
-        z = self._checked_queries(z, evidence)
-        mean, variance = self._gaussian_predictive(evidence)
-        df, inflation = self._inflation(evidence)
-        scale = _scale_of(variance * inflation, df)
-        constant = (
-            torch.lgamma((df + 1) / 2)
-            - torch.lgamma(df / 2)
-            - 0.5 * (df * math.pi).log()
-            - scale.log()
-        ).sum(-1)
-        # Σ_d (df+1)/2 log(1 + t²/df) with t = (z − mean)/scale: everything that does not depend
-        # on the query is folded into one offset and one factor per set.
-        factor = (scale * df.sqrt()).reciprocal()
-        offset, power = mean * factor, 0.5 * (df + 1)
-        rows = max(1, _CHUNK_ELEMENTS // max(1, mean.numel()))
-        chunks = [
-            checkpoint(_log_tails, part, factor, offset, power, use_reentrant=False)
-            if torch.is_grad_enabled()
-            else _log_tails(part, factor, offset, power)
-            for part in z.split(rows)
-        ]
-        return constant - torch.cat(chunks) if chunks else z.new_zeros(0, mean.shape[0])
-
-
-def _standard_normal(
+def standard_normal(
     like: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
 ) -> Tensor:
     """Return standard normal float64 draws on the device of ``like``, made on the generator's."""
@@ -455,21 +270,10 @@ def _standard_normal(
     return draws.to(like.device)
 
 
-def _gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return Gamma(shape, 1) draws, as torch.distributions.Gamma does, but from a generator."""
-    device = shape.device if generator is None else generator.device
-    return torch._standard_gamma(shape.detach().to(device), generator=generator).to(shape.device)
-
-
-def _log_tails(z: Tensor, factor: Tensor, offset: Tensor, power: Tensor) -> Tensor:
-    """Return Σ_d power · log(1 + (z · factor − offset)²), shapes (Q, D) and (K, D) -> (Q, K)."""
-    distance = torch.addcmul(-offset, z.unsqueeze(1), factor)
-    return torch.einsum("qkd,kd->qk", distance.square().log1p(), power)
-
-
-def _scale_of(variance: Tensor, df: Tensor) -> Tensor:
-    """Return the scale parameter of a Student-t distribution of the given actual variance."""
-    return (variance * ((df - 2) / df)).sqrt()
+def _exclusive_sum(x: Tensor) -> Tensor:
+    """Return the sum of all elements before each, along the last dimension but one."""
+    # Taking the element out of an inclusive sum again would cancel behind an outlier.
+    return torch.cat([torch.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2).cumsum(-2)
 
 
 def _softplus_inverse(y: Tensor) -> Tensor:
@@ -478,7 +282,7 @@ def _softplus_inverse(y: Tensor) -> Tensor:
     return y + torch.log(-torch.expm1(-y))
 
 
-def _as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
+def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
     """Return finite float64 vectors of one common length; scalars are repeated."""
     tensors = {
         name: torch.as_tensor(value, dtype=torch.float64).detach()

@@ -1,0 +1,186 @@
+"""The exchangeable Student-t process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import StudentT
+from torch.utils.checkpoint import checkpoint
+
+from bruno.errors import UserError
+from bruno.evidence import Evidence
+from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
+
+# Elements of the largest temporary of ``log_prob_given`` (64 MiB in float64).
+_CHUNK_ELEMENTS = 8 * 2**20
+
+# Above this the term of Stirling's series that is left out is below 1e-14.
+_STIRLING_FROM = 1e4
+
+
+class ExchangeableStudentT(ExchangeableProcess):
+    r"""Exchangeable Student-t process with :math:`\nu > 2` degrees of freedom per dimension.
+
+    Given :math:`n` elements the next has :math:`\nu + n` degrees of freedom, the mean of the
+    Gaussian and :math:`(\nu + \beta - 2) / (\nu + n - 2)` times its variance (Shah, Wilson &
+    Ghahramani, AISTATS 2014): unlike the Gaussian it learns from a set how much sets like it
+    vary. :math:`\nu = 2 + \exp(\cdot)`, starting at 1000; :math:`\nu \to \infty` is the Gaussian.
+
+    Example:
+        >>> process = ExchangeableStudentT.from_parameters(
+        ...     variance=torch.ones(1), covariance=0.5, df=4.0)
+        >>> process.predictive(Evidence.of(torch.tensor([[2.0]]))).variance
+        tensor([1.5000], ...)
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.raw_df = nn.Parameter(torch.full((dim,), math.log(998.0), dtype=torch.float64))
+
+    @classmethod
+    def from_parameters(
+        cls,
+        variance: Tensor | float,
+        covariance: Tensor | float,
+        loc: Tensor | float = 0.0,
+        df: Tensor | float = 1000.0,
+    ) -> Self:
+        r"""Return a process with the given parameters in natural units.
+
+        Args:
+            variance: :math:`v > 0`, the actual variance, shape ``(D,)``, or a scalar.
+            covariance: :math:`0 \le \rho < v`, shape ``(D,)``, or a scalar.
+            loc: Mean :math:`\mu`, shape ``(D,)``, or a scalar.
+            df: Degrees of freedom :math:`\nu > 2`, shape ``(D,)``, or a scalar.
+
+        Raises:
+            UserError: If a parameter is not finite or out of range, or the shapes do not agree.
+        """
+        values = as_vectors(variance=variance, covariance=covariance, loc=loc, df=df)
+        process = cls(values["variance"].shape[0])
+        process._set_covariance(values["variance"], values["covariance"])
+        process.loc.copy_(values["loc"])
+        if not bool((values["df"] > 2).all()):
+            raise UserError(
+                f"df: expected more than 2 degrees of freedom, got {values['df'].min():g}"
+            )
+        with torch.no_grad():
+            process.raw_df.copy_((values["df"] - 2).log())
+        return process
+
+    @property
+    def df(self) -> Tensor:
+        r"""Degrees of freedom :math:`\nu`, shape ``(D,)``, float64."""
+        return 2 + self.raw_df.double().exp()
+
+    def _inflation(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Return the updated degrees of freedom and the factor on the Gaussian's variances."""
+        n = evidence.count.unsqueeze(-1).double()
+        excess = self.raw_df.double().exp()  # ν − 2
+        return 2 + excess + n, (excess + self._quadratic_form(evidence)) / (excess + n)
+
+    def _distribution(
+        self, mean: Tensor, gaussian_variance: Tensor, evidence: Evidence
+    ) -> StudentT:
+        df, inflation = self._inflation(evidence)
+        scale = _scale_of(gaussian_variance * inflation, df)
+        return _StudentT(df, mean, scale, validate_args=False)
+
+    def _standard_draws(
+        self,
+        distribution: Any,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        normal = standard_normal(distribution.mean, sample_shape, generator)
+        half = (distribution.df / 2).expand(normal.shape)
+        return normal * (_gamma(half, generator) / half).rsqrt()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
+        evidence = Evidence.of(self._checked(z))
+        n = evidence.count.unsqueeze(-1).double()
+        excess = self.raw_df.double().exp()  # ν − 2
+        df = 2 + excess
+        terms = (
+            _log_gamma_ratio(df / 2, n / 2)
+            - 0.5 * n * (excess.log() + math.log(math.pi))
+            - 0.5 * self._log_determinant(evidence.count)
+            - 0.5 * (df + n) * torch.log1p(self._quadratic_form(evidence) / excess)
+        )
+        return terms.sum(-1)
+
+    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities ``(Q, K)`` of every query given every set, a chunk at a time.
+
+        The logarithm per dimension leaves no matrix product. Memory stays bounded in training,
+        too, because a chunk's temporaries are computed again in the backward pass.
+        """
+        z = self._checked_queries(z, evidence)
+        predictive = self.predictive(evidence).base_dist
+        mean, df, scale = predictive.loc, predictive.df, predictive.scale
+        constant = (
+            _log_gamma_ratio(df / 2, torch.tensor(0.5)) - 0.5 * (df * math.pi).log() - scale.log()
+        ).sum(-1)
+        # Σ_d (df+1)/2 log(1 + t²/df) with t = (z − mean)/scale: everything that does not depend
+        # on the query is folded into one offset and one factor per set.
+        factor = (scale * df.sqrt()).reciprocal()
+        offset, power = mean * factor, 0.5 * (df + 1)
+        rows = max(1, _CHUNK_ELEMENTS // max(1, mean.numel()))
+        chunks = [
+            checkpoint(_log_tails, part, factor, offset, power, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else _log_tails(part, factor, offset, power)
+            for part in z.split(rows)
+        ]
+        return constant - torch.cat(chunks) if chunks else z.new_zeros(0, mean.shape[0])
+
+
+class _StudentT(StudentT):
+    """Torch's distribution, with a density that keeps its digits for many degrees of freedom."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        squared = ((value - self.loc) / self.scale).square()
+        return (
+            _log_gamma_ratio(self.df / 2, torch.tensor(0.5))
+            - 0.5 * (self.df * math.pi).log()
+            - self.scale.log()
+            - 0.5 * (self.df + 1) * torch.log1p(squared / self.df)
+        )
+
+
+def _log_gamma_ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Return log Γ(a + b) − log Γ(a) for a >= 1 and b >= 0.
+
+    For large a both are large and nearly equal; there the difference of Stirling's series is used.
+    """
+    b = b.to(a)
+    large = a > _STIRLING_FROM
+    safe = torch.where(large, a, torch.ones_like(a))
+    series = (
+        (safe + b - 0.5) * torch.log1p(b / safe)
+        + b * (safe.log() - 1)
+        - b / (12 * safe * (safe + b))
+    )
+    return torch.where(large, series, torch.lgamma(a + b) - torch.lgamma(a))
+
+
+def _gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return Gamma(shape, 1) draws, as torch.distributions.Gamma does, but from a generator."""
+    device = shape.device if generator is None else generator.device
+    return torch._standard_gamma(shape.detach().to(device), generator=generator).to(shape.device)
+
+
+def _log_tails(z: Tensor, factor: Tensor, offset: Tensor, power: Tensor) -> Tensor:
+    """Return Σ_d power · log(1 + (z · factor − offset)²), shapes (Q, D) and (K, D) -> (Q, K)."""
+    distance = torch.addcmul(-offset, z.unsqueeze(1), factor)
+    return torch.einsum("qkd,kd->qk", distance.square().log1p(), power)
+
+
+def _scale_of(variance: Tensor, df: Tensor) -> Tensor:
+    """Return the scale parameter of a Student-t distribution of the given actual variance."""
+    return (variance * ((df - 2) / df)).sqrt()
