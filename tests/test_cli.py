@@ -167,7 +167,7 @@ MISTAKES = {
     "missing data": (["train", "--data.name=omniglot", "--data-dir=nowhere"], "bruno download"),
     "too many images": (
         ["train", *TINY, "--training.images_per_set=999"],
-        "class '0' of digits/train has 125 images, too few for sets of 999",
+        "class '8' of digits/val has 17 images, too few for sets of 999",
     ),
     "unknown model": (["evaluate", "--pretrained=dance"], "pretrained model"),
     "two models": (["evaluate", "--pretrained=a", "--run=b"], "not both"),

@@ -40,7 +40,7 @@ def test_reads_every_class(classes):
 
 def test_splits_by_class(classes):
     parts = [load_folder(classes, split) for split in ("train", "val", "test")]
-    assert [part.num_classes for part in parts] == [7, 1, 2]
+    assert [part.num_classes for part in parts] == [6, 2, 2]
     names = [name for part in parts for name in part.class_names]
     assert sorted(names) == sorted(load_folder(classes).class_names)
     assert load_folder(classes, "test").class_names == parts[2].class_names
