@@ -30,7 +30,8 @@ from bruno.training.batches import training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
 from bruno.training.guard import explain_non_finite
-from bruno.training.loop import resolve_device, schedule
+from bruno.training.loop import resolve_device
+from bruno.training.schedule import schedule
 
 TINY = Experiment(
     data=DataConfig("digits"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -37,9 +36,10 @@ from bruno.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from bruno.training.config import Experiment, TrainingConfig
+from bruno.training.config import Experiment
 from bruno.training.guard import explain_non_finite
 from bruno.training.objectives import Losses, Objective
+from bruno.training.schedule import Clock, schedule
 
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.jsonl"
@@ -98,20 +98,6 @@ def remove_run(directory: Path) -> None:
     for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)
-
-
-def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float, float]:
-    """Return the share of the schedule that is done and the factor on the learning rates.
-
-    Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or, where
-    ``max_minutes`` is set, over wall-clock time.
-    """
-    if training.max_minutes is None:
-        progress = step / training.steps
-    else:
-        progress = seconds / (60 * training.max_minutes)
-    warmup = min(1.0, (step + 1) / (training.warmup_steps + 1))
-    return progress, warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def resolve_device(device: str) -> str:
@@ -225,7 +211,7 @@ class _Run:
     def train(self, on_row: Callable[[Row, float], None]) -> None:
         """Run to the end of the schedule."""
         training = self.experiment.training
-        clock = _Clock(self.seconds)
+        clock = Clock(self.seconds)
         progress, factor = schedule(training, self.step, clock.seconds())
         while progress < 1:
             losses = self._train_step(factor)
@@ -267,7 +253,7 @@ class _Run:
         return Losses(*(figure.detach() for figure in losses))
 
     @torch.no_grad()
-    def _validate(self, clock: _Clock) -> Row:
+    def _validate(self, clock: Clock) -> Row:
         """Score the averaged weights on the validation classes and keep them if they are best."""
         objective = Objective(self._averaged_model(), self.experiment.objective)
         batches = self.experiment.training.validation_batches
@@ -287,7 +273,7 @@ class _Run:
         clock.skip()
         return row
 
-    def _row(self, kind: str, losses: Losses, clock: _Clock) -> Row:
+    def _row(self, kind: str, losses: Losses, clock: Clock) -> Row:
         """Append the figures of a step or validation to the history and return them."""
         training = self.experiment.training
         sets = sets_per_batch(self.training_set, self.experiment)
@@ -355,26 +341,6 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
         return model
-
-
-class _Clock:
-    """Wall-clock time of a run over all its sessions, and laps for throughput."""
-
-    def __init__(self, before: float) -> None:
-        self.start = time.perf_counter() - before
-        self.lap_start = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        duration, self.lap_start = now - self.lap_start, now
-        return duration
-
-    def skip(self) -> None:
-        """Leave what was done since the last lap out of the next one."""
-        self.lap_start = time.perf_counter()
 
 
 def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:

@@ -1,0 +1,48 @@
+"""How far a run is, by steps or by the clock, and the learning rate that belongs to it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from bruno.training.config import TrainingConfig
+
+
+def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float, float]:
+    """Return the share of the schedule that is done and the factor on the learning rates.
+
+    Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or, where
+    ``max_minutes`` is set, over wall-clock time.
+    """
+    if training.max_minutes is None:
+        progress = step / training.steps
+    else:
+        progress = seconds / (60 * training.max_minutes)
+    warmup = min(1.0, (step + 1) / (training.warmup_steps + 1))
+    return progress, warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Clock:
+    """Wall-clock time of a run over all its sessions, and laps for throughput.
+
+    Args:
+        before: Seconds spent in earlier sessions.
+    """
+
+    def __init__(self, before: float) -> None:
+        self.start = time.perf_counter() - before
+        self.lap_start = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the seconds spent on the run so far."""
+        return time.perf_counter() - self.start
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap, and start another."""
+        now = time.perf_counter()
+        duration, self.lap_start = now - self.lap_start, now
+        return duration
+
+    def skip(self) -> None:
+        """Leave what was done since the last lap out of the next one."""
+        self.lap_start = time.perf_counter()
