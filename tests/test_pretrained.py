@@ -34,6 +34,24 @@ def test_context_models_survive_saving(tmp_path):
     assert torch.equal(loaded.log_prob(x, context), model.log_prob(x, context))
 
 
+def test_half_precision_halves_the_file_and_is_exact_in_itself(tmp_path):
+    model = build({"event_shape": [1, 28, 28], "preset": "compact"}, "gaussian")
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", half_precision=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.52 * sizes[0]
+    loaded = Bruno.from_pretrained(tmp_path / "half")
+    assert next(loaded.flow.parameters()).dtype == torch.float32
+    for name, tensor in loaded.state_dict().items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-3, atol=1e-7)
+    x = 256 * torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(loaded.log_prob(x), model.log_prob(x), rtol=0.01, atol=0)
+    # Rounding again changes nothing more.
+    loaded.save_pretrained(tmp_path / "again", half_precision=True)
+    again, half = (tmp_path / name / "model.safetensors" for name in ("again", "half"))
+    assert again.read_bytes() == half.read_bytes()
+
+
 def test_building_and_loading_leave_the_global_random_state_alone(saved):
     before = torch.get_rng_state()
     Bruno.from_pretrained(saved[1])

@@ -113,16 +113,23 @@ class Bruno(nn.Module):
             )
         return self.forward(x, context)
 
-    def save_pretrained(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+    def save_pretrained(
+        self,
+        path: str | Path,
+        metadata: dict[str, Any] | None = None,
+        *,
+        half_precision: bool = False,
+    ) -> None:
         """Write the model to a directory: ``model.safetensors`` and ``config.json``.
 
         Args:
             path: The directory; made if it is missing.
             metadata: Anything JSON can hold that is worth keeping with the weights.
+            half_precision: Round the large weights of the flow to float16, for half the size.
         """
         from bruno import pretrained
 
-        pretrained.save(self, Path(path), metadata or {})
+        pretrained.save(self, Path(path), metadata or {}, half_precision=half_precision)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Bruno:

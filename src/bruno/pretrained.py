@@ -30,6 +30,8 @@ PROCESSES: dict[str, type[ExchangeableProcess]] = {
 }
 _DTYPES = ("float32", "float64")
 _WEIGHTS_DIR = Path(__file__).parent / "weights"
+# Small tensors (norms, biases, 1×1 convolutions) take no space worth the rounding.
+_SMALLEST_HALVED = 2048
 _WEIGHTS_FILE, _CONFIG_FILE = "model.safetensors", "config.json"
 
 
@@ -55,8 +57,17 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in _WEIGHTS_DIR.glob(f"*/{_CONFIG_FILE}")))
 
 
-def save(model: Bruno, path: Path, metadata: dict[str, Any]) -> None:
+def save(
+    model: Bruno, path: Path, metadata: dict[str, Any], *, half_precision: bool = False
+) -> None:
     """Write a model to a directory; each file appears whole or not at all.
+
+    Args:
+        model: The model.
+        path: Directory, made if it is not there.
+        metadata: What is to be kept with it, as JSON.
+        half_precision: Round the large weights of the flow to float16. What is loaded again is a
+            model with those weights, exact in itself, in half the space.
 
     Raises:
         UserError: If the model is of a kind that could not be loaded again, or the metadata is not
@@ -71,6 +82,12 @@ def save(model: Bruno, path: Path, metadata: dict[str, Any]) -> None:
         raise UserError(f"model: expected a process of {known}, got {type(model.process).__name__}")
     # safetensors stores every tensor once and row by row.
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if half_precision:
+        tensors |= {
+            f"flow.{name}": weight.detach().half().contiguous()
+            for name, weight in model.flow.named_parameters()
+            if weight.numel() >= _SMALLEST_HALVED
+        }
     weights = save_tensors(tensors)
     config = {
         "format_version": FORMAT_VERSION,

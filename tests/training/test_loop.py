@@ -216,6 +216,45 @@ def test_batches_are_a_function_of_seed_and_step(digits):
     assert bool(((first.x >= 0) & (first.x < 256)).all())
 
 
+def test_reflections_mirror_whole_sets_of_training_and_none_of_validation(digits):
+    plain = shortened(30, augmentation=Augmentation())
+    mirrored = shortened(30, augmentation=Augmentation(), reflections=True)
+    seen = []
+    for step in range(3):
+        before = training_batch(digits[0], plain, step).x.floor()
+        after = training_batch(digits[0], mirrored, step).x.floor()
+        for one, other in zip(before, after, strict=True):
+            assert torch.equal(one, other) or torch.equal(one.flip(-1), other)
+            seen.append(torch.equal(one, other))
+    assert 0 < sum(seen) < len(seen)
+    left, right = (validation_batch(digits[1], e, 0).x for e in (plain, mirrored))
+    assert torch.equal(left, right)
+
+
+def test_training_goes_on_from_pretrained_weights(finished, digits, tmp_path):
+    _, directory, rows = finished
+    start = str(directory / "model")
+    further = dataclasses.replace(
+        shortened(1, learning_rate=1e-9), model=ModelConfig(pretrained=start)
+    )
+    model = train(further, *digits, tmp_path / "further", device="cpu")
+    before = Bruno.from_pretrained(start).state_dict()
+    assert model.state_dict().keys() == before.keys()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=1e-2, atol=1e-2)
+    history = [json.loads(line) for line in (tmp_path / "further/history.jsonl").open()]
+    best = min(row["loss"] for row, _ in rows if row["kind"] == "validation")
+    assert history[-1]["loss"] == pytest.approx(best, rel=0.05)
+
+
+def test_pretrained_weights_must_fit_the_data(finished, tmp_path):
+    pretrained = ModelConfig(pretrained=str(finished[1] / "model"))
+    with pytest.raises(UserError, match=r"takes elements of shape \(1, 8, 8\)"):
+        pretrained.build((1, 28, 28), 0)
+    with pytest.raises(UserError, match="own flow and process, but process was given"):
+        ModelConfig(pretrained="x", process="student_t")
+
+
 def test_a_step_that_is_not_finite_names_the_layer_and_the_step(digits, tmp_path):
     train(shortened(7), *digits, tmp_path / "run", device="cpu")
     checkpoint = load_checkpoint(tmp_path / "run")

@@ -1,5 +1,6 @@
 """Measurements of trained models, each with its interval, its seed and the protocol it follows."""
 
+from bruno.evaluation.anomaly import AnomalyResult, set_anomalies
 from bruno.evaluation.correlation import correlated_dimensions
 from bruno.evaluation.encoding import EncodedDataset, encode_dataset, encode_rotations
 from bruno.evaluation.exchangeability import ExchangeabilityResult, exchangeability
@@ -9,6 +10,7 @@ from bruno.evaluation.likelihood import LikelihoodResult, likelihood
 from bruno.evaluation.progress import ProgressCallback
 
 __all__ = [
+    "AnomalyResult",
     "EncodedDataset",
     "Estimate",
     "ExchangeabilityResult",
@@ -23,4 +25,5 @@ __all__ = [
     "exchangeability",
     "few_shot_accuracy",
     "likelihood",
+    "set_anomalies",
 ]

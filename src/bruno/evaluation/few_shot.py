@@ -37,6 +37,7 @@ class FewShotResult:
         accuracy: In per cent, the interval clustered by class.
         cross_entropy: Mean of −log p(true class | query), in nats; chance is log(way).
         seed: Seed of the episodes.
+        strangers: Images of other classes among the support images of every class.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class FewShotResult:
     accuracy: Estimate
     cross_entropy: Estimate
     seed: int
+    strangers: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -124,6 +126,7 @@ def few_shot_accuracy(
     rotations: bool,
     trials: int = 20,
     seed: int = 0,
+    strangers: int = 0,
     encoded: EncodedDataset | None = None,
     progress: ProgressCallback | None = None,
 ) -> FewShotResult:
@@ -141,6 +144,8 @@ def few_shot_accuracy(
         shot: Number of support images of each.
         rotations: Query every class in four rotations, each a class of its own.
         trials: How often every class is queried.
+        strangers: Replace so many support images of every class by images of other classes, to
+            see how robust the model is; the usual figure is without.
         seed: Seed of the episodes and, unless ``encoded`` is given, the dequantisation noise.
         encoded: The data set encoded by :func:`~bruno.evaluation.encoding.encode_rotations`, to
             share between several (way, shot).
@@ -155,6 +160,8 @@ def few_shot_accuracy(
         encoded = encode_rotations(
             model, dataset, rotations=rotations, seed=seed, progress=progress
         )
+    if not 0 <= strangers < shot:
+        raise UserError(f"strangers: expected 0 to {shot - 1}, got {strangers}")
     turns = 4 if rotations else 1
     expected = (turns, len(dataset), model.process.dim)
     if encoded.z.shape != expected:
@@ -162,7 +169,7 @@ def few_shot_accuracy(
     correct, losses, characters = [], [], []
     for index in range(trials):
         generator = generator_for(seed, Stream.FEW_SHOT_TRIALS, index)
-        trial = draw_trial(dataset, way, shot, turns, generator)
+        trial = draw_trial(dataset, way, shot, turns, generator, strangers=strangers)
         scores = trial_scores(model.process, encoded.z.flatten(0, 1), trial)
         correct.append(decided_right(scores))
         losses.append(-scores.log_softmax(-1)[:, 0])
@@ -180,6 +187,7 @@ def few_shot_accuracy(
         accuracy=estimate(100.0 * torch.cat(correct), clusters),
         cross_entropy=estimate(torch.cat(losses), clusters),
         seed=seed,
+        strangers=strangers,
     )
 
 

@@ -29,7 +29,13 @@ class Trial:
 
 
 def draw_trial(
-    dataset: LabelledImages, way: int, shot: int, turns: int, generator: torch.Generator
+    dataset: LabelledImages,
+    way: int,
+    shot: int,
+    turns: int,
+    generator: torch.Generator,
+    *,
+    strangers: int = 0,
 ) -> Trial:
     """Draw the decisions of one trial: every class in every rotation is queried once.
 
@@ -44,6 +50,7 @@ def draw_trial(
         shot: Number of support images of each.
         turns: Number of rotations, 1 or 4.
         generator: Source of randomness.
+        strangers: How many images of every support are replaced by images of other classes.
     """
     own = torch.arange(dataset.num_classes).repeat(turns)
     own_turn = torch.arange(turns).repeat_interleave(dataset.num_classes)
@@ -56,11 +63,24 @@ def draw_trial(
     other_images = _draw_images(dataset, others, shot, generator)
     support = torch.cat([own_images[:, None, 1:], other_images], 1)
     support_turns = torch.cat([own_turn[:, None], other_turns], 1)
+    support = support_turns[..., None] * len(dataset) + support
+    classes = torch.cat([own[:, None], others], 1)
+    if strangers:
+        support[..., :strangers] = _draw_strangers(dataset, classes, strangers, turns, generator)
     return Trial(
-        query=own_turn * len(dataset) + own_images[:, 0],
-        support=support_turns[..., None] * len(dataset) + support,
-        classes=torch.cat([own[:, None], others], 1),
+        query=own_turn * len(dataset) + own_images[:, 0], support=support, classes=classes
     )
+
+
+def _draw_strangers(
+    dataset: LabelledImages, classes: Tensor, number: int, turns: int, generator: torch.Generator
+) -> Tensor:
+    """Return rows of random images of any class but the given ones: ``(Q, way, number)``."""
+    shape = (*classes.shape, number)
+    step = torch.randint(1, dataset.num_classes, shape, generator=generator)
+    others = (classes.unsqueeze(-1) + step) % dataset.num_classes
+    images = _draw_images(dataset, others, 1, generator).squeeze(-1)
+    return torch.randint(turns, shape, generator=generator) * len(dataset) + images
 
 
 def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> None:

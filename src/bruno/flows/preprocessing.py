@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +69,25 @@ class PixelLogit(Bijection):
         return f"alpha={self.alpha:g}"
 
 
+class Share(NamedTuple):
+    """Probability of grey levels, or of groups of them: their own, and of all below and above."""
+
+    mass: Tensor
+    below: Tensor
+    above: Tensor
+
+    @property
+    def ends(self) -> Tensor:
+        """Upper ends, where this is a table of neighbours."""
+        return torch.cat([self.below[1:], self.below.new_ones(1)])
+
+    def inside(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return the position within the share, 0 to 1, of probabilities below and above it."""
+        from_below = (lower - self.below) / self.mass
+        from_above = 1 - (upper - self.above) / self.mass
+        return torch.where(lower <= upper, from_below, from_above).clamp(0, 1)
+
+
 class PixelGaussianisation(Bijection):
     r"""Give pixels a standard normal marginal: their distribution function, then its quantile.
 
@@ -107,40 +127,40 @@ class PixelGaussianisation(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map pixels to the real line."""
         check_pixels(x)
-        shares, below, above = self._distribution()
         wide = x.double()
         level = wide.detach().long().clamp_max(LEVELS - 1)
-        mass = shares[level]
-        # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
-        lower = self._kept_inside(below[level] + mass * (wide - level))
-        upper = self._kept_inside(above[level] + mass * (level + 1 - wide))
-        in_lower_half = lower <= upper
-        quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
-        z = torch.where(in_lower_half, quantile, -quantile)
-        return z.to(x.dtype), self._log_det(mass, z).to(x.dtype)
+        share = Share(*(table[level] for table in self._distribution()))
+        return self._to_normal(wide - level, share, x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map the real line to pixels; what lies outside [0, 256] by α is clamped."""
-        shares, below, above = self._distribution()
         wide = z.double().contiguous()
-        lower = self._let_out(torch.special.ndtr(wide))
-        upper = self._let_out(torch.special.ndtr(-wide))
-        ends = torch.cat([below[1:], below.new_ones(1)])
-        level = torch.searchsorted(ends, lower.detach()).clamp_max(LEVELS - 1)
-        mass = shares[level]
-        inside = torch.where(
-            lower <= upper,
-            (lower - below[level]) / mass,
-            1 - (upper - above[level]) / mass,
-        )
-        x = level + inside.clamp(0, 1)
-        return x.to(z.dtype), -self._log_det(mass, wide).to(z.dtype)
+        lower, upper = self._from_normal(wide)
+        table = self._distribution()
+        level = torch.searchsorted(table.ends, lower.detach()).clamp_max(LEVELS - 1)
+        share = Share(*(column[level] for column in table))
+        x = level + share.inside(lower, upper)
+        return x.to(z.dtype), -self._log_densities(share.mass, wide).flatten(1).sum(1).to(z.dtype)
 
-    def _distribution(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probability of every level, of all lower and of all higher levels."""
+    def _distribution(self) -> Share:
+        """Return the marginal share of every level, in float64."""
         mass = self.mass.double()
         mass = mass / mass.sum()
-        return mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass
+        return Share(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
+
+    def _to_normal(self, inside: Tensor, share: Share, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the quantiles of positions inside of a share, and the log-determinant."""
+        # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
+        lower = self._kept_inside(share.below + share.mass * inside)
+        upper = self._kept_inside(share.above + share.mass * (1 - inside))
+        in_lower_half = lower <= upper
+        quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
+        z = torch.where(in_lower_half, quantile, -quantile)
+        return z.to(dtype), self._log_densities(share.mass, z).flatten(1).sum(1).to(dtype)
+
+    def _from_normal(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probability below and above ``z``, each with all its digits."""
+        return self._let_out(torch.special.ndtr(z)), self._let_out(torch.special.ndtr(-z))
 
     def _kept_inside(self, probability: Tensor) -> Tensor:
         return probability * (1 - self.alpha) + self.alpha / 2
@@ -148,9 +168,10 @@ class PixelGaussianisation(Bijection):
     def _let_out(self, probability: Tensor) -> Tensor:
         return ((probability - self.alpha / 2) / (1 - self.alpha)).clamp(0, 1)
 
-    def _log_det(self, mass: Tensor, z: Tensor) -> Tensor:
+    def _log_densities(self, mass: Tensor, z: Tensor) -> Tensor:
+        """Return log dz/dx at every pixel."""
         log_normal = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-        return (mass.log() + math.log1p(-self.alpha) - log_normal).flatten(1).sum(1)
+        return mass.log() + math.log1p(-self.alpha) - log_normal
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""

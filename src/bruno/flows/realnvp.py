@@ -1,4 +1,4 @@
-"""Real NVP flows, assembled from couplings: the presets ``paper``, ``compact`` and ``dense``."""
+"""Real NVP flows, assembled from couplings: ``paper``, ``compact``, ``lattice`` and ``dense``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bruno.flows.bijection import Bijection
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.coupling import MaskedCoupling, SplitCoupling
 from bruno.flows.initialise import initialise_from_data
+from bruno.flows.lattice import LatticeGaussianisation
 from bruno.flows.linear import ActivationNorm, InvertibleConvolution
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
 from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
@@ -30,10 +31,14 @@ class Architecture:
 
     Attributes:
         filters: Width of the convolutional conditioners at each resolution (``paper``: all alike).
-        couplings: Couplings at each resolution (``compact`` only).
+        couplings: Couplings at each resolution (``compact`` and ``lattice``).
         residual_blocks: Residual blocks in each convolutional conditioner.
         dense_units: Width of the dense conditioners.
         dense_couplings: Number of dense couplings behind the convolutional ones.
+        lattice_filters: Width of the networks that predict pixels from coarser lattices, at each
+            halving of the distance, finest first; none where pixels are only given their marginal.
+        lattice_blocks: Residual blocks of these networks.
+        grey_groups: Groups of grey levels they tell apart.
     """
 
     filters: tuple[int, ...] = ()
@@ -41,12 +46,24 @@ class Architecture:
     residual_blocks: int = 0
     dense_units: int = 512
     dense_couplings: int = 6
+    lattice_filters: tuple[int, ...] = ()
+    lattice_blocks: int = 0
+    grey_groups: int = 0
 
 
 PRESETS = {
     "paper": Architecture(filters=(64,), residual_blocks=8),
     "compact": Architecture(
         filters=(32, 64), couplings=(4, 6), residual_blocks=1, dense_couplings=4
+    ),
+    "lattice": Architecture(
+        filters=(32, 64),
+        couplings=(4, 6),
+        residual_blocks=1,
+        dense_couplings=4,
+        lattice_filters=(48, 48),
+        lattice_blocks=2,
+        grey_groups=40,
     ),
     "dense": Architecture(dense_units=256),
 }
@@ -59,15 +76,17 @@ class RealNVP(nn.Module):
       with eight residual blocks at full resolution, then six dense couplings.
     - ``compact``: for CPUs: squeeze first, then few couplings with small networks at a half and a
       quarter of the resolution, mixed by invertible 1×1 convolutions, then dense couplings.
+    - ``lattice``: the same behind a :class:`~bruno.flows.lattice.LatticeGaussianisation`, for a
+      far better likelihood; height and width must be multiples of 4.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
 
-    Images are dequantised pixels in [0, 256]; their logit is part of the flow. Vectors are taken
+    Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the flow. Vectors are taken
     as they are. All densities are therefore those of the data as given.
 
     Args:
         event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)`` with ``D >= 2``.
         context_dim: Size of the label of each element in a conditional model; 0 for none.
-        preset: One of ``paper``, ``compact``, ``dense``; by default ``compact`` for images and
+        preset: One of ``paper``, ``compact``, ``lattice``, ``dense``; by default ``compact`` for images and
             ``dense`` for vectors.
         filters: Width of convolutional conditioners, one number or one per resolution.
         residual_blocks: Residual blocks in each convolutional conditioner.
@@ -129,7 +148,7 @@ class RealNVP(nn.Module):
             self.context_encoder = nn.Sequential(
                 nn.Linear(context_dim, _CONTEXT_UNITS), nn.LeakyReLU()
             )
-        build = {"paper": _paper_layers, "compact": _compact_layers, "dense": _dense_layers}
+        build = {"paper": _paper_layers, "compact": _compact_layers, "lattice": _compact_layers, "dense": _dense_layers}
         self.layers = Chain(
             build[self.preset](self.event_shape, architecture, _CONTEXT_UNITS if context_dim else 0)
         )
@@ -323,7 +342,7 @@ def _compact_layers(
 ) -> list[Bijection]:
     """At each resolution squeeze, then steps of norm, 1×1 convolution and a split coupling."""
     channels, height, width = event_shape
-    layers: list[Bijection] = [PixelGaussianisation()]
+    layers: list[Bijection] = [_pixels_to_normal(event_shape, architecture, context_dim)]
     for filters, couplings in zip(architecture.filters, architecture.couplings, strict=True):
         # An odd size cannot be squeezed again: its steps stay at the resolution reached so far.
         if height % 2 == 0 and width % 2 == 0:
@@ -343,11 +362,26 @@ def _compact_layers(
     return layers + _dense_steps(math.prod(event_shape), architecture, context_dim)
 
 
+def _pixels_to_normal(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> Bijection:
+    if not architecture.lattice_filters:
+        return PixelGaussianisation()
+    return LatticeGaussianisation(
+        *event_shape,
+        filters=architecture.lattice_filters,
+        residual_blocks=architecture.lattice_blocks,
+        groups=architecture.grey_groups,
+        context_dim=context_dim,
+    )
+
+
 def _dense_layers(
     event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
 ) -> list[Bijection]:
-    """Dense couplings only, behind the logit if the elements are images."""
-    pixels: list[Bijection] = [PixelLogit(), Flatten(*event_shape)] if len(event_shape) == 3 else []
+    """Dense couplings only; images are given normal marginals first."""
+    is_image = len(event_shape) == 3
+    pixels: list[Bijection] = [PixelGaussianisation(), Flatten(*event_shape)] if is_image else []
     return pixels + _dense_steps(math.prod(event_shape), architecture, context_dim)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from bruno.data.augment import augment
@@ -56,7 +57,11 @@ def _batch(
         generator,
         rotations=training.rotations,
     )
-    images = sets.images.flatten(0, 1)
+    images = sets.images
+    if deform and training.reflections:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(mirrored.view(-1, 1, 1, 1, 1), images.flip(-1), images)
+    images = images.flatten(0, 1)
     if deform:
         images = augment(images, training.augmentation, generator)
     return Batch(dequantise(images, generator).view(sets.images.shape), sets.context)

@@ -13,6 +13,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from bruno.data.augment import Augmentation
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError
+from bruno.model import Bruno
+from bruno.pretrained import build, load
 from bruno.training.objectives import ObjectiveConfig
 
 
@@ -27,6 +29,8 @@ class ModelConfig:
         residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
         dense_units: Width of dense conditioners; by default the preset's.
         dense_couplings: Number of dense couplings; by default the preset's.
+        pretrained: Go on from the weights of a model, by name or directory, instead of training
+            from scratch; flow and process are then those of that model.
     """
 
     preset: str | None = None
@@ -35,10 +39,43 @@ class ModelConfig:
     residual_blocks: int | None = None
     dense_units: int | None = None
     dense_couplings: int | None = None
+    pretrained: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: If weights and an architecture are both given.
+        """
+        given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        if self.pretrained is not None and given != ["pretrained"]:
+            given.remove("pretrained")
+            raise UserError(
+                "model: pretrained weights bring their own flow and process, but "
+                f"{', '.join(given)} was given, too"
+            )
+
+    def build(self, event_shape: tuple[int, ...], context_dim: int) -> Bruno:
+        """Return the model to train, for elements of a given shape.
+
+        Raises:
+            UserError: If an argument is not one a model can be built from, or the weights are of
+                a model for other elements.
+        """
+        if self.pretrained is None:
+            return build(self.flow_config(event_shape, context_dim), self.process)
+        model = load(self.pretrained)
+        if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):
+            raise UserError(
+                f"pretrained: {self.pretrained} takes elements of shape {model.event_shape} with "
+                f"{model.flow.context_dim} labels, the data have {event_shape} with {context_dim}"
+            )
+        return model
 
     def flow_config(self, event_shape: tuple[int, ...], context_dim: int) -> dict[str, Any]:
         """Return the keyword arguments of the flow for elements of a given shape."""
-        sizes = {k: v for k, v in dataclasses.asdict(self).items() if k != "process"}
+        sizes = dataclasses.asdict(self)
+        del sizes["process"], sizes["pretrained"]
         return {"event_shape": event_shape, "context_dim": context_dim, **sizes}
 
 
@@ -59,6 +96,7 @@ class TrainingConfig:
         gradient_clip: Largest norm of the gradient.
         average_decay: Decay per step of the averaged weights that are validated and kept.
         rotations: Turn every set by a random multiple of 90 degrees.
+        reflections: Mirror every set with probability 1/2; a mirrored class is another class.
         augmentation: Random deformation of every image.
         precision: Arithmetic of the conditioner networks; everything else stays float32/64.
         validate_every: Steps between validations on held-out classes.
@@ -77,6 +115,7 @@ class TrainingConfig:
     gradient_clip: float = 5.0
     average_decay: float = 0.99
     rotations: bool = False
+    reflections: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: int = 200

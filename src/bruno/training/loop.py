@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
-from bruno.pretrained import build, write_atomically
+from bruno.pretrained import write_atomically
 from bruno.training.batches import (
     Batch,
     initialisation_batch,
@@ -151,10 +151,9 @@ class _Run:
                 )
         validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
         context_dim = 0 if training_set.context is None else training_set.context.shape[-1]
-        flow_config = experiment.model.flow_config(training_set.event_shape, context_dim)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
-            model = build(flow_config, experiment.model.process)
+            model = experiment.model.build(training_set.event_shape, context_dim)
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
         ).to(self.accelerator.device)
@@ -164,9 +163,10 @@ class _Run:
         self.best: dict[str, Any] | None = None
 
     def initialise(self) -> None:
-        """Set the flow's scales from data and start the optimiser."""
-        batch = self._on_device(initialisation_batch(self.training_set, self.experiment))
-        self.objective.model.flow.initialise(batch.x, batch.context)
+        """Set the scales of a new flow from data and start the optimiser."""
+        if self.experiment.model.pretrained is None:
+            batch = self._on_device(initialisation_batch(self.training_set, self.experiment))
+            self.objective.model.flow.initialise(batch.x, batch.context)
         self._prepare()
 
     def restore(self, checkpoint: Checkpoint) -> None:

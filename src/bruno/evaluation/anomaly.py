@@ -1,0 +1,154 @@
+"""Finding what does not belong: a set of one class with a few images of others planted in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor
+
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import sample_sets
+from bruno.errors import UserError
+from bruno.evaluation.encoding import encode_dataset
+from bruno.evaluation.interval import Estimate, estimate
+from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.streams import Stream
+from bruno.model import Bruno
+from bruno.seeding import generator_for
+
+
+@dataclass(frozen=True)
+class AnomalyResult:
+    """How well planted images are told from the others of their set.
+
+    Attributes:
+        dataset: Data set and split, such as ``"omniglot/test"``.
+        sets: Number of sets.
+        set_size: Images in each, the planted ones included.
+        planted: Planted images in each.
+        area: Area under the receiver operating characteristic within a set, averaged over sets:
+            0.5 is chance, 1 perfect.
+        precision: Average precision within a set, averaged over sets; chance is about
+            ``planted / (set_size - 1)``.
+        seed: Seed of the sets and of the dequantisation noise.
+    """
+
+    dataset: str
+    sets: int
+    set_size: int
+    planted: int
+    area: Estimate
+    precision: Estimate
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        estimates = {"area": self.area.to_dict(), "precision": self.precision.to_dict()}
+        return self.__dict__ | estimates
+
+
+@torch.no_grad()
+def set_anomalies(
+    model: Bruno,
+    dataset: LabelledImages,
+    *,
+    set_size: int = 20,
+    planted: int = 2,
+    sets_per_class: int = 1,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> AnomalyResult:
+    r"""Measure how well images that were planted into sets of another class are found.
+
+    An image scores :math:`\log p(z_n | z_{<n}) - \log p(z_n)`: how much more likely the images
+    before it make it ("set anomaly detection" of Korshunova et al., *BRUNO*, NeurIPS 2018). The
+    planted images stay in the set, so what comes after is judged by a support with strangers in
+    it. The first image has nothing before it; it is never planted and not scored.
+
+    Args:
+        model: The model.
+        dataset: Images of classes it was not trained on.
+        set_size: Images in a set, the planted ones included.
+        planted: How many of them are of other classes, each of a random one.
+        sets_per_class: Sets of every class.
+        seed: Seed of the sets and of the one uniform noise draw of every pixel.
+        progress: Told the number of images encoded.
+
+    Raises:
+        UserError: If there are fewer than two classes, a class has too few images, or a number
+            leaves nothing to tell apart.
+    """
+    if not 1 <= planted <= set_size - 2:
+        raise UserError(
+            f"planted: expected at least 1 and at most set_size - 2 = {set_size - 2}, got {planted}"
+        )
+    if sets_per_class < 1:
+        raise UserError(f"sets_per_class: expected at least 1, got {sets_per_class}")
+    if dataset.num_classes < 2:
+        raise UserError(f"data: {dataset.name}/{dataset.split} has one class; expected at least 2")
+    generator = generator_for(seed, Stream.ANOMALY_SETS)
+    drawn = [
+        sample_sets(dataset, dataset.num_classes, set_size, generator)
+        for _ in range(sets_per_class)
+    ]
+    classes = torch.cat([part.classes for part in drawn])
+    images = torch.cat([part.images for part in drawn])
+    contexts = [part.context for part in drawn if part.context is not None]
+    context = torch.cat(contexts) if contexts else None
+    foreign = _plant(images, context, classes, dataset, planted, generator)
+    z, _ = encode_dataset(
+        model,
+        images.flatten(0, 1),
+        generator=generator_for(seed, Stream.ANOMALY_NOISE),
+        context=None if context is None else context.flatten(0, 1),
+        progress=progress,
+    )
+    scores = _scores(model, z.unflatten(0, foreign.shape)).cpu()
+    truth, wrongness = foreign[:, 1:].numpy(), -scores[:, 1:].numpy()
+    pairs = list(zip(truth, wrongness, strict=True))
+    area = torch.tensor([roc_auc_score(*pair) for pair in pairs])
+    precision = torch.tensor([average_precision_score(*pair) for pair in pairs])
+    return AnomalyResult(
+        dataset=f"{dataset.name}/{dataset.split}",
+        sets=len(classes),
+        set_size=set_size,
+        planted=planted,
+        area=estimate(area, classes),
+        precision=estimate(precision, classes),
+        seed=seed,
+    )
+
+
+def _plant(
+    images: Tensor,
+    context: Tensor | None,
+    classes: Tensor,
+    dataset: LabelledImages,
+    planted: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Replace some images of every set, in place, and return which: bool ``(S, n)``."""
+    sets, size = images.shape[:2]
+    places = 1 + torch.rand(sets, size - 1, generator=generator).argsort(1)[:, :planted]
+    step = torch.randint(1, dataset.num_classes, places.shape, generator=generator)
+    strangers = (classes.unsqueeze(1) + step) % dataset.num_classes
+    which = torch.rand(places.shape, generator=generator) * dataset.class_sizes[strangers]
+    rows = dataset.index_table[strangers].gather(2, which.long().unsqueeze(2)).squeeze(2)
+    here = torch.arange(sets).unsqueeze(1)
+    images[here, places] = dataset.images[rows]
+    if context is not None and dataset.context is not None:
+        context[here, places] = dataset.context[rows]
+    foreign = torch.zeros(sets, size, dtype=torch.bool)
+    foreign[here, places] = True
+    return foreign
+
+
+def _scores(model: Bruno, z: Tensor) -> Tensor:
+    """Return log p(z_n | z_<n) − log p(z_n), ``(S, n, D) -> (S, n)``."""
+    process = model.process
+    return torch.stack(
+        [process.predictive_log_prob(part) - process.log_prob(part.unsqueeze(1)) for part in z]
+    )
