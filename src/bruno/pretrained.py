@@ -29,7 +29,8 @@ PROCESSES: dict[str, type[ExchangeableProcess]] = {
     "student_t": ExchangeableStudentT,
 }
 _DTYPES = ("float32", "float64")
-_WEIGHTS_DIR = Path(__file__).parent / "weights"
+WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
+"""Models that come with the package, a directory each."""
 # Small tensors (norms, biases, 1×1 convolutions) take no space worth the rounding.
 _SMALLEST_HALVED = 2048
 _WEIGHTS_FILE, _CONFIG_FILE = "model.safetensors", "config.json"
@@ -54,7 +55,7 @@ def build(flow_config: dict[str, Any], process: str) -> Bruno:
 
 def names() -> tuple[str, ...]:
     """Return the names of the models that come with the package."""
-    return tuple(sorted(path.parent.name for path in _WEIGHTS_DIR.glob(f"*/{_CONFIG_FILE}")))
+    return tuple(sorted(path.parent.name for path in WEIGHTS_DIRECTORY.glob(f"*/{_CONFIG_FILE}")))
 
 
 def save(
@@ -139,7 +140,7 @@ def locate(name_or_path: str | Path) -> Path:
     Raises:
         UserError: If there is no such model; the message lists the known names.
     """
-    for path in (Path(name_or_path), _WEIGHTS_DIR / str(name_or_path)):
+    for path in (Path(name_or_path), WEIGHTS_DIRECTORY / str(name_or_path)):
         if (path / _CONFIG_FILE).is_file():
             return path
     known = ", ".join(names()) or "none in this installation"

@@ -6,7 +6,6 @@ import torch
 from bruno import UserError
 from bruno.data.sets import dequantise, rotate
 from bruno.evaluation import encode_dataset, encode_rotations
-from bruno.evaluation.streams import Stream
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_model
 
@@ -32,10 +31,9 @@ def test_encodes_each_image_as_the_model_does_in_batches(model, dataset):
 
 
 def test_rotations_are_encodings_of_rotated_images(model, dataset):
-    encoded = encode_rotations(model, dataset, rotations=True, seed=3)
+    encoded = encode_rotations(model, dataset, rotations=True)
     assert encoded.z.shape == (4, 30, 64)
-    generator = generator_for(3, Stream.FEW_SHOT_NOISE, 2)
-    expected = model.encode(dequantise(rotate(dataset.images, 2), generator))
+    expected = model.encode(dequantise(rotate(dataset.images, 2), None))
     torch.testing.assert_close(encoded.z[2], expected)
     assert encode_rotations(model, dataset, rotations=False).z.shape == (1, 30, 64)
 

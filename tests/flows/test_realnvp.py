@@ -213,7 +213,10 @@ def test_conditioners_may_compute_in_bfloat16_without_losing_the_inverse():
         ({"event_shape": (1, 7, 8)}, "even height and width"),
         ({"event_shape": (1,)}, "D >= 2"),
         ({"event_shape": (8, 8)}, r"expected \(C, H, W\)"),
-        ({"event_shape": (1, 8, 8), "preset": "huge"}, "expected one of paper, compact, lattice, dense"),
+        (
+            {"event_shape": (1, 8, 8), "preset": "huge"},
+            "expected one of paper, compact, lattice, dense",
+        ),
         ({"event_shape": (8,), "preset": "compact"}, "vectors of shape"),
         ({"event_shape": (8,), "context_dim": -1}, "context_dim"),
         ({"event_shape": (1, 8, 8), "filters": (8, 8, 8)}, "filters: expected one number or 2"),

@@ -18,6 +18,7 @@ from bruno.console import StageDisplay, output_console, table
 from bruno.data import LabelledImages, load_dataset
 from bruno.errors import UserError
 from bruno.evaluation import (
+    Estimate,
     FewShotResult,
     LikelihoodResult,
     encode_rotations,
@@ -113,7 +114,7 @@ def evaluate_model(
         importance_samples=importance_samples,
         progress=progress,
     )
-    encoded = encode_rotations(model, dataset, rotations=rotations, seed=seed, progress=progress)
+    encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
     few_shot = [
         few_shot_accuracy(
             model,
@@ -162,7 +163,7 @@ def evaluate(
         rotations: Count each class in four rotations; by default as in training.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
-        seed: Seed of episodes and dequantisation noise.
+        seed: Seed of episodes, and of the dequantisation noise of the likelihood.
         out: File for the figures; by default evaluation.json in the directory of the run.
         device: auto, cpu or cuda.
         as_json: Print the figures as JSON on standard output.
@@ -201,7 +202,7 @@ def evaluate(
     if as_json:
         output_console().print_json(json.dumps(report))
     else:
-        print_evaluation(evaluation, str(located.path))
+        print_evaluation(evaluation, str(located.path), located.card.get("figures"))
         output_console().print(f"figures written to {path}")
 
 
@@ -214,9 +215,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def print_evaluation(evaluation: Evaluation, title: str) -> None:
-    """Print the figures as tables on standard output."""
+def print_evaluation(
+    evaluation: Evaluation, title: str, card: dict[str, Any] | None = None
+) -> None:
+    """Print the figures as tables on standard output, beside those of a model card if given."""
     nats = evaluation.likelihood
+    if card is None or card["dataset"] != nats.dataset:
+        card = {}
     rows = [
         ["all positions", f"{nats.nats}", f"{nats.bits_per_dim.mean:.3f}"],
         ["first (prior)", f"{nats.first}", ""],
@@ -245,3 +250,11 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
             ],
         )
     )
+    if card:
+        claimed = [
+            f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"
+            for row in card["few_shot"]
+        ]
+        console.print(
+            f"the card of the model says: {Estimate(**card['nats'])} nats; {', '.join(claimed)}"
+        )

@@ -78,6 +78,7 @@ def _model_facts(run: str | None, pretrained: str | None) -> dict[str, Any]:
             f"above {epsilon:g}": int(count)
             for epsilon, count in zip(_EPSILONS, counts, strict=True)
         },
+        "card": located.card,
         "experiment": located.experiment,
     }
 

@@ -38,9 +38,17 @@ class LocatedModel:
     @property
     def experiment(self) -> dict[str, Any]:
         """The experiment the model was trained with; empty if it is not known."""
+        return self._metadata("experiment")
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """How a model that comes with the package was made and measured; empty for others."""
+        return self._metadata("card")
+
+    def _metadata(self, name: str) -> dict[str, Any]:
         metadata = self.config.get("metadata")
-        experiment = metadata.get("experiment") if isinstance(metadata, dict) else None
-        return experiment if isinstance(experiment, dict) else {}
+        value = metadata.get(name) if isinstance(metadata, dict) else None
+        return value if isinstance(value, dict) else {}
 
     def data_config(self, overrides: dict[str, Any]) -> DataConfig:
         """Return the data the model was trained on, with the given fields replaced."""

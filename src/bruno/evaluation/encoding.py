@@ -11,9 +11,7 @@ from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, rotate
 from bruno.errors import UserError
 from bruno.evaluation.progress import ProgressCallback
-from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
-from bruno.seeding import generator_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +33,18 @@ def encode_dataset(
     model: Bruno,
     images: Tensor,
     *,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
     context: Tensor | None = None,
     batch_size: int = 500,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the latent vectors and log-determinants of 8-bit images, dequantised once.
+    """Return the latent vectors and log-determinants of 8-bit images.
 
     Args:
         model: The model; its device does the work and holds the result.
         images: uint8 ``(N, C, H, W)``.
-        generator: Source of the one uniform noise draw of every pixel.
+        generator: Source of the one uniform noise draw of every pixel; ``None`` puts every pixel
+            in the middle of its bin.
         context: Labels of the images for a conditional model, ``(N, context_dim)``.
         batch_size: Images that go through the flow together.
         progress: Told the number of images done.
@@ -81,16 +80,17 @@ def encode_rotations(
     dataset: LabelledImages,
     *,
     rotations: bool,
-    seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> EncodedDataset:
-    """Encode every image of a data set, in all four rotations if asked for.
+    """Encode every image of a data set for classification, in all four rotations if asked for.
+
+    Pixels are put in the middle of their bins, as :func:`~bruno.evaluation.few_shot.classify` does
+    with 8-bit images: a decision needs no noise.
 
     Args:
         model: The model.
         dataset: The images.
         rotations: Encode every image turned by 0, 90, 180 and 270 degrees; else only as it is.
-        seed: Seed of the dequantisation noise.
         progress: Told the number of images done, for every rotation from 0 on.
 
     Raises:
@@ -104,7 +104,7 @@ def encode_rotations(
         encode_dataset(
             model,
             rotate(dataset.images, turn),
-            generator=generator_for(seed, Stream.FEW_SHOT_NOISE, turn),
+            generator=None,
             context=dataset.context,
             progress=progress,
         )

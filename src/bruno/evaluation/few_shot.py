@@ -146,7 +146,7 @@ def few_shot_accuracy(
         trials: How often every class is queried.
         strangers: Replace so many support images of every class by images of other classes, to
             see how robust the model is; the usual figure is without.
-        seed: Seed of the episodes and, unless ``encoded`` is given, the dequantisation noise.
+        seed: Seed of the episodes.
         encoded: The data set encoded by :func:`~bruno.evaluation.encoding.encode_rotations`, to
             share between several (way, shot).
         progress: Told the number of images encoded, then of trials done.
@@ -157,9 +157,7 @@ def few_shot_accuracy(
     """
     check_trials(dataset, way, shot, trials)
     if encoded is None:
-        encoded = encode_rotations(
-            model, dataset, rotations=rotations, seed=seed, progress=progress
-        )
+        encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
     if not 0 <= strangers < shot:
         raise UserError(f"strangers: expected 0 to {shot - 1}, got {strangers}")
     turns = 4 if rotations else 1

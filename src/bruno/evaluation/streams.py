@@ -9,7 +9,6 @@ class Stream(IntEnum):
     The numbers are part of the protocol: another number means other episodes and other noise.
     """
 
-    FEW_SHOT_NOISE = 7001
     FEW_SHOT_TRIALS = 7002
     LIKELIHOOD_SETS = 7003
     LIKELIHOOD_NOISE = 7004

@@ -67,9 +67,7 @@ def draw_trial(
     classes = torch.cat([own[:, None], others], 1)
     if strangers:
         support[..., :strangers] = _draw_strangers(dataset, classes, strangers, turns, generator)
-    return Trial(
-        query=own_turn * len(dataset) + own_images[:, 0], support=support, classes=classes
-    )
+    return Trial(query=own_turn * len(dataset) + own_images[:, 0], support=support, classes=classes)
 
 
 def _draw_strangers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
@@ -66,9 +67,7 @@ class LatticeGaussianisation(PixelGaussianisation):
             )
         self.channels, self.groups = channels, groups
         self.register_buffer("group_of_level", torch.arange(LEVELS) * groups // LEVELS)
-        self.coarsest = nn.Parameter(
-            torch.zeros(channels * groups, height // side, width // side)
-        )
+        self.coarsest = nn.Parameter(torch.zeros(channels * groups, height // side, width // side))
 
         def conditioner(known: int, moved: int, filters: int) -> ResidualConditioner:
             return ResidualConditioner(
@@ -157,7 +156,9 @@ class LatticeGaussianisation(PixelGaussianisation):
         height, width = seen.shape[-2:]
         rows = torch.linspace(-1, 1, height, dtype=seen.dtype, device=seen.device)
         columns = torch.linspace(-1, 1, width, dtype=seen.dtype, device=seen.device)
-        where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(seen), -1, -1, -1)
+        where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
+            len(seen), -1, -1, -1
+        )
         return torch.cat([seen / (LEVELS / 2) - 1, (seen == 0).to(seen.dtype), where], 1)
 
     def _coarsest_logits(self, like: Tensor) -> Tensor:

@@ -80,14 +80,14 @@ class RealNVP(nn.Module):
       far better likelihood; height and width must be multiples of 4.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
 
-    Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the flow. Vectors are taken
-    as they are. All densities are therefore those of the data as given.
+    Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the
+    flow. Vectors are taken as they are. All densities are therefore those of the data as given.
 
     Args:
         event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)`` with ``D >= 2``.
         context_dim: Size of the label of each element in a conditional model; 0 for none.
-        preset: One of ``paper``, ``compact``, ``lattice``, ``dense``; by default ``compact`` for images and
-            ``dense`` for vectors.
+        preset: One of ``paper``, ``compact``, ``lattice``, ``dense``; by default ``compact`` for
+            images and ``dense`` for vectors.
         filters: Width of convolutional conditioners, one number or one per resolution.
         residual_blocks: Residual blocks in each convolutional conditioner.
         dense_units: Width of the dense conditioners.
@@ -148,7 +148,12 @@ class RealNVP(nn.Module):
             self.context_encoder = nn.Sequential(
                 nn.Linear(context_dim, _CONTEXT_UNITS), nn.LeakyReLU()
             )
-        build = {"paper": _paper_layers, "compact": _compact_layers, "lattice": _compact_layers, "dense": _dense_layers}
+        build = {
+            "paper": _paper_layers,
+            "compact": _compact_layers,
+            "lattice": _compact_layers,
+            "dense": _dense_layers,
+        }
         self.layers = Chain(
             build[self.preset](self.event_shape, architecture, _CONTEXT_UNITS if context_dim else 0)
         )
@@ -367,8 +372,11 @@ def _pixels_to_normal(
 ) -> Bijection:
     if not architecture.lattice_filters:
         return PixelGaussianisation()
+    channels, height, width = event_shape
     return LatticeGaussianisation(
-        *event_shape,
+        channels,
+        height,
+        width,
         filters=architecture.lattice_filters,
         residual_blocks=architecture.lattice_blocks,
         groups=architecture.grey_groups,

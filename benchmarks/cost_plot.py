@@ -1,0 +1,100 @@
+"""Accuracy and likelihood on Omniglot against the computation they took, beside the original's.
+
+    python benchmarks/cost_plot.py
+
+Reads the cards of the models that come with the package, counts the floating-point operations of a
+training step with torch's counter, writes ``docs/results/cost.json`` and ``docs/images/cost.png``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bruno import Bruno
+from bruno.commands.locate import locate_model
+
+_DOCS = Path(__file__).parents[1] / "docs"
+
+# Published by Korshunova et al. (NeurIPS 2018); operations estimated for 200,000 steps of 32 sets
+# of 20 images, and for the fine-tuned model the same plus 50,000 steps of 8 episodes.
+_ORIGINAL = [
+    {"name": "BRUNO, generative", "flop": 1.7e18, "accuracy": 69.2, "nats": 537.1},
+    {"name": "BRUNO, fine-tuned", "flop": 1.9e18, "accuracy": 91.3, "nats": None},
+]
+
+
+def training_flop_per_image(model: Bruno, images: int = 10) -> float:
+    """Return the operations of the matrix products and convolutions of a step, per image."""
+    x = 256 * torch.rand(images, *model.event_shape)
+    with FlopCounterMode(display=False) as counter:
+        z, log_det = model(x)
+        (z.square().sum() - log_det.sum()).backward()
+    return counter.get_total_flops() / images
+
+
+def point(name: str) -> dict[str, Any]:
+    """Return what a model on Omniglot cost and reached, from its card."""
+    located = locate_model(None, name)
+    card = located.card
+    few_shot = {(row["way"], row["shot"]): row["accuracy"] for row in card["figures"]["few_shot"]}
+    per_image = training_flop_per_image(located.load())
+    return {
+        "name": name,
+        "images": card["training images"],
+        "seconds": card["training seconds"],
+        "flop per image": per_image,
+        "flop": per_image * card["training images"],
+        "accuracy": few_shot[20, 1]["mean"],
+        "nats": card["figures"]["nats"]["mean"],
+    }
+
+
+def draw(points: list[dict[str, Any]]) -> plt.Figure:
+    """Return the picture: accuracy and nats over operations."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for axis, key, label in zip(
+        axes,
+        ("accuracy", "nats"),
+        ("20-way 1-shot accuracy on test characters, %", "nats per image, sets of 20"),
+        strict=True,
+    ):
+        for group, colour, marker in ((points, "C0", "o"), (_ORIGINAL, "0.45", "s")):
+            shown = [one for one in group if one[key] is not None]
+            axis.scatter(
+                [one["flop"] for one in shown],
+                [one[key] for one in shown],
+                color=colour,
+                marker=marker,
+            )
+            for one in shown:
+                left = one["flop"] > 1e17
+                axis.annotate(
+                    one["name"],
+                    (one["flop"], one[key]),
+                    xytext=(-7 if left else 7, -3),
+                    textcoords="offset points",
+                    ha="right" if left else "left",
+                    fontsize=8,
+                )
+        axis.set(xscale="log", xlabel="operations of training, FLOP", ylabel=label)
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def main() -> None:
+    """Count, write the figures and draw."""
+    names = [name for name in Bruno.pretrained() if name.startswith("omniglot")]
+    points = [point(name) for name in names]
+    file = _DOCS / "results" / "cost.json"
+    file.write_text(json.dumps({"ours": points, "published": _ORIGINAL}, indent=2) + "\n")
+    draw(points).savefig(_DOCS / "images" / "cost.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Gaussian against Student-t process: the same recipe, seeds and number of steps for both.
+
+    python benchmarks/processes.py [--steps 600] [--seeds 3] [--runs runs/processes]
+
+Trains the recipe ``omniglot-compact`` for so many steps with each process and seed, and measures
+each model on the test characters: likelihood, few-shot accuracy, the same with strangers among the
+support images, and set anomaly detection. Finished runs are not repeated. Writes
+``docs/results/processes.jsonl``, a row a run, and prints means over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bruno import Bruno
+from bruno.commands.evaluate import provenance
+from bruno.commands.train import train_experiment
+from bruno.data import LabelledImages, load_dataset
+from bruno.evaluation import encode_rotations, few_shot_accuracy, likelihood, set_anomalies
+from bruno.recipes import recipe_path
+from bruno.training import Experiment
+from bruno.training.config import experiment_from_yaml
+from bruno.training.loop import CHECKPOINT_FILE, MODEL_DIRECTORY
+
+_RESULT = Path(__file__).parents[1] / "docs" / "results" / "processes.jsonl"
+# Way, shot, and how many of the support images are of other classes.
+_EPISODES = [(5, 1, 0), (20, 1, 0), (5, 5, 0), (20, 5, 0), (20, 5, 1), (20, 5, 2)]
+_TRIALS = 4
+
+
+def experiment_for(process: str, seed: int, steps: int) -> Experiment:
+    """Return the compact recipe with another process, seed and length."""
+    recipe = experiment_from_yaml(recipe_path("omniglot-compact"))
+    return dataclasses.replace(
+        recipe,
+        seed=seed,
+        model=dataclasses.replace(recipe.model, process=process),
+        # Four supports in turn instead of one from every image: the Student-t process has no
+        # matrix product to score them with, and both are to be trained alike.
+        objective=dataclasses.replace(recipe.objective, supports=1),
+        training=dataclasses.replace(
+            recipe.training, steps=steps, max_minutes=None, validate_every=max(1, steps // 2)
+        ),
+    )
+
+
+def measure(model: Bruno, dataset: LabelledImages) -> dict[str, Any]:
+    """Return the figures of a model."""
+    nats = likelihood(model, dataset)
+    encoded = encode_rotations(model, dataset, rotations=True)
+    accuracy = {
+        f"{way}-way {shot}-shot, {strangers} strangers": few_shot_accuracy(
+            model,
+            dataset,
+            way=way,
+            shot=shot,
+            rotations=True,
+            trials=_TRIALS,
+            strangers=strangers,
+            encoded=encoded,
+        ).accuracy.mean
+        for way, shot, strangers in _EPISODES
+    }
+    anomalies = set_anomalies(model, dataset)
+    return {
+        "nats": nats.nats.mean,
+        "nats gained by conditioning": nats.gain.mean,
+        **accuracy,
+        "anomaly area under curve": anomalies.area.mean,
+        "anomaly average precision": anomalies.precision.mean,
+    }
+
+
+def main() -> None:
+    """Train and measure what is missing, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/processes"))
+    arguments = parser.parse_args()
+    lines = _RESULT.read_text().splitlines() if _RESULT.exists() else []
+    rows = [json.loads(line) for line in lines]
+    for seed in range(arguments.seeds):
+        for process in ("gaussian", "student_t"):
+            key = {"process": process, "seed": seed, "steps": arguments.steps}
+            if any(key.items() <= row.items() for row in rows):
+                continue
+            experiment = experiment_for(process, seed, arguments.steps)
+            directory = arguments.runs / f"{process}-{seed}-{arguments.steps}"
+            resume = (directory / CHECKPOINT_FILE).exists()
+            train_experiment(experiment, directory, resume=resume)
+            model = Bruno.from_pretrained(directory / MODEL_DIRECTORY)
+            figures = measure(model, load_dataset(experiment.data, "test"))
+            rows.append({**key, **provenance(), **figures})
+            _RESULT.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    compare([row for row in rows if row["steps"] == arguments.steps])
+
+
+def compare(rows: list[dict[str, Any]]) -> None:
+    """Print mean and deviation over seeds of both processes, and of their paired difference."""
+    skipped = {"process", "seed", "steps", "date", "machine", "torch"}
+    for name in (name for name in rows[0] if name not in skipped):
+        values = {
+            process: torch.tensor([row[name] for row in rows if row["process"] == process])
+            for process in ("gaussian", "student_t")
+        }
+        pairs = {**values, "difference": values["student_t"] - values["gaussian"]}
+        cells = [f"{key} {value.mean():.3f} ± {value.std():.3f}" for key, value in pairs.items()]
+        print(f"{name}: {'; '.join(cells)}")
+
+
+if __name__ == "__main__":
+    main()

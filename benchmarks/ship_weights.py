@@ -1,0 +1,96 @@
+"""Put the model of a finished run into the package, with a card of what it was measured to do.
+
+    python benchmarks/ship_weights.py RUN NAME --command "bruno train --config ..." [--rotations]
+
+The weights are rounded to half precision first and measured as they will be loaded, on the test
+classes, with the protocol of ``bruno evaluate``. The card is the metadata of the model's
+``config.json``; the log of the run goes to ``docs/results/NAME.jsonl``, the full evaluation beside
+it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bruno import Bruno
+from bruno.cli import main as bruno
+from bruno.commands.evaluate import provenance
+from bruno.pretrained import WEIGHTS_DIRECTORY, read_config
+from bruno.training.loop import HISTORY_FILE, MODEL_DIRECTORY
+
+_RESULTS = Path(__file__).parents[1] / "docs" / "results"
+_LARGEST = 16 * 2**20
+
+
+def rounded(run: Path, directory: Path) -> dict[str, Any]:
+    """Write the model of a run to a directory in half precision and return its metadata."""
+    metadata: dict[str, Any] = read_config(run / MODEL_DIRECTORY)["metadata"]
+    metadata["experiment"]["data"]["data_dir"] = None
+    model = Bruno.from_pretrained(run / MODEL_DIRECTORY)
+    model.save_pretrained(directory, metadata, half_precision=True)
+    size = (directory / "model.safetensors").stat().st_size
+    if size > _LARGEST:
+        raise SystemExit(f"{directory}: {size} bytes, too large to come with a package")
+    return metadata
+
+
+def cost(run: Path) -> dict[str, Any]:
+    """Return what the training took."""
+    lines = (run / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    return {name: last[name] for name in ("step", "images", "seconds")}
+
+
+def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a card from a full evaluation."""
+    nats = evaluation["likelihood"]
+    return {
+        "dataset": nats["dataset"],
+        "set_size": nats["set_size"],
+        **{name: nats[name] for name in ("nats", "bits_per_dim", "gain")},
+        "few_shot": [
+            {name: row[name] for name in ("way", "shot", "decisions", "accuracy")}
+            for row in evaluation["few_shot"]
+        ],
+    }
+
+
+def main() -> None:
+    """Round, measure, describe and install the weights."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="directory of a finished run")
+    parser.add_argument("name", help="name the weights will be loaded by")
+    parser.add_argument("--command", required=True, help="command that trained them")
+    parser.add_argument("options", nargs="*", help="further options of bruno evaluate, after --")
+    arguments = parser.parse_args()
+    evaluation_file = _RESULTS / f"{arguments.name}.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        metadata = rounded(arguments.run, Path(scratch))
+        command = ["evaluate", "--run", scratch, "--out", str(evaluation_file)]
+        if bruno([*command, *arguments.options]):
+            raise SystemExit("the evaluation failed")
+        evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
+        metadata["card"] = {
+            "command": arguments.command,
+            "evaluated with": " ".join(
+                ["bruno evaluate --pretrained", arguments.name, *arguments.options]
+            ),
+            "seed": metadata["experiment"]["seed"],
+            **provenance(),
+            **{f"training {name}": value for name, value in cost(arguments.run).items()},
+            "figures": figures(evaluation),
+        }
+        target = WEIGHTS_DIRECTORY / arguments.name
+        Bruno.from_pretrained(scratch).save_pretrained(target, metadata, half_precision=True)
+    evaluation["model"] = arguments.name
+    evaluation_file.write_text(json.dumps(evaluation, indent=2) + "\n", encoding="utf-8")
+    shutil.copy(arguments.run / HISTORY_FILE, _RESULTS / f"{arguments.name}.jsonl")
+
+
+if __name__ == "__main__":
+    main()

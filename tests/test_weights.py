@@ -1,0 +1,70 @@
+"""The models that come with the package still do what their cards say."""
+
+import pytest
+import torch
+
+from bruno import Bruno
+from bruno.commands.locate import locate_model
+from bruno.data import load_dataset
+from bruno.evaluation import few_shot_accuracy, likelihood
+from bruno.seeding import generator_for
+
+NAMES = Bruno.pretrained()
+FILES = {"omniglot": "omniglot", "mnist": "mnist", "fashion": "fashion_mnist"}
+LARGEST = 16 * 2**20
+
+
+def card_and_data(name, real_data):
+    located = locate_model(None, name)
+    folder = FILES.get(located.experiment["data"]["name"])
+    overrides = {"data_dir": str(real_data(folder))} if folder else {}
+    return located.card["figures"], load_dataset(located.data_config(overrides), "test")
+
+
+def test_the_weights_are_there():
+    assert {"omniglot-compact", "omniglot-density", "mnist"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_is_small_and_says_how_it_was_made(name):
+    located = locate_model(None, name)
+    assert (located.path / "model.safetensors").stat().st_size <= LARGEST
+    card = located.card
+    assert card["command"].startswith("bruno train --config ")
+    assert card["evaluated with"].startswith(f"bruno evaluate --pretrained {name}")
+    assert card["training images"] > 0
+    assert {"seed", "date", "machine", "torch"} <= card.keys()
+    assert located.experiment["data"]["data_dir"] is None
+    model = located.load()
+    x = 256 * torch.rand(2, *model.event_shape, generator=generator_for(0))
+    with torch.no_grad():
+        back = model.decode(model.encode(x))
+        assert bool(torch.isfinite(model.log_prob(x)))
+    assert float((back - x).abs().median()) < 1e-2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_likelihood_is_that_of_the_card(name, real_data):
+    """Twenty sets, within four standard errors of the difference and a twentieth of the figure."""
+    figures, dataset = card_and_data(name, real_data)
+    found = likelihood(Bruno.from_pretrained(name), dataset, set_size=20, sets=20, seed=1)
+    spread = 2 * max(found.nats.half_width, 0.02 * figures["nats"]["mean"])
+    assert found.nats.mean == pytest.approx(figures["nats"]["mean"], abs=spread)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
+    """200 decisions, the first of the protocol; 1.5 points and the noise of 200 are allowed."""
+    figures, dataset = card_and_data(name, real_data)
+    claimed = next(row for row in figures["few_shot"] if (row["way"], row["shot"]) == (5, 1))
+    kept = dataset.restrict(dataset.class_names[:50])
+    found = few_shot_accuracy(
+        Bruno.from_pretrained(name),
+        kept,
+        way=5,
+        shot=1,
+        rotations=False,
+        trials=200 // kept.num_classes,
+    )
+    assert found.decisions == 200
+    assert found.accuracy.mean > claimed["accuracy"]["mean"] - 1.5
