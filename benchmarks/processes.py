@@ -1,11 +1,12 @@
 """Gaussian against Student-t process: the same recipe, seeds and number of steps for both.
 
-    python benchmarks/processes.py [--steps 600] [--seeds 3] [--runs runs/processes]
+    python benchmarks/processes.py [--steps 300] [--seeds 3] [--only gaussian]
 
 Trains the recipe ``omniglot-compact`` for so many steps with each process and seed, and measures
 each model on the test characters: likelihood, few-shot accuracy, the same with strangers among the
-support images, and set anomaly detection. Finished runs are not repeated. Writes
-``docs/results/processes.jsonl``, a row a run, and prints means over seeds.
+support images, and set anomaly detection. Adds a row a run to ``docs/results/processes.jsonl``;
+runs that are there are not repeated, and two calls with different ``--only`` may work side by side.
+Prints means over the seeds that both processes have.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _RESULT = Path(__file__).parents[1] / "docs" / "results" / "processes.jsonl"
 # Way, shot, and how many of the support images are of other classes.
 _EPISODES = [(5, 1, 0), (20, 1, 0), (5, 5, 0), (20, 5, 0), (20, 5, 1), (20, 5, 2)]
 _TRIALS = 4
+_PROCESSES = ("gaussian", "student_t")
 
 
 def experiment_for(process: str, seed: int, steps: int) -> Experiment:
@@ -41,7 +43,7 @@ def experiment_for(process: str, seed: int, steps: int) -> Experiment:
         recipe,
         seed=seed,
         model=dataclasses.replace(recipe.model, process=process),
-        # Four supports in turn instead of one from every image: the Student-t process has no
+        # One support of each set in a step, not one from every image: the Student-t process has no
         # matrix product to score them with, and both are to be trained alike.
         objective=dataclasses.replace(recipe.objective, supports=1),
         training=dataclasses.replace(
@@ -80,16 +82,15 @@ def measure(model: Bruno, dataset: LabelledImages) -> dict[str, Any]:
 def main() -> None:
     """Train and measure what is missing, then compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/processes"))
+    parser.add_argument("--only", choices=_PROCESSES, help="leave the other process out")
     arguments = parser.parse_args()
-    lines = _RESULT.read_text().splitlines() if _RESULT.exists() else []
-    rows = [json.loads(line) for line in lines]
     for seed in range(arguments.seeds):
-        for process in ("gaussian", "student_t"):
+        for process in (arguments.only,) if arguments.only else _PROCESSES:
             key = {"process": process, "seed": seed, "steps": arguments.steps}
-            if any(key.items() <= row.items() for row in rows):
+            if any(key.items() <= row.items() for row in rows()):
                 continue
             experiment = experiment_for(process, seed, arguments.steps)
             directory = arguments.runs / f"{process}-{seed}-{arguments.steps}"
@@ -97,18 +98,31 @@ def main() -> None:
             train_experiment(experiment, directory, resume=resume)
             model = Bruno.from_pretrained(directory / MODEL_DIRECTORY)
             figures = measure(model, load_dataset(experiment.data, "test"))
-            rows.append({**key, **provenance(), **figures})
-            _RESULT.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    compare([row for row in rows if row["steps"] == arguments.steps])
+            with _RESULT.open("a") as file:
+                file.write(json.dumps({**key, **provenance(), **figures}) + "\n")
+    compare([row for row in rows() if row["steps"] == arguments.steps])
 
 
-def compare(rows: list[dict[str, Any]]) -> None:
+def rows() -> list[dict[str, Any]]:
+    """Return what has been measured so far."""
+    lines = _RESULT.read_text().splitlines() if _RESULT.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def compare(runs: list[dict[str, Any]]) -> None:
     """Print mean and deviation over seeds of both processes, and of their paired difference."""
+    by_process = {
+        process: {row["seed"]: row for row in runs if row["process"] == process}
+        for process in _PROCESSES
+    }
+    seeds = sorted(set.intersection(*(set(found) for found in by_process.values())))
+    if not seeds:
+        return
     skipped = {"process", "seed", "steps", "date", "machine", "torch"}
-    for name in (name for name in rows[0] if name not in skipped):
+    for name in (name for name in runs[0] if name not in skipped):
         values = {
-            process: torch.tensor([row[name] for row in rows if row["process"] == process])
-            for process in ("gaussian", "student_t")
+            process: torch.tensor([found[seed][name] for seed in seeds])
+            for process, found in by_process.items()
         }
         pairs = {**values, "difference": values["student_t"] - values["gaussian"]}
         cells = [f"{key} {value.mean():.3f} ± {value.std():.3f}" for key, value in pairs.items()]

@@ -157,7 +157,7 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
 MISTAKES = {
     "unknown command": (["dance"], "invalid choice: 'dance'"),
     "unknown flag": (["info", "--dance"], "dance"),
-    "unknown recipe": (["train", "--config", "dance"], "one of the recipes glyphs-demo"),
+    "unknown recipe": (["train", "--config", "dance"], "one of the recipes fashion, glyphs"),
     "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, omniglot"),
     "unknown preset": (["train", *TINY, "--model.preset=dance"], "one of paper, compact, dense"),
     "unknown process": (["train", *TINY, "--model.process=dance"], "one of gaussian, student_t"),

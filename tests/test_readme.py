@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bruno.cli import main
 from bruno.data import load_dataset
 
 README = Path(__file__).parents[1] / "README.md"
@@ -15,7 +14,6 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--minutes", "0.03"]) == 0
     glyphs = load_dataset("glyphs", "test")
     for label in range(3):
         folder = tmp_path / "my-images" / f"class {label}"

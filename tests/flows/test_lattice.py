@@ -71,6 +71,20 @@ def test_a_pixel_goes_through_its_whole_conditional_distribution():
     torch.testing.assert_close(change, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_what_networks_see_is_continuous_where_grey_levels_change():
+    """Rounding may carry a pixel over the edge of its grey level."""
+    layer = make_layer()
+    x = mostly_black(20, 1, 8, 8, seed=7)
+    edge = x.clone()
+    edge[..., ::2, ::2] = edge[..., ::2, ::2].floor() + 1
+    below = edge.clone()
+    below[..., ::2, ::2] -= 1e-9
+    finer = torch.ones(8, 8, dtype=torch.bool)
+    finer[::2, ::2] = False
+    left, right = (layer(images)[0][..., finer] for images in (edge, below))
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+
+
 def test_coarser_lattices_do_not_depend_on_finer_ones():
     layer = make_layer()
     a, b = mostly_black(1, 1, 8, 8, seed=4), mostly_black(1, 1, 8, 8, seed=5)

@@ -99,7 +99,6 @@ class LatticeGaussianisation(PixelGaussianisation):
         table = self._distribution()
         groups = self._group_distribution(table)
         group = self.group_of_level[level]
-        pixels = (level + 0.5).to(x.dtype)
 
         def shares(halving: int) -> Tensor:
             """Return the shares of the groups on the lattice of distance 2^halving, stacked."""
@@ -108,7 +107,7 @@ class LatticeGaussianisation(PixelGaussianisation):
             if halving == len(self.centres):
                 return self._select(self._coarsest_logits(x), here, groups)
             _, right, below, centre = _deal(here)
-            first, _, _, diagonal = _deal(pixels[..., ::step, ::step])
+            first, _, _, diagonal = _deal(x[..., ::step, ::step])
             centre_logits, others_logits = self.centres[halving], self.others[halving]
             of_centre = self._select(centre_logits(self._see(first), context), centre, groups)
             of_others = self._select(
@@ -151,15 +150,19 @@ class LatticeGaussianisation(PixelGaussianisation):
         return x.to(z.dtype), -log_density.flatten(1).sum(1).to(z.dtype)
 
     def _see(self, *pixels: Tensor) -> Tensor:
-        """Return what a network sees: grey levels, which of them are 0, and where they are."""
-        seen = torch.cat(pixels, 1).detach().floor()
+        """Return what a network sees: pixels, which of them are black, and where they are.
+
+        All of it is continuous in the pixels: rounding must not change what finer ones are given.
+        """
+        seen = torch.cat(pixels, 1)
         height, width = seen.shape[-2:]
         rows = torch.linspace(-1, 1, height, dtype=seen.dtype, device=seen.device)
         columns = torch.linspace(-1, 1, width, dtype=seen.dtype, device=seen.device)
         where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
             len(seen), -1, -1, -1
         )
-        return torch.cat([seen / (LEVELS / 2) - 1, (seen == 0).to(seen.dtype), where], 1)
+        # Noise keeps a black pixel below 1.
+        return torch.cat([(seen - 0.5) / (LEVELS / 2) - 1, (2 - seen).clamp(0, 1), where], 1)
 
     def _coarsest_logits(self, like: Tensor) -> Tensor:
         return self.coarsest.expand(like.shape[0], -1, -1, -1)
