@@ -58,12 +58,13 @@ def test_evaluate_writes_and_prints_the_same_figures(run, capsys):
 
 def test_evaluate_prints_a_table_and_takes_a_split(run, capsys):
     arguments = ["--run", str(run), "--trials=1", "--ways", "3", "--shots", "2", "--split=val"]
-    assert main(["evaluate", *arguments, "--out=figures.json"]) == 0
+    assert main(["evaluate", *arguments, "--sets-per-class=3", "--out=figures.json"]) == 0
     out = capsys.readouterr().out
     assert "3-way 2-shot" in out
     assert "bits/dim" in out
     assert "digits/val" in out
-    assert json.loads(Path("figures.json").read_text())["likelihood"]["dataset"] == "digits/val"
+    nats = json.loads(Path("figures.json").read_text())["likelihood"]
+    assert (nats["dataset"], nats["sets"]) == ("digits/val", 30)
 
 
 def test_evaluate_finds_the_newest_run(capsys):

@@ -142,6 +142,7 @@ def evaluate(
     shots: list[int] | None = None,
     trials: int = 20,
     set_size: int = 20,
+    sets_per_class: int = 1,
     rotations: bool | None = None,
     importance_samples: int = 0,
     seed: int = 0,
@@ -160,6 +161,7 @@ def evaluate(
         shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
         trials: How often every class is queried.
         set_size: Images in a set whose likelihood is measured.
+        sets_per_class: Number of such sets of every class; more where there are few classes.
         rotations: Count each class in four rotations; by default as in training.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
@@ -190,6 +192,7 @@ def evaluate(
             shots=shots,
             trials=trials,
             set_size=set_size,
+            sets_per_class=sets_per_class,
             rotations=rotations,
             seed=seed,
             importance_samples=importance_samples,
