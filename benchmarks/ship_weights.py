@@ -1,11 +1,11 @@
 """Put the model of a finished run into the package, with a card of what it was measured to do.
 
-    python benchmarks/ship_weights.py RUN NAME --command "bruno train --config ..." [--rotations]
+    python benchmarks/ship_weights.py RUN NAME --command "bruno train --config ..." [OPTIONS]
 
 The weights are rounded to half precision first and measured as they will be loaded, on the test
-classes, with the protocol of ``bruno evaluate``. The card is the metadata of the model's
-``config.json``; the log of the run goes to ``docs/results/NAME.jsonl``, the full evaluation beside
-it.
+classes with ``bruno evaluate``, which is given all further options. The card is the metadata of
+the model's ``config.json``; the log of the run goes to ``docs/results/NAME.jsonl``, the full
+evaluation beside it.
 """
 
 from __future__ import annotations
@@ -66,20 +66,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a finished run")
     parser.add_argument("name", help="name the weights will be loaded by")
     parser.add_argument("--command", required=True, help="command that trained them")
-    parser.add_argument("options", nargs="*", help="further options of bruno evaluate, after --")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     evaluation_file = _RESULTS / f"{arguments.name}.json"
     with tempfile.TemporaryDirectory() as scratch:
         metadata = rounded(arguments.run, Path(scratch))
         command = ["evaluate", "--run", scratch, "--out", str(evaluation_file)]
-        if bruno([*command, *arguments.options]):
+        if bruno([*command, *options]):
             raise SystemExit("the evaluation failed")
         evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
         metadata["card"] = {
             "command": arguments.command,
-            "evaluated with": " ".join(
-                ["bruno evaluate --pretrained", arguments.name, *arguments.options]
-            ),
+            "evaluated with": " ".join(["bruno evaluate --pretrained", arguments.name, *options]),
             "seed": metadata["experiment"]["seed"],
             **provenance(),
             **{f"training {name}": value for name, value in cost(arguments.run).items()},
