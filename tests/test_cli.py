@@ -160,7 +160,10 @@ MISTAKES = {
     "unknown flag": (["info", "--dance"], "dance"),
     "unknown recipe": (["train", "--config", "dance"], "one of the recipes fashion, glyphs"),
     "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, omniglot"),
-    "unknown preset": (["train", *TINY, "--model.preset=dance"], "one of paper, compact, dense"),
+    "unknown preset": (
+        ["train", *TINY, "--model.preset=dance"],
+        "one of paper, compact, lattice, dense",
+    ),
     "unknown process": (["train", *TINY, "--model.process=dance"], "one of gaussian, student_t"),
     "unknown device": (["train", *TINY, "--device=dance"], "expected auto, cpu or cuda"),
     "not a number": (["train", "--training.steps=many"], "training.steps"),
