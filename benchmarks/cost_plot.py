@@ -44,12 +44,15 @@ def point(name: str) -> dict[str, Any]:
     card = located.card
     few_shot = {(row["way"], row["shot"]): row["accuracy"] for row in card["figures"]["few_shot"]}
     per_image = training_flop_per_image(located.load())
+    # A model that goes on from another one has cost that one, too.
+    start = located.experiment["model"].get("pretrained")
+    before = point(start) if start else {"images": 0, "seconds": 0.0, "flop": 0.0}
     return {
         "name": name,
-        "images": card["training images"],
-        "seconds": card["training seconds"],
+        "images": before["images"] + card["training images"],
+        "seconds": before["seconds"] + card["training seconds"],
         "flop per image": per_image,
-        "flop": per_image * card["training images"],
+        "flop": before["flop"] + per_image * card["training images"],
         "accuracy": few_shot[20, 1]["mean"],
         "nats": card["figures"]["nats"]["mean"],
     }

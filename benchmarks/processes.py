@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bruno import Bruno
-from bruno.commands.evaluate import provenance
-from bruno.commands.train import train_experiment
-from bruno.data import LabelledImages, load_dataset
+from bruno.data import LabelledImages
 from bruno.evaluation import encode_rotations, few_shot_accuracy, likelihood, set_anomalies
 from bruno.recipes import recipe_path
 from bruno.training import Experiment
 from bruno.training.config import experiment_from_yaml
-from bruno.training.loop import CHECKPOINT_FILE, MODEL_DIRECTORY
+from experiments import rows, run_missing
 
 _RESULT = Path(__file__).parents[1] / "docs" / "results" / "processes.jsonl"
 # Way, shot, and how many of the support images are of other classes.
@@ -89,24 +86,15 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in range(arguments.seeds):
         for process in (arguments.only,) if arguments.only else _PROCESSES:
-            key = {"process": process, "seed": seed, "steps": arguments.steps}
-            if any(key.items() <= row.items() for row in rows()):
-                continue
-            experiment = experiment_for(process, seed, arguments.steps)
-            directory = arguments.runs / f"{process}-{seed}-{arguments.steps}"
-            resume = (directory / CHECKPOINT_FILE).exists()
-            train_experiment(experiment, directory, resume=resume)
-            model = Bruno.from_pretrained(directory / MODEL_DIRECTORY)
-            figures = measure(model, load_dataset(experiment.data, "test"))
-            with _RESULT.open("a") as file:
-                file.write(json.dumps({**key, **provenance(), **figures}) + "\n")
-    compare([row for row in rows() if row["steps"] == arguments.steps])
-
-
-def rows() -> list[dict[str, Any]]:
-    """Return what has been measured so far."""
-    lines = _RESULT.read_text().splitlines() if _RESULT.exists() else []
-    return [json.loads(line) for line in lines]
+            run_missing(
+                _RESULT,
+                {"process": process, "seed": seed, "steps": arguments.steps},
+                experiment_for(process, seed, arguments.steps),
+                arguments.runs / f"{process}-{seed}-{arguments.steps}",
+                "test",
+                measure,
+            )
+    compare([row for row in rows(_RESULT) if row["steps"] == arguments.steps])
 
 
 def compare(runs: list[dict[str, Any]]) -> None:

@@ -158,11 +158,11 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
 MISTAKES = {
     "unknown command": (["dance"], "invalid choice: 'dance'"),
     "unknown flag": (["info", "--dance"], "dance"),
-    "unknown recipe": (["train", "--config", "dance"], "one of the recipes fashion, glyphs"),
-    "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, omniglot"),
+    "unknown recipe": (["train", "--config", "dance"], "one of the recipes blocks, fashion, glyphs"),
+    "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, blocks, omniglot"),
     "unknown preset": (
         ["train", *TINY, "--model.preset=dance"],
-        "one of paper, compact, lattice, dense",
+        "one of paper, conditional-paper, compact, lattice, dense",
     ),
     "unknown process": (["train", *TINY, "--model.process=dance"], "one of gaussian, student_t"),
     "unknown device": (["train", *TINY, "--device=dance"], "expected auto, cpu or cuda"),

@@ -151,3 +151,39 @@ def test_draws_on_given_axes_and_leaves_pyplot_alone():
     assert "plt" not in vars(plots)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_novel_views_stand_below_the_truth():
+    truth = torch.randint(256, (2, 3, 1, 4, 4)).to(torch.uint8)
+    samples = {"sample": truth.flip(1), "mean": truth}
+    ax = plots.plot_novel_views(truth[:, 0], truth, samples)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["truth", "sample", "mean"] * 2
+    shown = np.asarray(ax.images[0].get_array())
+    assert (shown[:4, :4, 0] == truth[0, 0, 0].numpy()).all()
+    assert (shown[6:10, -4:, 0] == truth[0, 0, 0].numpy()).all()
+    assert (shown[6:10, :4, :3] == 0).all()
+    with pytest.raises(UserError, match="samples: expected mean of shape"):
+        plots.plot_novel_views(truth[:, 0], truth, {"mean": truth[:, :2]})
+    with pytest.raises(UserError, match="observed: expected shape"):
+        plots.plot_novel_views(truth[:1, 0], truth, samples)
+
+
+def test_angles_are_drawn_relative_to_the_true_one():
+    angles = torch.tensor([[0.0, 90.0, 180.0, 270.0]] * 2)
+    scores = torch.tensor([[3.0, 1.0, 0.0, 2.0], [0.0, 1.0, 5.0, 1.0]])
+    ax = plots.plot_angle_likelihood(angles, scores, torch.tensor([0.0, 270.0]))
+    first, second = ax.lines[:2]
+    assert list(first.get_xdata()) == [-180, -90, 0, 90]
+    assert list(first.get_ydata()) == [-3, -1, 0, -2]
+    assert list(second.get_xdata()) == [-180, -90, 0, 90]
+    assert list(second.get_ydata()) == [-4, 0, -4, -5]
+    with pytest.raises(UserError, match="scores: expected shape"):
+        plots.plot_angle_likelihood(angles, scores[:, :3], torch.tensor([0.0, 270.0]))
+
+
+def test_png_is_a_picture_of_the_whole_figure():
+    ax = plots.image_grid(torch.zeros(2, 2, 1, 4, 4, dtype=torch.uint8))
+    assert plots.to_png(ax).startswith(b"\x89PNG")
+    ax.remove()
+    with pytest.raises(UserError, match="axes without one"):
+        plots.to_png(ax)

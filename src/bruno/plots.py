@@ -6,6 +6,7 @@ None of them touches pyplot's global state. Without ``ax`` they draw on a figure
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -87,6 +88,20 @@ def image_grid(
     return ax
 
 
+def to_png(axes: Axes) -> bytes:
+    """Return the whole figure these axes are on, as a PNG file.
+
+    Raises:
+        UserError: If they are on none.
+    """
+    figure = axes.get_figure(root=True)
+    if not isinstance(figure, Figure):
+        raise UserError("axes: expected axes on a figure, got axes without one")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=DPI)
+    return buffer.getvalue()
+
+
 def plot_samples_given(
     given: Tensor,
     samples: Tensor | Mapping[str, Tensor],
@@ -120,6 +135,76 @@ def plot_samples_given(
         row_labels=row_labels,
         column_groups=[(heading, images.shape[1]) for heading, images in groups.items()],
     )
+
+
+def plot_novel_views(
+    observed: Tensor,
+    truth: Tensor,
+    samples: Mapping[str, Tensor],
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what a model makes of objects seen once, from other sides, as in *Conditional BRUNO*.
+
+    Every object takes a block of rows: the truth, with the seen view before it, then each kind of
+    samples, every column from the same side.
+
+    Args:
+        observed: The seen view of every object, ``(objects, C, H, W)``.
+        truth: Its views from other sides, ``(objects, V, C, H, W)``.
+        samples: By kind, such as ``sample`` or ``mean``: drawn views of the shape of ``truth``.
+        ax: Where to draw.
+
+    Raises:
+        UserError: If the shapes do not agree.
+    """
+    for kind, images in samples.items():
+        if images.shape != truth.shape:
+            raise UserError(
+                f"samples: expected {kind} of shape {tuple(truth.shape)}, got {tuple(images.shape)}"
+            )
+    if observed.shape != truth[:, 0].shape:
+        raise UserError(
+            f"observed: expected shape {tuple(truth[:, 0].shape)}, got {tuple(observed.shape)}"
+        )
+    kinds = {"truth": _pixels(truth), **{kind: _pixels(one) for kind, one in samples.items()}}
+    first = torch.stack([_pixels(observed), *[torch.zeros_like(_pixels(observed))] * len(samples)])
+    rows = torch.cat([first.unsqueeze(2), torch.stack(list(kinds.values()))], 2)
+    labels = [kind for _ in range(len(truth)) for kind in kinds]
+    groups = [("seen", 1), ("from other sides", truth.shape[1])]
+    rows = rows.transpose(0, 1).flatten(0, 1)
+    return image_grid(rows, ax, row_labels=labels, column_groups=groups)
+
+
+def plot_angle_likelihood(
+    angles: Tensor, scores: Tensor, true: Tensor, ax: Axes | None = None
+) -> Axes:
+    """Draw how likely views are under every angle, relative to the most likely one.
+
+    Args:
+        angles: The angles tried for every view, in degrees, ``(views, K)``.
+        scores: log p(view | angle) in nats, ``(views, K)``.
+        true: The angle each view was taken from, in degrees, ``(views,)``.
+        ax: Where to draw.
+
+    Raises:
+        UserError: If the shapes do not agree.
+    """
+    if scores.shape != angles.shape or len(scores) != len(true):
+        raise UserError(
+            f"scores: expected shape {tuple(angles.shape)} for {len(true)} views, got "
+            f"{tuple(scores.shape)}"
+        )
+    if ax is None:
+        ax = _line_axes()
+    apart = (angles - true.unsqueeze(1) + 180) % 360 - 180
+    order = apart.argsort(1)
+    relative = scores - scores.max(1, keepdim=True).values
+    for x, y in zip(apart.gather(1, order), relative.gather(1, order), strict=True):
+        ax.plot(x.tolist(), y.tolist(), color=BLUE, alpha=0.35, linewidth=1)
+    ax.axvline(0, color=VERMILION, linewidth=1)
+    ax.set(xlabel="angle tried, relative to the true one [degrees]")
+    ax.set(ylabel="log-likelihood, relative to the best [nats]", xticks=range(-180, 181, 60))
+    return ax
 
 
 def plot_prior_samples(samples: Tensor, ax: Axes | None = None, *, columns: int = 10) -> Axes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
 from bruno import plots
@@ -360,12 +358,7 @@ def _table_html(table: Table) -> str:
 
 
 def _picture_html(picture: Picture) -> str:
-    figure = picture.axes.get_figure(root=True)
-    if not isinstance(figure, MatplotlibFigure):
-        raise UserError("axes: expected axes on a figure, got axes without one")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=plots.DPI)
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(plots.to_png(picture.axes)).decode()
     caption = escape(picture.caption)
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">\n'

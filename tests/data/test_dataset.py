@@ -37,6 +37,7 @@ def test_describes_itself():
         ({"class_names": ("a", "a")}, r"class_names: .*\['a'\]"),
         ({"context": torch.zeros(3, 2)}, r"context: expected a float32 tensor \(4, context_dim\)"),
         ({"context": torch.zeros(4, 2, dtype=torch.float64)}, "context: .* float64"),
+        ({"versions": torch.zeros(2, 3, 1, 2, 3, dtype=torch.uint8)}, r"versions: .*\(V, 4, 1, 2"),
     ],
 )
 def test_rejects_what_does_not_fit(changes, message):
@@ -74,3 +75,32 @@ def test_restrict_names_the_unknown_and_the_known(toy):
         toy.restrict([])
     with pytest.raises(UserError, match="distinct"):
         toy.restrict(["a", "a"])
+
+
+def test_joined_classes_come_behind():
+    images = torch.full((3, 1, 2, 3), 9, dtype=torch.uint8)
+    other = make(images=images, labels=torch.tensor([1, 0, 1]), class_names=("b", "c"), split="val")
+    both = make().joined(other)
+    assert both.class_names == ("a", "b", "toy/val/b", "c")
+    assert both.labels.tolist() == [0, 1, 0, 1, 3, 2, 3]
+    assert both.images[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 9, 9, 9]
+    assert (both.name, both.split) == ("toy", "train")
+
+
+def test_joined_versions_are_those_of_each():
+    two = torch.stack([torch.full((4, 1, 2, 3), v, dtype=torch.uint8) for v in (1, 2)])
+    both = make(versions=two).joined(make(class_names=("c", "d")))
+    assert both.versions[:, :, 0, 0, 0].tolist() == [[1] * 4 + [0] * 4, [2] * 4 + [0] * 4]
+    assert make().joined(make(class_names=("c", "d"))).versions is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, r"images \(1, 2, 3\) as in toy"),
+        ({"context": torch.zeros(4, 2)}, "context cannot be joined"),
+    ],
+)
+def test_only_images_of_one_kind_are_joined(changes, message):
+    with pytest.raises(UserError, match=message):
+        make().joined(make(**changes))

@@ -45,6 +45,33 @@ def test_extracted_folders_do_as_well(omniglot_dir, cache_dir):
     assert extracted.class_names == zipped.class_names
 
 
+def test_redrawings_are_the_same_drawings_moved(omniglot_dir):
+    plain = load_omniglot(omniglot_dir, "train")
+    redrawn = load_omniglot(omniglot_dir, "train", redrawings=4)
+    assert plain.versions is None
+    assert redrawn.images.equal(plain.images)
+    assert redrawn.versions.shape == (4, *plain.images.shape)
+    assert load_omniglot(omniglot_dir, "train", redrawings=4).versions.equal(redrawn.versions)
+    ink = plain.images.double().sum((1, 2, 3))
+    for version in redrawn.versions:
+        assert not version.equal(plain.images)
+        np.testing.assert_allclose(version.double().sum((1, 2, 3)), ink, rtol=0.3)
+
+
+def test_a_drawing_that_is_only_moved_keeps_its_pixels():
+    square = np.zeros((105, 105), dtype=np.uint8)
+    square[40:60, 30:70] = 255
+    moved = np.asarray(
+        omniglot._redrawn(Image.fromarray(square), np.random.default_rng(0), bent=False)
+    )
+    rows, columns = np.nonzero(moved)
+    assert set(np.unique(moved)) == {0, 255}
+    assert (np.ptp(rows), np.ptp(columns)) == (19, 39)
+    assert abs(rows.min() - 40) <= 5
+    assert abs(columns.min() - 30) <= 5
+    assert (rows.min(), columns.min()) != (40, 30)
+
+
 def test_second_start_reads_the_cache(omniglot_dir, monkeypatch):
     first = load_omniglot(omniglot_dir, "train")
     monkeypatch.setattr(omniglot, "_decode", lambda *_: pytest.fail("decoded again"))
@@ -87,6 +114,8 @@ def test_split_files_are_checked(omniglot_dir):
         read_characters(listing)
     with pytest.raises(UserError, match=r"split: omniglot has .*'trainval'.* got 'all'"):
         load_omniglot(omniglot_dir, "all")
+    with pytest.raises(UserError, match="redrawings: expected at least 0, got -1"):
+        load_omniglot(omniglot_dir, "val", redrawings=-1)
 
 
 def test_real_splits(real_data):

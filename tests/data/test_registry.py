@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from bruno.errors import MissingDataError, UserError
 
 
 def test_names():
-    assert dataset_names() == ("glyphs", "digits", "omniglot", "mnist", "fashion", "folder")
+    assert dataset_names() == (
+        "glyphs",
+        "digits",
+        "blocks",
+        "omniglot",
+        "mnist",
+        "fashion",
+        "turntable",
+        "folder",
+    )
 
 
 def test_a_name_stands_for_its_defaults():
@@ -56,6 +66,26 @@ def test_classes_are_kept_by_split(idx_dir):
 def test_omniglot(omniglot_dir):
     config = DataConfig("omniglot", data_dir=str(omniglot_dir))
     assert load_dataset(config, "trainval").num_classes == 3
+
+
+def test_training_may_learn_from_other_classes_too(omniglot_dir):
+    plain = DataConfig("omniglot", data_dir=str(omniglot_dir))
+    more = replace(plain, also=["glyphs"], learn_val=True)
+    own, val, glyphs = (
+        load_dataset(config, split)
+        for config, split in ((plain, "train"), (plain, "val"), ("glyphs", "train"))
+    )
+    joined = load_dataset(more, "train")
+    assert joined.num_classes == own.num_classes + val.num_classes + glyphs.num_classes
+    assert joined.images[len(own) :][: len(val)].equal(val.images)
+    assert joined.images[len(own) + len(val) :].equal(glyphs.images)
+    assert load_dataset(more, "val").images.equal(val.images)
+    redrawn = load_dataset(replace(more, redrawings=2), "train")
+    assert redrawn.versions.shape == (2, *joined.images.shape)
+    with pytest.raises(UserError, match="redrawings: only for the data set 'omniglot', got 2"):
+        load_dataset(DataConfig("glyphs", redrawings=2), "val")
+    with pytest.raises(UserError, match="'cifar'"):
+        load_dataset(replace(plain, also=["cifar"]), "train")
 
 
 def test_glyphs_follow_the_seed():

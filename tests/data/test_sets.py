@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,16 @@ def test_sets_have_one_class_each_and_distinct_members(toy):
         assert row.sort().values.tolist() == toy.indices_of(class_index).tolist()
     assert (drawn.context[..., 0] == members).all()
     assert (drawn.context[..., 1] == -members).all()
+
+
+def test_a_version_may_stand_for_an_image(toy):
+    versions = torch.stack([toy.images + 100, toy.images + 200 - 60])
+    richer = replace(toy, versions=versions)
+    drawn = sample_sets(richer, 6, 10, generator_for(3), versions=True).images[..., 0, 0, 0]
+    plain = sample_sets(richer, 6, 10, generator_for(3)).images[..., 0, 0, 0]
+    which = (drawn.long() - plain.long()).unique(return_counts=True)
+    assert which[0].tolist() == [0, 100, 140]
+    assert int(which[1].min()) >= 10
 
 
 def test_sets_depend_on_the_generator_alone(toy):

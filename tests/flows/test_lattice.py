@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bruno import RealNVP, UserError
-from bruno.flows.lattice import LatticeGaussianisation
+from bruno.flows.lattice import LatticeGaussianisation, group_levels
 from bruno.flows.preprocessing import PixelGaussianisation
 from bruno.seeding import generator_for
 from tests.flows.test_preprocessing import mostly_black
@@ -43,10 +43,16 @@ def test_round_trip_and_log_determinant(channels):
 
 def test_single_precision_keeps_pixels_and_densities():
     layer = make_layer().float()
-    x = mostly_black(50, 1, 8, 8, seed=2, dtype=torch.float32)
+    x = mostly_black(500, 1, 8, 8, seed=2, dtype=torch.float32)
+    # A quarter of the pixels lie on an edge of their grey level, a quarter just below the next.
+    x[:, :, ::2, 1::2] = x[:, :, ::2, 1::2].floor()
+    x[:, :, 1::2, ::2] = x[:, :, 1::2, ::2].floor() + 1 - 2**-16
     z, log_det = layer(x)
-    torch.testing.assert_close(layer.inverse(z)[0] / 256, x / 256, rtol=0, atol=1e-4)
-    torch.testing.assert_close(log_det.double(), layer.double()(x.double())[1], rtol=1e-4, atol=0.1)
+    assert z.dtype == torch.float64
+    back, _ = layer.inverse(z)
+    torch.testing.assert_close(back.floor(), x.double().floor(), rtol=0, atol=0)
+    torch.testing.assert_close(back, x.double(), rtol=0, atol=1e-2)
+    torch.testing.assert_close(log_det, layer.double()(x.double())[1], rtol=1e-4, atol=0.1)
 
 
 @torch.no_grad()
@@ -63,26 +69,13 @@ def test_a_pixel_goes_through_its_whole_conditional_distribution():
     others = torch.ones(8, 8, dtype=torch.bool)
     others[2, 3] = False
     torch.testing.assert_close(z[:, 0, others], z[:1, 0, others].expand(257, -1), rtol=0, atol=0)
-    # Within a grey level the density is even: it is the share of that level.
+    # Within a grey level the density is even: it is the share of that level, but for the margins
+    # that keep rounding from leaving a level.
     inside = images.clone()
     inside[:-1, 0, 2, 3] += 0.3
     change = nats(layer, inside)[:-1] - nats(layer, inside)[0]
     expected = -(share.diff().log() - share.diff()[0].log())
-    torch.testing.assert_close(change, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_what_networks_see_is_continuous_where_grey_levels_change():
-    """Rounding may carry a pixel over the edge of its grey level."""
-    layer = make_layer()
-    x = mostly_black(20, 1, 8, 8, seed=7)
-    edge = x.clone()
-    edge[..., ::2, ::2] = edge[..., ::2, ::2].floor() + 1
-    below = edge.clone()
-    below[..., ::2, ::2] -= 1e-9
-    finer = torch.ones(8, 8, dtype=torch.bool)
-    finer[::2, ::2] = False
-    left, right = (layer(images)[0][..., finer] for images in (edge, below))
-    torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+    torch.testing.assert_close(change, expected, rtol=1e-3, atol=0.02)
 
 
 def test_coarser_lattices_do_not_depend_on_finer_ones():
@@ -113,15 +106,21 @@ def test_what_coarser_pixels_tell_is_learnt():
     assert nats(layer, x).mean().item() < 0.7 * start
 
 
-def test_the_background_is_a_group_of_its_own_and_empty_groups_do_no_harm():
-    layer = LatticeGaussianisation(1, 8, 8, (4, 4), 1, groups=7)
-    x = mostly_black(400, 1, 8, 8)  # half of the ink is white, so one level fills three groups
-    layer.fit(x)
-    groups = layer.group_of_level
+def test_frequent_levels_are_groups_of_their_own():
+    mass = torch.full((256,), 0.1 / 252)
+    mass[[0, 40, 41, 200]] = torch.tensor([0.6, 0.1, 0.1, 0.1])
+    groups = group_levels(mass, 12)
     assert int(groups[0]) == 0
-    assert int(groups[1]) == 1
-    assert bool((groups.diff() >= 0).all())
-    assert len(groups.unique()) < 7
+    assert int(groups[-1]) == 11
+    assert set(groups.diff().tolist()) == {0, 1}
+    sizes = torch.bincount(groups)
+    assert sizes[groups[[0, 40, 41, 200]]].tolist() == [1, 1, 1, 1]
+
+
+def test_groups_without_any_pixel_do_no_harm():
+    layer = LatticeGaussianisation(1, 8, 8, (4, 4), 1, groups=7)
+    x = mostly_black(400, 1, 8, 8)
+    layer.fit(torch.where(x < 128, x, x / 2))
     cost = nats(layer, x.float()).mean()
     cost.backward()
     for name, parameter in layer.named_parameters():

@@ -10,6 +10,7 @@ from bruno.seeding import generator_for
 SMALL = {"filters": 6, "residual_blocks": 1, "dense_units": 8, "dense_couplings": 2}
 ARCHITECTURES = {
     "paper": ((1, 8, 8), {"preset": "paper", **SMALL}),
+    "conditional-paper": ((1, 8, 8), {"preset": "conditional-paper", **SMALL}),
     "compact": ((1, 8, 8), {"preset": "compact", **SMALL}),
     "compact, odd at a quarter": ((1, 6, 10), {"preset": "compact", **SMALL}),
     "lattice": ((1, 8, 8), {"preset": "lattice", **SMALL}),
@@ -215,7 +216,7 @@ def test_conditioners_may_compute_in_bfloat16_without_losing_the_inverse():
         ({"event_shape": (8, 8)}, r"expected \(C, H, W\)"),
         (
             {"event_shape": (1, 8, 8), "preset": "huge"},
-            "expected one of paper, compact, lattice, dense",
+            "expected one of paper, conditional-paper, compact, lattice, dense",
         ),
         ({"event_shape": (8,), "preset": "compact"}, "vectors of shape"),
         ({"event_shape": (8,), "context_dim": -1}, "context_dim"),
@@ -282,3 +283,22 @@ def test_scales_are_not_set_from_bad_batches():
     assert all(torch.equal(a, b) for a, b in zip(before, flow.parameters(), strict=True))
     with pytest.raises(UserError, match="event_shape"):
         RealNVP(4)
+
+
+def test_the_conditional_flow_of_the_paper_starts_as_the_identity():
+    """Up to its order of dimensions, and behind the logit, whatever the context."""
+    flow = RealNVP((1, 8, 8), 2, "conditional-paper", **SMALL).double()
+    x = batch((1, 8, 8), 3)
+    contexts = make_context(2, 2, 3)
+    (first, _), (second, _) = (flow(x, context) for context in contexts)
+    torch.testing.assert_close(first, second)
+    expected, _ = flow.layers.layers[0](x)
+    torch.testing.assert_close(first.sort().values, expected.flatten(1).sort().values)
+
+
+def test_the_conditional_flow_of_the_paper_has_its_sizes():
+    flow = RealNVP((1, 32, 32), 2, "conditional-paper")
+    couplings = [m for m in flow.modules() if type(m).__name__ == "MaskedCoupling"]
+    assert len(couplings) == 3 + 3 + 3 + 3 + 4 + 6
+    with pytest.raises(UserError, match=r"height and width that 4 divides, got \(6, 10\)"):
+        RealNVP((1, 6, 10), 2, "conditional-paper")

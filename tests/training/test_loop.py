@@ -349,3 +349,9 @@ def test_bad_recipes_are_named(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="is not a valid recipe"):
             experiment_from_yaml(path)
+
+
+def test_subnormal_numbers_are_back_after_training(digits, tmp_path):
+    train(shortened(2), *digits, tmp_path / "run", device="cpu")
+    smallest = torch.tensor(1e-30) * torch.tensor(1e-10)
+    assert float(smallest) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from bruno.commands.locate import locate_model
+from bruno.commands.views import ViewsEvaluation, draw_views, evaluate_views, print_views
 from bruno.console import StageDisplay, output_console, table
 from bruno.data import LabelledImages, load_dataset
 from bruno.errors import UserError
@@ -71,12 +73,14 @@ class Evaluation:
     likelihood: LikelihoodResult
     few_shot: list[FewShotResult]
     seconds: float
+    views: ViewsEvaluation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return {
             "likelihood": self.likelihood.to_dict(),
             "few_shot": [result.to_dict() for result in self.few_shot],
+            **({} if self.views is None else self.views.to_dict()),
             "seconds": round(self.seconds, 1),
         }
 
@@ -114,7 +118,9 @@ def evaluate_model(
         importance_samples=importance_samples,
         progress=progress,
     )
-    encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
+    encoded = None
+    if ways:
+        encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
     few_shot = [
         few_shot_accuracy(
             model,
@@ -145,12 +151,16 @@ def evaluate(
     sets_per_class: int = 1,
     rotations: bool | None = None,
     importance_samples: int = 0,
+    unconditional: str | None = None,
     seed: int = 0,
     out: str | None = None,
     device: str = "auto",
     as_json: bool = False,
 ) -> None:
-    """Measure likelihood and few-shot accuracy on classes the model was not trained on.
+    """Measure a model on classes it was not trained on.
+
+    That is likelihood and few-shot accuracy; for a conditional model likelihood, and how well new
+    views of an object are predicted from a few, with pictures in the directory of the run.
 
     Args:
         run: Directory of a run or of a saved model; by default the newest run in runs/.
@@ -165,6 +175,8 @@ def evaluate(
         rotations: Count each class in four rotations; by default as in training.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
+        unconditional: For conditional models: a run or pretrained model of the same images without
+            labels, as a competitor.
         seed: Seed of episodes, and of the dequantisation noise of the likelihood.
         out: File for the figures; by default evaluation.json in the directory of the run.
         device: auto, cpu or cuda.
@@ -180,6 +192,11 @@ def evaluate(
         )
     if rotations is None:
         rotations = bool(located.experiment.get("training", {}).get("rotations", False))
+    conditional = model.flow.context_dim > 0
+    if unconditional and not conditional:
+        raise UserError(f"unconditional: {located.path} takes no context itself")
+    if conditional and ways is None:
+        ways = []
     if ways is None:
         ways = [way for way in _WAYS if way <= dataset.num_classes] or [dataset.num_classes]
     if shots is None:
@@ -198,15 +215,38 @@ def evaluate(
             importance_samples=importance_samples,
             progress=display,
         )
+        if conditional:
+            views = evaluate_views(
+                model,
+                dataset,
+                load_dataset(located.data_config(data.given()), "train"),
+                unconditional=_unconditional(unconditional, device),
+                seed=seed,
+                progress=display,
+            )
+            evaluation = dataclasses.replace(evaluation, views=views)
     report = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
     path = Path(out) if out else located.directory / EVALUATION_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = draw_views(model, dataset, path.parent, seed) if conditional else []
     write_atomically(path, json.dumps(report, indent=2).encode() + b"\n")
     if as_json:
         output_console().print_json(json.dumps(report))
     else:
         print_evaluation(evaluation, str(located.path), located.card.get("figures"))
-        output_console().print(f"figures written to {path}")
+        written = ", ".join(map(str, [path, *pictures]))
+        output_console().print(f"figures written to {written}")
+
+
+def _unconditional(name: str | None, device: str) -> Bruno | None:
+    """Return the model to compare a conditional one with, by name or directory."""
+    if name is None:
+        return None
+    located = locate_model(None, name) if name in Bruno.pretrained() else locate_model(name, None)
+    model = located.load().to(resolve_device(device))
+    if model.flow.context_dim:
+        raise UserError(f"unconditional: expected a model without context, {name} takes one")
+    return model
 
 
 def provenance() -> dict[str, Any]:
@@ -243,16 +283,19 @@ def print_evaluation(
             rows,
         )
     )
-    console.print(
-        table(
-            f"few-shot accuracy on {nats.dataset}, 95 % intervals",
-            ["episodes", "accuracy %", "decisions"],
-            [
-                [f"{r.way}-way {r.shot}-shot", f"{r.accuracy}", f"{r.decisions}"]
-                for r in evaluation.few_shot
-            ],
+    if evaluation.few_shot:
+        console.print(
+            table(
+                f"few-shot accuracy on {nats.dataset}, 95 % intervals",
+                ["episodes", "accuracy %", "decisions"],
+                [
+                    [f"{r.way}-way {r.shot}-shot", f"{r.accuracy}", f"{r.decisions}"]
+                    for r in evaluation.few_shot
+                ],
+            )
         )
-    )
+    if evaluation.views is not None:
+        print_views(evaluation.views, title)
     if card:
         claimed = [
             f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"

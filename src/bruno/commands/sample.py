@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from bruno.commands.labels import parse_context
 from bruno.commands.locate import locate_model
-from bruno.console import output_console
+from bruno.console import error_console, output_console
 from bruno.data import load_image, quantise
+from bruno.data.context import Label, encode_context
 from bruno.data.folder import Channels
 from bruno.data.sets import dequantise
 from bruno.errors import UserError
+from bruno.evaluation.pose import scores_by_label
+from bruno.model import Predictive
 from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
 from bruno.training.loop import resolve_device
@@ -26,12 +31,15 @@ _COLUMNS = 10
 _SCALE = 4
 _GAP = 2
 _WHITE = 255
+_ANGLE_STEP = 10
 
 
 def sample(
     run: str | None = None,
     pretrained: str | None = None,
     given: list[str] | None = None,
+    context: list[str] | None = None,
+    given_context: list[str] | None = None,
     count: int = 10,
     temperature: float = 1.0,
     invert: bool = False,
@@ -47,7 +55,11 @@ def sample(
         pretrained: Name of a model that comes with the package.
         given: Image files, or folders of them, that show what to draw more of; none for samples
             of the prior.
-        count: How many images to draw.
+        context: For conditional models, the labels to draw with, as azimuth=45, or several values
+            of each, as azimuth=0,90,180: a row of images for each of them.
+        given_context: Labels of the given images, one value for all or one for each; without them,
+            an angle is taken to be the most likely one.
+        count: How many images to draw, of each value of the context.
         temperature: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
         seed: Seed of the samples.
@@ -61,10 +73,13 @@ def sample(
     formats = Image.registered_extensions()
     if formats.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(f"out: expected a picture such as samples.png, got {out!r}")
-    model = locate_model(run, pretrained).load().to(resolve_device(device))
+    located = locate_model(run, pretrained)
+    model = located.load().to(resolve_device(device))
     channels, height, width = _image_shape(model.event_shape)
     if height != width:
         raise UserError(f"run: expected a model of square images, got {height} x {width}")
+    labels, context_dim = located.context_labels, model.flow.context_dim
+    wanted = parse_context("context", context, labels, context_dim)
     files = _files(given or [])
     colours: Channels = "grey" if channels == 1 else "colour"
     images = [
@@ -72,22 +87,57 @@ def sample(
     ]
     predictive = model.prior()
     if images:
-        noise = generator_for(seed, 0)
-        x = dequantise(torch.stack(images), noise).to(model.process.loc.device)
-        predictive = model.condition(x)
-    samples = quantise(
-        predictive.sample(count, generator=generator_for(seed, 1), temperature=temperature).cpu()
+        x = dequantise(torch.stack(images), generator_for(seed, 0))
+        seen: Tensor | None
+        if context_dim and given_context is None:
+            seen = _most_likely(predictive, x, labels)
+        else:
+            seen = _for_each(parse_context("given_context", given_context, labels, context_dim), x)
+        to = model.process.loc.device
+        predictive = model.condition(x.to(to), None if seen is None else seen.to(to))
+    values = 1 if wanted is None else len(wanted)
+    drawn = predictive.sample(
+        (values, count),
+        context=None if wanted is None else wanted.unsqueeze(1).to(model.process.loc.device),
+        generator=generator_for(seed, 1),
+        temperature=temperature,
     )
+    samples = quantise(drawn.cpu())
     buffer = io.BytesIO()
-    _picture(images, list(samples)).save(buffer, format=formats[path.suffix.lower()])
+    rows = [images, *map(list, samples)] if values > 1 else [images, list(samples[0])]
+    _picture(rows).save(buffer, format=formats[path.suffix.lower()])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     if as_json:
-        summary = {"out": str(path), "given": [str(f) for f in files], "count": count}
+        summary = {"out": str(path), "given": [str(f) for f in files], "count": count * values}
         output_console().print_json(json.dumps({**summary, "seed": seed}))
     else:
         told = f"{len(images)} given and " if images else ""
-        output_console().print(f"{told}{count} drawn images written to {path}")
+        output_console().print(f"{told}{count * values} drawn images written to {path}")
+
+
+def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return the context of every given image."""
+    if context is None:
+        return None
+    if len(context) not in (1, len(x)):
+        raise UserError(
+            f"given_context: expected 1 value or {len(x)}, one for each image, got {len(context)}"
+        )
+    return context.expand(len(x), -1)
+
+
+def _most_likely(prior: Predictive, x: Tensor, labels: Sequence[Label]) -> Tensor:
+    """Return the context that makes each image most likely, and say which it is."""
+    if [label.is_angle for label in labels] != [True]:
+        form = " ".join(f"{label.name}=NUMBER" for label in labels)
+        raise UserError(f"given_context: expected the labels of the given images, {form}")
+    degrees = torch.arange(0, 360, _ANGLE_STEP).double()
+    candidates = encode_context(labels, {labels[0].name: degrees})
+    best = torch.stack([scores_by_label(prior, image, candidates).argmax() for image in x])
+    likely = ", ".join(f"{degrees[index]:g}" for index in best)
+    error_console().print(f"most likely {labels[0].name} of the given images: {likely}")
+    return candidates[best]
 
 
 def _image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -111,9 +161,9 @@ def _files(given: list[str]) -> list[Path]:
     return files
 
 
-def _picture(given: list[Tensor], drawn: list[Tensor]) -> Image.Image:
-    """Return the given images above the drawn ones, ten to a row, enlarged without smoothing."""
-    blocks = [_tiles(images) for images in (given, drawn) if images]
+def _picture(groups: list[list[Tensor]]) -> Image.Image:
+    """Return groups of images below each other, ten to a row, enlarged without smoothing."""
+    blocks = [_tiles(images) for images in groups if images]
     gap = np.full((3 * _GAP, blocks[0].shape[1], 3), _WHITE, np.uint8)
     stacked = np.concatenate([blocks[0], *(part for b in blocks[1:] for part in (gap, b))])
     size = (stacked.shape[1] * _SCALE, stacked.shape[0] * _SCALE)

@@ -1,6 +1,7 @@
 """Images: data sets, and sets and episodes drawn from them."""
 
 from bruno.data.augment import Augmentation, augment
+from bruno.data.context import Label, encode_context
 from bruno.data.dataset import LabelledImages
 from bruno.data.download import download, downloadable_names
 from bruno.data.folder import load_folder, load_image
@@ -19,6 +20,7 @@ __all__ = [
     "Augmentation",
     "DataConfig",
     "Episode",
+    "Label",
     "LabelledImages",
     "Sets",
     "augment",
@@ -26,6 +28,7 @@ __all__ = [
     "dequantise",
     "download",
     "downloadable_names",
+    "encode_context",
     "load_dataset",
     "load_folder",
     "load_image",

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from bruno.data.context import Label
 from bruno.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -25,6 +26,10 @@ class LabelledImages:
         split: Part of it, such as ``"train"``.
         context: What a conditional model is told about every image, float32
             ``(N, context_dim)``, or ``None``.
+        context_labels: The labels that :func:`~bruno.data.context.encode_context` made it from,
+            where they are known.
+        versions: Other versions of every image, which training may take in its place, uint8
+            ``(V, N, C, H, W)``, or ``None``.
 
     Raises:
         UserError: If a shape, type or range is not as above.
@@ -36,6 +41,8 @@ class LabelledImages:
     name: str
     split: str
     context: Tensor | None = None
+    versions: Tensor | None = None
+    context_labels: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -65,12 +72,27 @@ class LabelledImages:
                 f"context: expected a float32 tensor ({count}, context_dim), "
                 f"got {_describe(self.context)}"
             )
+        told = sum(label.dim for label in self.context_labels)
+        if told and (self.context is None or self.context.shape[1] != told):
+            raise UserError(f"context_labels: they tell {told} numbers, got {self.context_dim}")
+        if self.versions is not None and (
+            self.versions.dtype != torch.uint8 or self.versions.shape[1:] != self.images.shape
+        ):
+            raise UserError(
+                f"versions: expected a uint8 tensor (V, {', '.join(map(str, self.images.shape))}), "
+                f"got {_describe(self.versions)}"
+            )
 
     @property
     def event_shape(self) -> tuple[int, int, int]:
         """Shape ``(C, H, W)`` of one image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def context_dim(self) -> int:
+        """Size of the context of an image; 0 for none."""
+        return 0 if self.context is None else self.context.shape[1]
 
     @property
     def num_classes(self) -> int:
@@ -152,7 +174,47 @@ class LabelledImages:
             name=self.name,
             split=self.split,
             context=None if self.context is None else self.context[kept],
+            versions=None if self.versions is None else self.versions[:, kept],
+            context_labels=self.context_labels,
         )
+
+    def joined(self, other: "LabelledImages") -> "LabelledImages":
+        """Add the classes of another data set, or of another split, behind those of this one.
+
+        A class whose name is there already gets that of its data set and split in front.
+
+        Args:
+            other: Images of the same shape, of other classes.
+
+        Raises:
+            UserError: If the shapes differ, or one of the two has a context.
+        """
+        if other.event_shape != self.event_shape:
+            raise UserError(
+                f"also: expected images {self.event_shape} as in {self.name}/{self.split}, got "
+                f"{other.event_shape} from {other.name}/{other.split}"
+            )
+        if self.context is not None or other.context is not None:
+            raise UserError("also: images with a context cannot be joined with others")
+        added = tuple(
+            f"{other.name}/{other.split}/{name}" if name in self.class_names else name
+            for name in other.class_names
+        )
+        number = max(0 if v is None else len(v) for v in (self.versions, other.versions))
+        versions = torch.cat([part._versions(number) for part in (self, other)], 1)
+        return LabelledImages(
+            images=torch.cat([self.images, other.images]),
+            labels=torch.cat([self.labels, other.labels + self.num_classes]),
+            class_names=self.class_names + added,
+            name=self.name,
+            split=self.split,
+            versions=versions if number else None,
+        )
+
+    def _versions(self, number: int) -> Tensor:
+        """Return so many versions, in turn; an image that has none stands for each of them."""
+        known = self.images.unsqueeze(0) if self.versions is None else self.versions
+        return known[torch.arange(number) % len(known)]
 
 
 def check_split(name: str, split: str, known: Sequence[str]) -> None:

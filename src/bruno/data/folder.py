@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bruno.data.cache import Arrays, cached_arrays, file_identity
+from bruno.data.context import Label, encode_context, read_labels
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.data.progress import track
 from bruno.errors import MissingDataError, UserError
@@ -35,6 +36,8 @@ def load_folder(
     channels: Channels = "grey",
     invert: bool = False,
     skip_bad: bool = False,
+    labels: str | Path | None = None,
+    angles: Sequence[str] = (),
     seed: int = 0,
 ) -> LabelledImages:
     """Load a folder with one sub-folder of images per class.
@@ -51,6 +54,9 @@ def load_folder(
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
         skip_bad: Leave out files that are no readable images, with a warning, instead of failing.
+        labels: CSV file with a header and a row for every image: a column ``file``, the path
+            relative to ``root``, and one for every label that makes up the context.
+        angles: Which of these labels are angles in degrees.
         seed: Seed of the split of the classes.
 
     Returns:
@@ -59,13 +65,16 @@ def load_folder(
     Raises:
         MissingDataError: If the folder or the split is not there.
         UserError: If it is not a folder, holds no class folders or no images, has too few classes
-            to split, or holds unreadable files; or if an option is not as above.
+            to split, or holds unreadable files; if an image has no labels or one that is no
+            number; or if an option is not as above.
     """
     root = Path(root).expanduser()
     check_split("folder", split, (*SPLITS, "all"))
     _check_options(image_size, channels)
     if seed < 0:
         raise UserError(f"seed: expected a non-negative integer, got {seed}")
+    if angles and labels is None:
+        raise UserError("angles: expected labels to name columns of, got no labels")
     files = _list_files(root, split, seed)
     arrays = cached_arrays(
         "folder",
@@ -84,13 +93,25 @@ def load_folder(
     bad = arrays["bad"].tolist()
     if bad:
         warnings.warn(f"folder: left out {_listing(bad)}", stacklevel=2)
+    known: tuple[Label, ...] = ()
+    context = None
+    if labels is not None:
+        kept = [path for paths in files.values() for path in paths if str(path) not in bad]
+        known, values = read_labels(Path(labels), angles, [_relative(path, root) for path in kept])
+        context = encode_context(known, values)
     return LabelledImages(
         images=torch.from_numpy(arrays["images"]),
         labels=torch.from_numpy(arrays["labels"]),
         class_names=tuple(arrays["class_names"].tolist()),
         name="folder",
         split=split,
+        context=context,
+        context_labels=known,
     )
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def load_image(

@@ -34,10 +34,13 @@ SPLITS = ("train", "val", "trainval", "test")
 IMAGE_SIZE = 28
 LOADER_VERSION = 1
 
+# How far redrawings go, at most: degrees, relative change of size and of slant, pixels of the 105.
+_TURN, _STRETCH, _SLANT, _SHIFT = 6.0, 0.08, 0.08, 5
+
 ReadImage = Callable[[], bytes]
 
 
-def load_omniglot(data_dir: Path, split: str) -> LabelledImages:
+def load_omniglot(data_dir: Path, split: str, redrawings: int = 0) -> LabelledImages:
     """Load one split of Omniglot; a class is a character, named ``"Alphabet/characterNN"``.
 
     The split files list every character in four rotations; rotations are made when sets are
@@ -49,15 +52,20 @@ def load_omniglot(data_dir: Path, split: str) -> LabelledImages:
             ``vinyals/{train,val,trainval,test}.txt``.
         split: ``"train"`` (1028 characters), ``"val"`` (172), ``"trainval"`` (1200) or
             ``"test"`` (423).
+        redrawings: So many other versions of every image, moved a little, every second one also
+            turned and stretched, at its full size of 105 x 105 before it is scaled down: they have
+            the greys of a scaled drawing, which a small image that is deformed has lost.
 
     Returns:
         Images uint8 ``(N, 1, 28, 28)``, ink 255 on 0.
 
     Raises:
         MissingDataError: If a file is not there.
-        UserError: If the split is unknown, or a file is damaged.
+        UserError: If the split is unknown, the redrawings negative, or a file is damaged.
     """
     check_split("omniglot", split, SPLITS)
+    if redrawings < 0:
+        raise UserError(f"redrawings: expected at least 0, got {redrawings}")
     root = data_dir / FOLDER
     listing = root / "vinyals" / f"{split}.txt"
     sources = [_find_part(root, part) for part in PARTS]
@@ -65,15 +73,17 @@ def load_omniglot(data_dir: Path, split: str) -> LabelledImages:
         raise missing_data("omniglot", listing)
     arrays = cached_arrays(
         f"omniglot-{split}",
-        ["omniglot", LOADER_VERSION, IMAGE_SIZE, file_identity([listing, *sources])],
-        lambda: _decode(listing, sources),
+        ["omniglot", LOADER_VERSION, IMAGE_SIZE, redrawings, file_identity([listing, *sources])],
+        lambda: _decode(listing, sources, redrawings),
     )
+    images = torch.from_numpy(arrays["images"])
     return LabelledImages(
-        images=torch.from_numpy(arrays["images"]),
+        images=images[0],
         labels=torch.from_numpy(arrays["labels"]),
         class_names=tuple(arrays["class_names"].tolist()),
         name="omniglot",
         split=split,
+        versions=images[1:] if redrawings else None,
     )
 
 
@@ -84,7 +94,7 @@ def _find_part(root: Path, part: str) -> Path:
     raise missing_data("omniglot", root / f"{part}.zip")
 
 
-def _decode(listing: Path, sources: list[Path]) -> Arrays:
+def _decode(listing: Path, sources: list[Path], redrawings: int) -> Arrays:
     class_names = read_characters(listing)
     drawings: dict[str, dict[str, ReadImage]] = defaultdict(dict)
     archives = []
@@ -101,16 +111,20 @@ def _decode(listing: Path, sources: list[Path]) -> Arrays:
                 f"omniglot: {listing.name} lists {len(lost)} characters that are not in "
                 f"{' or '.join(str(source) for source in sources)}, such as {lost[0]!r}"
             )
-        images, labels = [], []
+        images: list[list[NDArray[np.uint8]]] = []
+        labels: list[int] = []
         for label, name in enumerate(track(class_names, "Decoding omniglot")):
             for file_name, read in sorted(drawings[name].items()):
-                images.append(_decode_image(f"{name}/{file_name}", read))
+                ink = _read_ink(f"{name}/{file_name}", read)
+                generator = np.random.default_rng(len(labels))
+                redrawn = [_redrawn(ink, generator, bool(i % 2)) for i in range(redrawings)]
+                images.append([_scaled(drawing) for drawing in (ink, *redrawn)])
                 labels.append(label)
     finally:
         for archive in archives:
             archive.close()
     return {
-        "images": np.stack(images)[:, None],
+        "images": np.array(images, dtype=np.uint8).swapaxes(0, 1)[:, :, None],
         "labels": np.array(labels, dtype=np.int64),
         "class_names": np.array(class_names),
     }
@@ -164,11 +178,37 @@ def _index_folder(source: Path, drawings: dict[str, dict[str, ReadImage]]) -> No
         drawings[name][path.name] = path.read_bytes
 
 
-def _decode_image(name: str, read: ReadImage) -> NDArray[np.uint8]:
+def _read_ink(name: str, read: ReadImage) -> Image.Image:
+    """Return a drawing as it was stored, ink 255 on 0."""
     try:
         with Image.open(io.BytesIO(read())) as drawing:
-            ink = ImageOps.invert(drawing.convert("L"))
+            return ImageOps.invert(drawing.convert("L"))
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"omniglot: cannot read {name} ({error})") from error
+
+
+def _redrawn(ink: Image.Image, generator: np.random.Generator, bent: bool) -> Image.Image:
+    """Return a drawing moved by whole pixels and, if bent, turned and stretched about its middle.
+
+    One that is only moved keeps the greys that straight lines along an axis have.
+    """
+    matrix = np.eye(2)
+    if bent:
+        turn = np.deg2rad(generator.uniform(-_TURN, _TURN))
+        turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        slanted = np.eye(2) + generator.uniform(-_SLANT, _SLANT, (2, 2)) * [[0, 1], [1, 0]]
+        stretched = np.diag(1 + generator.uniform(-_STRETCH, _STRETCH, 2))
+        matrix = turned @ slanted @ stretched
+    middle = np.array(ink.size) / 2
+    shift = middle - matrix @ middle + generator.integers(-_SHIFT, _SHIFT, 2, endpoint=True)
+    rows = np.column_stack([matrix, shift]).ravel().tolist()
+    moved = ink.transform(
+        ink.size, Image.Transform.AFFINE, rows, resample=Image.Resampling.BILINEAR
+    )
+    # A pen leaves ink or none.
+    return moved.point(lambda grey: 255 if grey >= 128 else 0)
+
+
+def _scaled(ink: Image.Image) -> NDArray[np.uint8]:
     resized = ink.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)

@@ -46,6 +46,7 @@ def sample_sets(
     generator: torch.Generator,
     *,
     rotations: bool = False,
+    versions: bool = False,
 ) -> Sets:
     """Draw sets of distinct images, each set from a different class.
 
@@ -55,6 +56,7 @@ def sample_sets(
         size: Number of images n in each.
         generator: Source of randomness.
         rotations: Turn every set by a random multiple of 90 degrees, the same for all its images.
+        versions: Take a random version of every image, where the data set has some.
 
     Raises:
         UserError: If there are fewer classes than ``sets``, if a class has fewer images than
@@ -77,6 +79,10 @@ def sample_sets(
     members = keys.topk(size, dim=1, largest=False, sorted=True).indices
     indices = table.gather(1, members)
     images = dataset.images[indices]
+    if versions and dataset.versions is not None:
+        which = torch.randint(len(dataset.versions) + 1, indices.shape, generator=generator)
+        redrawn = dataset.versions[(which - 1).clamp_min(0), indices]
+        images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, redrawn, images)
     if rotations:
         turns = torch.randint(4, (sets,), generator=generator)
         images = _rotate_each(images, turns)

@@ -7,16 +7,22 @@ from bruno.evaluation.exchangeability import ExchangeabilityResult, exchangeabil
 from bruno.evaluation.few_shot import FewShotResult, classify, few_shot_accuracy
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.likelihood import LikelihoodResult, likelihood
+from bruno.evaluation.pose import PoseResult, pose
 from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.views import Closeness, ViewsGiven, ViewsResult, novel_views
 
 __all__ = [
     "AnomalyResult",
+    "Closeness",
     "EncodedDataset",
     "Estimate",
     "ExchangeabilityResult",
     "FewShotResult",
     "LikelihoodResult",
+    "PoseResult",
     "ProgressCallback",
+    "ViewsGiven",
+    "ViewsResult",
     "classify",
     "correlated_dimensions",
     "encode_dataset",
@@ -25,5 +31,7 @@ __all__ = [
     "exchangeability",
     "few_shot_accuracy",
     "likelihood",
+    "novel_views",
+    "pose",
     "set_anomalies",
 ]

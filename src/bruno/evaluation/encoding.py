@@ -50,7 +50,7 @@ def encode_dataset(
         progress: Told the number of images done.
 
     Returns:
-        ``z`` of shape ``(N, D)`` in the dtype of the flow (float32), ``log_det`` of shape
+        ``z`` of shape ``(N, D)`` in the dtype the flow returns, ``log_det`` of shape
         ``(N,)`` in float64, in nats.
 
     Raises:

@@ -2,6 +2,7 @@
 
 Every layer but the last is weight-normalised; the last starts at zero, with and without context,
 so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.
+They compute in the precision of their parameters, whatever that of the element is.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class ResidualConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the ``(B, out_channels, H, W)`` output."""
+        x = x.to(self.last.weight.dtype)
         hidden = elu(self._add_context(self.first(x), 0, context))
         for layer in range(0, len(self.hidden), 2):
             inner = elu(self._add_context(self.hidden[layer](hidden), layer + 1, context))
@@ -93,6 +95,7 @@ class DenseConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the ``(B, out_features)`` output."""
+        x = x.to(self.last.weight.dtype)
         extra = None
         if self.context is not None and context is not None:
             extra = leaky_relu(self.context(context))

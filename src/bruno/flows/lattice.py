@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,14 @@ from bruno.flows.preprocessing import LEVELS, PixelGaussianisation, Share, check
 # Keeps every group of grey levels possible, whatever a conditioner says: no pixel costs more than
 # 9 nats above its marginal, and an image of ordinary pixels pays less than a tenth of a nat.
 _LEAST_SHARE = 1e-4
+
+# What networks are told about a grey level, beside its place between black and white.
+_LEVEL_FEATURES = 8
+
+# Positions closer to the end of a level, or probabilities closer to the end of a group, are moved
+# off it, so that rounding cannot take them across: a network would then see another level.
+_LEVEL_MARGIN = 1e-6
+_GROUP_MARGIN = 5e-7
 
 
 class LatticeGaussianisation(PixelGaussianisation):
@@ -31,7 +40,8 @@ class LatticeGaussianisation(PixelGaussianisation):
 
     Dequantisation noise, the black of empty paper and the edges of strokes come out straight,
     which affine couplings cannot achieve. All lattices are computed at once from data to latent,
-    and one after the other (five for two halvings) from latent to data.
+    and one after the other (five for two halvings) from latent to data. The latent is float64
+    whatever the parameters are: networks see whole grey levels, and these must come back exactly.
 
     Args:
         channels: Channels of the image.
@@ -69,9 +79,12 @@ class LatticeGaussianisation(PixelGaussianisation):
         self.register_buffer("group_of_level", torch.arange(LEVELS) * groups // LEVELS)
         self.coarsest = nn.Parameter(torch.zeros(channels * groups, height // side, width // side))
 
+        # Some levels are far more frequent than those around them, and mean something else.
+        self.features = nn.Parameter(0.1 * torch.randn(LEVELS, _LEVEL_FEATURES))
+
         def conditioner(known: int, moved: int, filters: int) -> ResidualConditioner:
             return ResidualConditioner(
-                2 + 2 * known * channels,
+                2 + (2 + _LEVEL_FEATURES) * known * channels,
                 moved * channels * groups,
                 filters,
                 residual_blocks,
@@ -84,12 +97,7 @@ class LatticeGaussianisation(PixelGaussianisation):
     def fit(self, x: Tensor) -> None:
         """Take probabilities of grey levels from pixels, and groups of about equal probability."""
         super().fit(x)
-        mass = self.mass.double()
-        # Level 0 is a group of its own: on most images of this kind it is the background.
-        ink = mass[1:].cumsum(0) - mass[1:] / 2
-        of_ink = (ink / mass[1:].sum() * (self.groups - 1)).long().clamp_max(self.groups - 2)
-        self.group_of_level[1:] = 1 + of_ink
-        self.group_of_level[0] = 0
+        self.group_of_level.copy_(group_levels(self.mass, self.groups))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map pixels to the real line."""
@@ -105,25 +113,27 @@ class LatticeGaussianisation(PixelGaussianisation):
             step = 2**halving
             here = group[..., ::step, ::step]
             if halving == len(self.centres):
-                return self._select(self._coarsest_logits(x), here, groups)
+                logits = self._coarsest_logits(x)
+                return self._select(self._probabilities(logits, groups), here, groups)
             _, right, below, centre = _deal(here)
-            first, _, _, diagonal = _deal(x[..., ::step, ::step])
-            centre_logits, others_logits = self.centres[halving], self.others[halving]
-            of_centre = self._select(centre_logits(self._see(first), context), centre, groups)
-            of_others = self._select(
-                others_logits(self._see(first, diagonal), context),
-                torch.cat([right, below], 1),
-                groups,
-            )
+            first, _, _, diagonal = _deal(level[..., ::step, ::step])
+            logits = self.centres[halving](self._see(first), context)
+            of_centre = self._select(self._probabilities(logits, groups), centre, groups)
+            logits = self.others[halving](self._see(first, diagonal), context)
+            others = torch.cat([right, below], 1)
+            of_others = self._select(self._probabilities(logits, groups), others, groups)
             of_right, of_below = of_others.chunk(2, dim=2)
             return _gather(shares(halving + 1), of_right, of_below, of_centre)
 
-        conditional = Share(*shares(0).double())
+        conditional = Share(*shares(0))
+        position = (wide - level).clamp(_LEVEL_MARGIN, 1 - _LEVEL_MARGIN)
         start = table.below[level] - groups.below[group]
-        within = (start + table.mass[level] * (wide - level)) / groups.mass[group]
-        z, log_det = self._to_normal(within, conditional, x.dtype)
+        within = (start + table.mass[level] * position) / groups.mass[group]
+        margin = (_GROUP_MARGIN / conditional.mass.detach()).clamp_max(0.25)
+        within = within.clamp(margin, 1 - margin)
+        z, log_det = self._to_normal(within, conditional, torch.float64)
         inner = (table.mass[level] / groups.mass[group]).log().flatten(1).sum(1)
-        return z, log_det + inner.to(x.dtype)
+        return z, log_det + inner
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map the real line to pixels, one lattice after the other."""
@@ -131,38 +141,39 @@ class LatticeGaussianisation(PixelGaussianisation):
         groups = self._group_distribution(table)
         wide = z.double()
 
-        def pixels(halving: int) -> Tensor:
-            """Return pixels and log-densities on the lattice of distance 2^halving, stacked."""
+        def pixels(halving: int) -> tuple[Tensor, Tensor]:
+            """Return grey levels, and positions in them and log-densities, on a lattice."""
             step = 2**halving
             here = wide[..., ::step, ::step]
             if halving == len(self.centres):
                 return self._invert(here, self._coarsest_logits(z), table, groups)
             _, right, below, centre = _deal(here)
             first = pixels(halving + 1)
-            seen = first[0].to(z.dtype)
-            logits = self.centres[halving](self._see(seen), context)
+            logits = self.centres[halving](self._see(first[0]), context)
             diagonal = self._invert(centre, logits, table, groups)
-            logits = self.others[halving](self._see(seen, diagonal[0].to(z.dtype)), context)
+            logits = self.others[halving](self._see(first[0], diagonal[0]), context)
             others = self._invert(torch.cat([right, below], 1), logits, table, groups)
-            return _gather(first, *others.chunk(2, dim=2), diagonal)
+            return (
+                _gather(first[0], *others[0].chunk(2, dim=1), diagonal[0]),
+                _gather(first[1], *others[1].chunk(2, dim=2), diagonal[1]),
+            )
 
-        x, log_density = pixels(0)
-        return x.to(z.dtype), -log_density.flatten(1).sum(1).to(z.dtype)
+        level, (position, log_density) = pixels(0)
+        return level + position, -log_density.flatten(1).sum(1)
 
-    def _see(self, *pixels: Tensor) -> Tensor:
-        """Return what a network sees: pixels, which of them are black, and where they are.
-
-        All of it is continuous in the pixels: rounding must not change what finer ones are given.
-        """
-        seen = torch.cat(pixels, 1)
-        height, width = seen.shape[-2:]
-        rows = torch.linspace(-1, 1, height, dtype=seen.dtype, device=seen.device)
-        columns = torch.linspace(-1, 1, width, dtype=seen.dtype, device=seen.device)
+    def _see(self, *levels: Tensor) -> Tensor:
+        """Return what a network sees: grey levels, what has been learnt of each, and places."""
+        level = torch.cat(levels, 1)
+        height, width = level.shape[-2:]
+        dtype, device = self.features.dtype, level.device
+        rows = torch.linspace(-1, 1, height, dtype=dtype, device=device)
+        columns = torch.linspace(-1, 1, width, dtype=dtype, device=device)
         where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
-            len(seen), -1, -1, -1
+            len(level), -1, -1, -1
         )
-        # Noise keeps a black pixel below 1.
-        return torch.cat([(seen - 0.5) / (LEVELS / 2) - 1, (2 - seen).clamp(0, 1), where], 1)
+        features = nn.functional.embedding(level, self.features).movedim(-1, 2).flatten(1, 2)
+        grey = level.to(dtype) / (LEVELS / 2) - 1
+        return torch.cat([grey, (level == 0).to(dtype), features, where], 1)
 
     def _coarsest_logits(self, like: Tensor) -> Tensor:
         return self.coarsest.expand(like.shape[0], -1, -1, -1)
@@ -174,42 +185,62 @@ class LatticeGaussianisation(PixelGaussianisation):
         return Share(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
 
     def _probabilities(self, logits: Tensor, groups: Share) -> Tensor:
-        """Return the probabilities of groups, ``(B, pixels, groups, H, W)``."""
+        """Return the probabilities of groups, ``(B, H, W, pixels, groups)``."""
         # Under autocast the network computes in half precision; probabilities never do.
-        logits = logits.to(self.coarsest.dtype).unflatten(1, (-1, self.groups))
-        marginal = groups.mass.to(logits.dtype).view(-1, 1, 1)
-        return (logits + marginal.log()).softmax(2) * (1 - _LEAST_SHARE) + _LEAST_SHARE * marginal
+        logits = logits.permute(0, 2, 3, 1).to(self.coarsest.dtype).unflatten(-1, (-1, self.groups))
+        return (logits + groups.mass.to(logits.dtype).log()).softmax(-1)
 
-    def _select(self, logits: Tensor, group: Tensor, groups: Share) -> Tensor:
-        """Return the shares of given groups, stacked: ``(3, B, pixels, H, W)``."""
-        probabilities = self._probabilities(logits, groups)
-        index = torch.arange(self.groups, device=group.device).view(-1, 1, 1)
-        group = group.unsqueeze(2)
-        zero = probabilities.new_zeros(())
-        return torch.stack(
-            [
-                probabilities.gather(2, group).squeeze(2),
-                torch.where(index < group, probabilities, zero).sum(2),
-                torch.where(index > group, probabilities, zero).sum(2),
-            ]
-        )
+    def _select(self, probabilities: Tensor, group: Tensor, groups: Share) -> Tensor:
+        """Return the shares of given groups ``(B, pixels, H, W)``, stacked."""
+        index = group.permute(0, 2, 3, 1).unsqueeze(-1)
+        is_below = torch.arange(self.groups, device=group.device) < index
+        mass = probabilities.gather(-1, index).squeeze(-1).permute(0, 3, 1, 2)
+        below = (probabilities * is_below).sum(-1).permute(0, 3, 1, 2)
+        mass = _never_zero(mass.double(), groups.mass[group])
+        below = _never_zero(below.double(), groups.below[group])
+        return torch.stack([mass, below, 1 - below - mass])
 
-    def _invert(self, z: Tensor, logits: Tensor, table: Share, groups: Share) -> Tensor:
-        """Return the pixels of latent values and their log-densities, stacked."""
+    def _invert(
+        self, z: Tensor, logits: Tensor, table: Share, groups: Share
+    ) -> tuple[Tensor, Tensor]:
+        """Return grey levels, and positions in them and log-densities, stacked."""
         lower, upper = self._from_normal(z)
         probabilities = self._probabilities(logits, groups)
-        ends = probabilities.detach().double().cumsum(2)[:, :, :-1]
+        shares = _never_zero(probabilities.detach().double(), groups.mass)
+        ends = shares.cumsum(-1)[..., :-1].permute(0, 3, 4, 1, 2)
         group = (ends <= lower.detach().unsqueeze(2)).sum(2)
-        share = Share(*self._select(logits, group, groups).double())
+        share = Share(*self._select(probabilities, group, groups))
         within = groups.below[group] + groups.mass[group] * share.inside(lower, upper)
         level = torch.searchsorted(table.ends, within.detach().contiguous(), right=True)
         # Rounding may carry a value over the end of its group.
         last = torch.searchsorted(self.group_of_level, group.contiguous(), right=True) - 1
         first = torch.searchsorted(self.group_of_level, group.contiguous())
         level = level.maximum(first).minimum(last)
-        x = level + ((within - table.below[level]) / table.mass[level]).clamp(0, 1)
+        position = ((within - table.below[level]) / table.mass[level]).clamp(0, 1)
         density = share.mass * table.mass[level] / groups.mass[group]
-        return torch.stack([x, self._log_densities(density, z)])
+        return level, torch.stack([position, self._log_densities(density, z)])
+
+
+def _never_zero(share: Tensor, marginal: Tensor) -> Tensor:
+    return (1 - _LEAST_SHARE) * share + _LEAST_SHARE * marginal
+
+
+def group_levels(mass: Tensor, groups: int) -> Tensor:
+    """Return the group of every grey level, ``(256,)``, groups being runs of neighbouring levels.
+
+    Those two neighbouring groups are joined that are least probable together, until so many are
+    left: a frequent level is a group of its own, rare ones share theirs.
+    """
+    starts = list(range(len(mass)))
+    masses = mass.tolist()
+    while len(starts) > groups:
+        together = [a + b for a, b in pairwise(masses)]
+        least = together.index(min(together))
+        masses[least : least + 2] = [together[least]]
+        del starts[least + 1]
+    first = torch.zeros(len(mass), dtype=torch.long)
+    first[starts[1:]] = 1
+    return first.cumsum(0)
 
 
 def _deal(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -223,5 +254,5 @@ def _deal(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _gather(*parts: Tensor) -> Tensor:
-    """Put four parts, each ``(k, B, C, H, W)``, together again."""
-    return pixel_shuffle(torch.stack(parts, 3).flatten(2, 3), 2)
+    """Put four parts, each ``(..., C, H, W)``, together again."""
+    return pixel_shuffle(torch.stack(parts, -3).flatten(-4, -3), 2)

@@ -1,4 +1,4 @@
-"""Real NVP flows, assembled from couplings: ``paper``, ``compact``, ``lattice`` and ``dense``."""
+"""Real NVP flows, assembled from couplings, by preset: see :data:`PRESETS`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bruno.flows.lattice import LatticeGaussianisation
 from bruno.flows.linear import ActivationNorm, InvertibleConvolution
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
 from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
-from bruno.flows.reshape import Chain, FactorOut, Flatten, Squeeze
+from bruno.flows.reshape import Chain, EverySecond, FactorOut, Flatten, Squeeze, Unsqueeze
 
 _CONTEXT_UNITS = 32
 
@@ -30,9 +30,10 @@ class Architecture:
     """The sizes of a flow; a preset is one of these, and keywords of RealNVP override its fields.
 
     Attributes:
-        filters: Width of the convolutional conditioners at each resolution (``paper``: all alike).
+        filters: Width of the convolutional conditioners at each resolution (paper: all alike).
         couplings: Couplings at each resolution (``compact`` and ``lattice``).
         residual_blocks: Residual blocks in each convolutional conditioner.
+        scales: Resolutions of masked couplings (``paper`` and ``conditional-paper``).
         dense_units: Width of the dense conditioners.
         dense_couplings: Number of dense couplings behind the convolutional ones.
         lattice_filters: Width of the networks that predict pixels from coarser lattices, at each
@@ -44,6 +45,7 @@ class Architecture:
     filters: tuple[int, ...] = ()
     couplings: tuple[int, ...] = ()
     residual_blocks: int = 0
+    scales: int = 0
     dense_units: int = 512
     dense_couplings: int = 6
     lattice_filters: tuple[int, ...] = ()
@@ -52,18 +54,19 @@ class Architecture:
 
 
 PRESETS = {
-    "paper": Architecture(filters=(64,), residual_blocks=8),
+    "paper": Architecture(filters=(64,), residual_blocks=8, scales=2),
+    "conditional-paper": Architecture(filters=(64,), residual_blocks=6, scales=3, dense_units=256),
     "compact": Architecture(
         filters=(32, 64), couplings=(4, 6), residual_blocks=1, dense_couplings=4
     ),
     "lattice": Architecture(
-        filters=(32, 64),
-        couplings=(4, 6),
+        filters=(48,),
+        couplings=(8,),
         residual_blocks=1,
         dense_couplings=4,
         lattice_filters=(48, 48),
         lattice_blocks=2,
-        grey_groups=40,
+        grey_groups=96,
     ),
     "dense": Architecture(dense_units=256),
 }
@@ -74,10 +77,14 @@ class RealNVP(nn.Module):
 
     - ``paper``: the flow of BRUNO (Korshunova et al., NeurIPS 2018, appendix): masked couplings
       with eight residual blocks at full resolution, then six dense couplings.
+    - ``conditional-paper``: the flow of *Conditional BRUNO* (Korshunova et al., 2018): the same at
+      three resolutions, with six residual blocks and narrower dense couplings; height and width
+      must be multiples of 4. It starts as the identity behind the logit, with any context.
     - ``compact``: for CPUs: squeeze first, then few couplings with small networks at a half and a
       quarter of the resolution, mixed by invertible 1×1 convolutions, then dense couplings.
-    - ``lattice``: the same behind a :class:`~bruno.flows.lattice.LatticeGaussianisation`, for a
-      far better likelihood; height and width must be multiples of 4.
+    - ``lattice``: a :class:`~bruno.flows.lattice.LatticeGaussianisation`, then the same as
+      ``compact`` on every second pixel along each axis, for a far better likelihood; height and
+      width must be multiples of 4.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
 
     Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the
@@ -86,8 +93,8 @@ class RealNVP(nn.Module):
     Args:
         event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)`` with ``D >= 2``.
         context_dim: Size of the label of each element in a conditional model; 0 for none.
-        preset: One of ``paper``, ``compact``, ``lattice``, ``dense``; by default ``compact`` for
-            images and ``dense`` for vectors.
+        preset: One of ``paper``, ``conditional-paper``, ``compact``, ``lattice``, ``dense``; by
+            default ``compact`` for images and ``dense`` for vectors.
         filters: Width of convolutional conditioners, one number or one per resolution.
         residual_blocks: Residual blocks in each convolutional conditioner.
         dense_units: Width of the dense conditioners.
@@ -142,6 +149,7 @@ class RealNVP(nn.Module):
             if value is not None
         }
         architecture = _overridden(PRESETS[self.preset], self.overrides)
+        _check_halvings(self.event_shape, architecture.scales - 1)
 
         self.context_encoder: nn.Module | None = None
         if context_dim:
@@ -150,8 +158,9 @@ class RealNVP(nn.Module):
             )
         build = {
             "paper": _paper_layers,
+            "conditional-paper": _paper_layers,
             "compact": _compact_layers,
-            "lattice": _compact_layers,
+            "lattice": _lattice_layers,
             "dense": _dense_layers,
         }
         self.layers = Chain(
@@ -181,12 +190,13 @@ class RealNVP(nn.Module):
             context: Labels, shape ``(*B, context_dim)``; required exactly if the flow has them.
 
         Returns:
-            ``z`` of shape ``(*B, D)`` and ``log_det`` of shape ``(*B,)``, in nats.
+            ``z`` of shape ``(*B, D)`` and ``log_det`` of shape ``(*B,)``, in nats; in the precision
+            of the parameters, but float64 with ``lattice``.
 
         Raises:
             UserError: If a shape or dtype is not the expected one or a value is out of range.
         """
-        batch, x, context = self._flattened("x", x, self.event_shape, context)
+        batch, x, context = self._flattened("x", x, self.event_shape, self._dtype, context)
         # Torch's pixel shuffles fail on empty batches.
         if x.shape[0] == 0:
             return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
@@ -206,11 +216,12 @@ class RealNVP(nn.Module):
         Raises:
             UserError: If a shape or dtype is not the expected one or a value is not finite.
         """
-        batch, z, context = self._flattened("z", z, (self.dim,), context)
+        latent_dtype = torch.float64 if self.preset == "lattice" else self._dtype
+        batch, z, context = self._flattened("z", z, (self.dim,), latent_dtype, context)
         if z.shape[0] == 0:
             return z.new_zeros(*batch, *self.event_shape), z.new_zeros(batch)
         x, log_det = self.layers.inverse(z, context)
-        return x.reshape(*batch, *self.event_shape), log_det.reshape(batch)
+        return x.to(self._dtype).reshape(*batch, *self.event_shape), log_det.reshape(batch)
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set the scales of all layers from a batch ``(*B, *event)``, in place; see ``initialise``.
@@ -220,13 +231,22 @@ class RealNVP(nn.Module):
         Raises:
             UserError: If there are fewer than two elements, or they are not what the flow takes.
         """
-        _, x, context = self._flattened("x", x, self.event_shape, context)
+        _, x, context = self._flattened("x", x, self.event_shape, self._dtype, context)
         if x.shape[0] < 2:
             raise UserError(f"x: expected at least 2 elements to set scales from, got {len(x)}")
         initialise_from_data(self.layers, x, context)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
     def _flattened(
-        self, name: str, x: Tensor, event_shape: tuple[int, ...], context: Tensor | None
+        self,
+        name: str,
+        x: Tensor,
+        event_shape: tuple[int, ...],
+        dtype: torch.dtype,
+        context: Tensor | None,
     ) -> tuple[torch.Size, Tensor, Tensor | None]:
         """Return the batch shape, and the checked input and encoded context as (B, ...)."""
         if not torch.is_tensor(x) or not x.is_floating_point():
@@ -240,7 +260,6 @@ class RealNVP(nn.Module):
         if not bool(torch.isfinite(x).all()):
             raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
         context = self._encoded(context, batch)
-        dtype = next(self.parameters()).dtype
         x = x.reshape(-1, *event_shape).to(dtype)
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -263,8 +282,7 @@ class RealNVP(nn.Module):
             )
         if not bool(torch.isfinite(context).all()):
             raise UserError("context: expected finite numbers, got NaN or infinity")
-        dtype = next(self.parameters()).dtype
-        return self.context_encoder(context.reshape(-1, self.context_dim).to(dtype))
+        return self.context_encoder(context.reshape(-1, self.context_dim).to(self._dtype))
 
 
 def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
@@ -280,6 +298,14 @@ def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
         "event_shape: expected (C, H, W) with even height and width, or (D,) with D >= 2, got "
         f"{shape}"
     )
+
+
+def _check_halvings(event_shape: tuple[int, ...], halvings: int) -> None:
+    side = 2**halvings if halvings > 0 else 1
+    if any(size % side for size in event_shape[1:]):
+        raise UserError(
+            f"event_shape: expected a height and width that {side} divides, got {event_shape[1:]}"
+        )
 
 
 def _overridden(architecture: Architecture, overrides: dict[str, Any]) -> Architecture:
@@ -306,7 +332,25 @@ def _overridden(architecture: Architecture, overrides: dict[str, Any]) -> Archit
 def _paper_layers(
     event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
 ) -> list[Bijection]:
-    """Two scales of masked couplings, half factored out between them, then dense couplings."""
+    """Scales of masked couplings, half factored out between them, then dense couplings."""
+    channels, height, width = event_shape
+    squeezed = (4 * channels, height // 2, width // 2)
+    dim = math.prod(event_shape)
+    dense = [
+        MaskedCoupling(
+            alternating_mask(dim, i % 2),
+            DenseConditioner(dim, 2 * dim, architecture.dense_units, context_dim),
+        )
+        for i in range(architecture.dense_couplings)
+    ]
+    first = _paper_scale(event_shape, architecture, context_dim, architecture.scales)
+    return [PixelLogit(), *first, Flatten(*squeezed), *dense]
+
+
+def _paper_scale(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int, scales: int
+) -> list[Bijection]:
+    """From an image to a squeezed one, or to one of the same shape in the last of the scales."""
     channels, height, width = event_shape
 
     def coupling(mask: Tensor, channels: int) -> MaskedCoupling:
@@ -318,36 +362,50 @@ def _paper_layers(
             ),
         )
 
-    fine = [coupling(checkerboard_mask(height, width, i % 2), channels) for i in range(3)]
+    number = 4 if scales == 1 else 3
+    fine = [coupling(checkerboard_mask(height, width, i % 2), channels) for i in range(number)]
+    if scales == 1:
+        return [*fine]
     middle = [coupling(channel_mask(4 * channels, i % 2), 4 * channels) for i in range(3)]
-    coarse = [
-        coupling(checkerboard_mask(height // 2, width // 2, i % 2), 2 * channels) for i in range(4)
-    ]
-    dim = math.prod(event_shape)
-    dense = [
-        MaskedCoupling(
-            alternating_mask(dim, i % 2),
-            DenseConditioner(dim, 2 * dim, architecture.dense_units, context_dim),
-        )
-        for i in range(architecture.dense_couplings)
-    ]
-    return [
-        PixelLogit(),
-        *fine,
-        Squeeze(),
-        *middle,
-        FactorOut(Chain(coarse)),
-        Flatten(4 * channels, height // 2, width // 2),
-        *dense,
-    ]
+    rest = (2 * channels, height // 2, width // 2)
+    coarse = _paper_scale(rest, architecture, context_dim, scales - 1)
+    if scales > 2:
+        coarse.append(Unsqueeze())
+    return [*fine, Squeeze(), *middle, FactorOut(Chain(coarse))]
 
 
 def _compact_layers(
     event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
 ) -> list[Bijection]:
+    """Pixels given their marginal, then mixed."""
+    return [PixelGaussianisation(), *_mixing_steps(event_shape, architecture, context_dim)]
+
+
+def _lattice_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
+    """Pixels given coarser ones, then the quarter that no network has seen together mixed."""
+    channels, height, width = event_shape
+    lattice = LatticeGaussianisation(
+        channels,
+        height,
+        width,
+        filters=architecture.lattice_filters,
+        residual_blocks=architecture.lattice_blocks,
+        groups=architecture.grey_groups,
+        context_dim=context_dim,
+    )
+    quarter = (channels, height // 2, width // 2)
+    mixing = Chain(_mixing_steps(quarter, architecture, context_dim))
+    return [lattice, EverySecond(height, width, mixing)]
+
+
+def _mixing_steps(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
     """At each resolution squeeze, then steps of norm, 1×1 convolution and a split coupling."""
     channels, height, width = event_shape
-    layers: list[Bijection] = [_pixels_to_normal(event_shape, architecture, context_dim)]
+    layers: list[Bijection] = []
     for filters, couplings in zip(architecture.filters, architecture.couplings, strict=True):
         # An odd size cannot be squeezed again: its steps stay at the resolution reached so far.
         if height % 2 == 0 and width % 2 == 0:
@@ -365,23 +423,6 @@ def _compact_layers(
             ]
     layers.append(Flatten(channels, height, width))
     return layers + _dense_steps(math.prod(event_shape), architecture, context_dim)
-
-
-def _pixels_to_normal(
-    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
-) -> Bijection:
-    if not architecture.lattice_filters:
-        return PixelGaussianisation()
-    channels, height, width = event_shape
-    return LatticeGaussianisation(
-        channels,
-        height,
-        width,
-        filters=architecture.lattice_filters,
-        residual_blocks=architecture.lattice_blocks,
-        groups=architecture.grey_groups,
-        context_dim=context_dim,
-    )
 
 
 def _dense_layers(

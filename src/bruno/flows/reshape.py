@@ -1,4 +1,4 @@
-"""Bijections that only move numbers around, and the two that are made of other bijections."""
+"""Bijections that only move numbers around, and those that are made of other bijections."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ class Squeeze(Bijection):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the image of twice the height and width and zeros."""
         return pixel_shuffle(z, 2), z.new_zeros(z.shape[0])
+
+
+class Unsqueeze(Bijection):
+    """Undo a squeeze: ``(B, 4C, H, W) -> (B, C, 2H, 2W)``."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the image of twice the height and width and zeros."""
+        return pixel_shuffle(x, 2), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the squeezed image and zeros."""
+        return pixel_unshuffle(z, 2), z.new_zeros(z.shape[0])
 
 
 class Flatten(Bijection):
@@ -90,3 +102,34 @@ class FactorOut(Bijection):
         passing, rest = z.chunk(2, dim=1)
         rest, log_det = self.inner.inverse(rest, context)
         return torch.cat([passing, rest], 1), log_det
+
+
+class EverySecond(Bijection):
+    """Transform every second pixel along each axis, let the others pass, and flatten them all.
+
+    Maps ``(B, C, H, W)`` to ``(B, C·H·W)``, the transformed quarter first.
+
+    Args:
+        height: Height of the image, even.
+        width: Its width, even.
+        inner: What transforms ``(B, C, H/2, W/2)`` to ``(B, C·H·W/4)``.
+    """
+
+    def __init__(self, height: int, width: int, inner: Bijection) -> None:
+        super().__init__()
+        self.quarter = (height // 2, width // 2)
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the first of every 2×2 pixels."""
+        dealt = pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
+        chosen, log_det = self.inner(dealt[:, :, 0], context)
+        return torch.cat([chosen, dealt[:, :, 1:].flatten(1)], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the first of every 2×2 pixels back."""
+        chosen, passing = z.tensor_split([z.shape[1] // 4], dim=1)
+        chosen, log_det = self.inner.inverse(chosen, context)
+        passing = passing.unflatten(1, (-1, 3, *self.quarter))
+        dealt = torch.cat([chosen.unsqueeze(2), passing], 2).flatten(1, 2)
+        return pixel_shuffle(dealt, 2), log_det

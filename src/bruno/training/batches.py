@@ -56,6 +56,7 @@ def _batch(
         training.images_per_set,
         generator,
         rotations=training.rotations,
+        versions=deform,
     )
     images = sets.images
     if deform and training.reflections:

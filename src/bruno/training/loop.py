@@ -150,7 +150,7 @@ class _Run:
                     "telling classes apart needs 2; add classes, or set discriminative_weight to 0"
                 )
         validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
-        context_dim = 0 if training_set.context is None else training_set.context.shape[-1]
+        context_dim = training_set.context_dim
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             model = experiment.model.build(training_set.event_shape, context_dim)
@@ -210,6 +210,15 @@ class _Run:
 
     def train(self, on_row: Callable[[Row, float], None]) -> None:
         """Run to the end of the schedule."""
+        # Gradients of what is all but impossible are subnormal numbers, with which a CPU is several
+        # times slower.
+        torch.set_flush_denormal(True)
+        try:
+            self._steps(on_row)
+        finally:
+            torch.set_flush_denormal(False)
+
+    def _steps(self, on_row: Callable[[Row, float], None]) -> None:
         training = self.experiment.training
         clock = Clock(self.seconds)
         progress, factor = schedule(training, self.step, clock.seconds())
@@ -336,7 +345,13 @@ class _Run:
             validation = self._last_validation() or {}
             model.save_pretrained(
                 self.directory / MODEL_DIRECTORY,
-                {"experiment": self.experiment.to_dict(), "images": validation.get("images")},
+                {
+                    "experiment": self.experiment.to_dict(),
+                    "images": validation.get("images"),
+                    "context_labels": {
+                        label.name: label.is_angle for label in self.training_set.context_labels
+                    },
+                },
             )
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()

@@ -1,0 +1,48 @@
+"""Experiments that take a while: each is run once, and its figures are kept as a row of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bruno import Bruno
+from bruno.commands.evaluate import provenance
+from bruno.commands.train import train_experiment
+from bruno.data import LabelledImages, load_dataset
+from bruno.training import Experiment
+from bruno.training.loop import CHECKPOINT_FILE, MODEL_DIRECTORY
+
+
+def run_missing(
+    file: Path,
+    key: dict[str, Any],
+    experiment: Experiment,
+    directory: Path,
+    split: str,
+    measure: Callable[[Bruno, LabelledImages], dict[str, Any]],
+) -> None:
+    """Train and measure a model and append the figures to a file, unless they are there.
+
+    Args:
+        file: JSON lines.
+        key: What tells this experiment from the others of the file.
+        experiment: What to train.
+        directory: Where the run lives; one that was cut short goes on.
+        split: Part of the data the model is measured on.
+        measure: Returns the figures.
+    """
+    if any(key.items() <= row.items() for row in rows(file)):
+        return
+    train_experiment(experiment, directory, resume=(directory / CHECKPOINT_FILE).exists())
+    model = Bruno.from_pretrained(directory / MODEL_DIRECTORY)
+    figures = measure(model, load_dataset(experiment.data, split))
+    with file.open("a") as stream:
+        stream.write(json.dumps({**key, **provenance(), **figures}) + "\n")
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """Return what has been measured so far."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]

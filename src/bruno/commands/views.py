@@ -1,0 +1,201 @@
+"""The part of ``bruno evaluate`` that is for conditional models of objects seen from many sides."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from PIL import Image
+from torch import Tensor
+
+from bruno import plots
+from bruno.console import output_console, table
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import dequantise, quantise
+from bruno.evaluation import PoseResult, ViewsResult, novel_views, pose
+from bruno.evaluation.pose import degrees, has_front, scores_by_label
+from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.streams import Stream
+from bruno.evaluation.views import by_object
+from bruno.model import Bruno
+from bruno.pretrained import write_atomically
+from bruno.seeding import generator_for
+
+_GIVEN = (0, 1, 2, 4, 8, 16)
+_POSE_GIVEN = (1, 4, 16)
+_TARGETS = 4
+_SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 6, 12, 20
+_FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
+
+
+@dataclass(frozen=True)
+class ViewsEvaluation:
+    """New views and poses of objects, as far as the labels are an angle."""
+
+    views: ViewsResult
+    pose: tuple[PoseResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {"views": self.views.to_dict(), "pose": [one.to_dict() for one in self.pose]}
+
+
+def evaluate_views(
+    model: Bruno,
+    dataset: LabelledImages,
+    training: LabelledImages,
+    *,
+    unconditional: Bruno | None,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> ViewsEvaluation:
+    """Measure new views after 0 to 16 seen ones, as far as objects have so many, and poses."""
+    number = int(dataset.class_sizes.min())
+    targets = min(_TARGETS, max(1, number // 4))
+    views = novel_views(
+        model,
+        dataset,
+        training,
+        given=[count for count in _GIVEN if count + targets <= number],
+        targets=targets,
+        unconditional=unconditional,
+        seed=seed,
+        progress=progress,
+    )
+    poses: tuple[PoseResult, ...] = ()
+    if _tells_an_angle(dataset):
+        given = [count for count in _POSE_GIVEN if count < number]
+        poses = pose(model, dataset, given=given, seed=seed, progress=progress)
+    return ViewsEvaluation(views, poses)
+
+
+def print_views(evaluation: ViewsEvaluation, title: str) -> None:
+    """Print the figures as tables on standard output."""
+    views = evaluation.views
+    names = list(views.rows[-1].pictures)
+    console = output_console()
+    console.print(
+        table(
+            f"{title}: new views of {views.objects} objects from {views.dataset}, seed "
+            f"{views.seed}",
+            ["views given", "nats per view", *(f"{name}: RMSE, SSIM" for name in names)],
+            [
+                [
+                    str(row.given),
+                    str(row.nats),
+                    *(
+                        f"{one.rmse.mean:.3f} ± {one.rmse.half_width:.3f}, {one.ssim.mean:.3f}"
+                        if (one := row.pictures.get(name))
+                        else ""
+                        for name in names
+                    ),
+                ]
+                for row in views.rows
+            ],
+        )
+    )
+    if evaluation.pose:
+        console.print(
+            table(
+                f"pose of {evaluation.pose[0].objects} objects without rotational symmetry",
+                ["views given", "median error, degrees", "below 20 degrees, %", "margin, nats"],
+                [
+                    [str(one.given), str(one.median), str(one.near), str(one.margin)]
+                    for one in evaluation.pose
+                ],
+            )
+        )
+
+
+@torch.no_grad()
+def draw_views(model: Bruno, dataset: LabelledImages, directory: Path, seed: int) -> list[Path]:
+    """Write pictures of what a model makes of a few objects and return their paths.
+
+    ``views.png``: objects seen once, from other sides; ``prior.png``: the prior from those sides;
+    ``likelihood.png``: how likely views are under every angle; ``turntable.gif``: an object seen
+    once, turning.
+    """
+    generator = generator_for(seed, Stream.VIEW_PICTURES)
+    views, context = by_object(dataset)
+    device = model.process.loc.device
+    order = torch.randperm(len(views), generator=generator)
+    shown = order[:_SHOWN_OBJECTS]
+    sides = torch.arange(_SHOWN_SIDES) * views.shape[1] // _SHOWN_SIDES
+    seen = torch.randint(views.shape[1], (len(shown),), generator=generator)
+    observed = views[shown, seen]
+    predictive = model.condition(
+        dequantise(observed, generator).unsqueeze(1).to(device),
+        context[shown, seen].unsqueeze(1).to(device),
+    )
+
+    def turned(which: Tensor, temperature: float) -> Tensor:
+        wanted = context[shown][:, which].transpose(0, 1).to(device)
+        drawn = predictive.sample(len(which), wanted, generator, temperature)
+        return quantise(drawn.transpose(0, 1).cpu())
+
+    truth = views[shown][:, sides]
+    samples = {"sample": turned(sides, 1.0), "mean": turned(sides, 0.0)}
+    labels = context[shown][:, sides].to(device)
+    prior = model.prior().sample(labels.shape[:2], labels, generator)
+    axes = {
+        "views.png": plots.plot_novel_views(observed, truth, samples),
+        "prior.png": plots.image_grid(quantise(prior.cpu())),
+    }
+    if _tells_an_angle(dataset):
+        axes["likelihood.png"] = _likelihood(model, views, context, order, generator)
+    paths = [directory / name for name in axes]
+    for path, one in zip(paths, axes.values(), strict=True):
+        write_atomically(path, plots.to_png(one))
+    everywhere = torch.arange(views.shape[1])
+    frames = torch.cat([views[shown], turned(everywhere, 0.0), turned(everywhere, 1.0)], -2)
+    path = directory / "turntable.gif"
+    write_atomically(path, _animation(torch.cat(list(frames), -1)))
+    return [*paths, path]
+
+
+def _tells_an_angle(dataset: LabelledImages) -> bool:
+    return [label.is_angle for label in dataset.context_labels] == [True]
+
+
+def _likelihood(
+    model: Bruno, views: Tensor, context: Tensor, order: Tensor, generator: torch.Generator
+) -> Axes:
+    """Draw log p(view | seen, angle) over angles, for views of objects seen four times before."""
+    angles = degrees(context)
+    front = has_front(views, angles)
+    chosen = [index for index in order.tolist() if front[index]][:_CURVES]
+    curves, true = [], []
+    for index in chosen:
+        query, *seen = torch.randperm(views.shape[1], generator=generator)[:5].tolist()
+        noisy, sides = dequantise(views[index], generator), context[index]
+        to = model.process.loc.device
+        predictive = model.condition(noisy[seen].to(to), sides[seen].to(to))
+        curves.append(scores_by_label(predictive, noisy[query], sides))
+        true.append(angles[index, query])
+    return plots.plot_angle_likelihood(angles[chosen], torch.stack(curves), torch.stack(true))
+
+
+def _animation(frames: Tensor) -> bytes:
+    """Return an endless GIF of uint8 frames ``(V, C, H, W)``, enlarged without smoothing."""
+    images = [_enlarged(frame) for frame in frames]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=_FRAME_MILLISECONDS,
+        loop=0,
+    )
+    return buffer.getvalue()
+
+
+def _enlarged(frame: Tensor) -> Image.Image:
+    pixels = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    height, width = pixels.shape[:2]
+    size = (width * _FRAME_SCALE, height * _FRAME_SCALE)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)

@@ -1,0 +1,296 @@
+"""New views of an object from a few seen ones: how likely the true one is, how close a drawn one.
+
+The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a label
+each, such as the azimuth they were taken from, predict its image at another label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from bruno.data.dataset import LabelledImages
+from bruno.data.sets import dequantise
+from bruno.errors import UserError
+from bruno.evaluation.interval import Estimate, estimate
+from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.streams import Stream
+from bruno.evidence import Evidence
+from bruno.model import Bruno, Predictive
+from bruno.seeding import generator_for
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How close pictures are to the truth, with intervals over objects.
+
+    Attributes:
+        rmse: Root of the mean squared difference of an object's pixels, where white is 1.
+        ssim: Structural similarity (Wang et al. 2004), 1 for equal pictures.
+    """
+
+    rmse: Estimate
+    ssim: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {"rmse": self.rmse.to_dict(), "ssim": self.ssim.to_dict()}
+
+
+@dataclass(frozen=True)
+class ViewsGiven:
+    """What a model says of new views after seeing so many.
+
+    Attributes:
+        given: Views seen.
+        nats: Of a new view, −log p(x | seen views, its label).
+        pictures: How close they come: ``mean`` of the samples and one ``sample`` each, and the
+            competitors: ``nearest training object``, ``mean training view``, and ``unconditional
+            model`` if there is one.
+    """
+
+    given: int
+    nats: Estimate
+    pictures: Mapping[str, Closeness]
+
+
+@dataclass(frozen=True)
+class ViewsResult:
+    """What :func:`novel_views` measured.
+
+    Attributes:
+        dataset: Data set and split.
+        objects: Number of objects.
+        targets: New views of each, the same ones however many are given.
+        samples: Samples that a mean picture is the mean of.
+        dim: Values in an image, for bits/dim.
+        rows: One for every number of given views.
+        seed: Seed of the choice of views, of the dequantisation noise and of the samples.
+    """
+
+    dataset: str
+    objects: int
+    targets: int
+    samples: int
+    dim: int
+    rows: tuple[ViewsGiven, ...]
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        bits = 1 / (self.dim * math.log(2))
+        rows = [
+            {
+                "given": row.given,
+                "nats": row.nats.to_dict(),
+                "bits_per_dim": row.nats.scaled(bits).to_dict(),
+                "pictures": {name: one.to_dict() for name, one in row.pictures.items()},
+            }
+            for row in self.rows
+        ]
+        return self.__dict__ | {"rows": rows}
+
+
+@torch.no_grad()
+def novel_views(
+    model: Bruno,
+    dataset: LabelledImages,
+    training: LabelledImages,
+    *,
+    given: Sequence[int] = (0, 1, 2, 4, 8, 16),
+    targets: int = 4,
+    samples: int = 16,
+    unconditional: Bruno | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> ViewsResult:
+    """Measure predictions of new views of objects after a few views, beside simple competitors.
+
+    Args:
+        model: A conditional model.
+        dataset: Objects it was not trained on; a class is an object, its images are views.
+        training: The objects it was trained on, for the competitors: the view of the training
+            object whose views are nearest to those given, and the mean view of all training
+            objects. Left out where not all objects are seen from the same sides.
+        given: Numbers of views to give.
+        targets: New views of every object.
+        samples: Samples a mean picture is made of.
+        unconditional: A model of the same images without labels, as a competitor.
+        seed: Seed of views, noise and samples.
+        progress: Told the number of objects done, for every number of views.
+
+    Raises:
+        UserError: If the model or the data have no labels, a number is not positive, or an object
+            has too few views.
+    """
+    check_conditional(model, dataset)
+    if not given or min(given) < 0:
+        raise UserError(f"given: expected numbers of views of at least 0, got {list(given)}")
+    for name, number in (("targets", targets), ("samples", samples)):
+        if number < 1:
+            raise UserError(f"{name}: expected at least 1, got {number}")
+    views, context = by_object(dataset)
+    training_views, training_context = by_object(training)
+    same_sides = _all_alike(context, training_context)
+    objects, number = views.shape[:2]
+    if max(given) + targets > number:
+        raise UserError(
+            f"given: {max(given)} views and {targets} targets are more than the {number} views of "
+            "an object"
+        )
+    generator = generator_for(seed, Stream.VIEWS)
+    order = torch.rand(objects, number, generator=generator).argsort(1)
+    noisy = dequantise(views.flatten(0, 1), generator).view(views.shape)
+    here = torch.arange(objects).unsqueeze(1)
+    wanted = order[:, :targets]
+    truth = _unit(views[here, wanted])
+    rows = []
+    for count in given:
+        seen = order[:, targets : targets + count]
+        nats, pictures = [], []
+        for start in range(0, objects, _objects_at_once(model)):
+            part = slice(start, start + _objects_at_once(model))
+            predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
+            new, label = noisy[here, wanted][part], context[here, wanted][part]
+            nats.append(
+                -predictive.log_prob(*_to(model, new.transpose(0, 1), _swap(label))).T.cpu()
+            )
+            pictures.append(_drawn(predictive, label, samples, generator))
+            if progress is not None:
+                progress(f"views, {count} given", min(part.stop, objects), objects)
+        drawn = torch.cat(pictures, 1)  # (samples, objects, targets, *event)
+        shown = {"mean": drawn.mean(0), "sample": drawn[0]}
+        if count and same_sides:
+            nearest = _nearest(views[here, seen], seen, training_views)
+            shown["nearest training object"] = _unit(training_views[nearest.unsqueeze(1), wanted])
+        if same_sides:
+            shown["mean training view"] = _unit(training_views).mean(0)[wanted]
+        if unconditional is not None:
+            predictive = condition(unconditional, noisy[here, seen], None)
+            shown["unconditional model"] = (
+                _drawn(predictive, None, samples, generator).mean(0).unsqueeze(1).expand_as(truth)
+            )
+        rows.append(
+            ViewsGiven(
+                count,
+                estimate(torch.cat(nats).mean(1)),
+                {name: closeness(picture, truth) for name, picture in shown.items()},
+            )
+        )
+    return ViewsResult(
+        dataset=f"{dataset.name}/{dataset.split}",
+        objects=objects,
+        targets=targets,
+        samples=samples,
+        dim=model.process.dim,
+        rows=tuple(rows),
+        seed=seed,
+    )
+
+
+def closeness(pictures: Tensor, truth: Tensor) -> Closeness:
+    """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
+    squares = (pictures - truth).square().flatten(1).mean(1)
+    similar = [
+        np.mean(
+            [
+                structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0)
+                for a, b in zip(mine, true, strict=True)
+            ]
+        )
+        for mine, true in zip(pictures, truth, strict=True)
+    ]
+    return Closeness(estimate(squares.sqrt()), estimate(torch.tensor(similar)))
+
+
+def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
+    """Raise if a model is not told what the data tell.
+
+    Raises:
+        UserError: If the model takes no context, or one of another size than the data have.
+    """
+    if not model.flow.context_dim:
+        raise UserError("model: expected a conditional model, got one that takes no context")
+    if dataset.context_dim != model.flow.context_dim:
+        raise UserError(
+            f"data: the model is told {model.flow.context_dim} numbers of every image, "
+            f"{dataset.name} has {dataset.context_dim}"
+        )
+
+
+def by_object(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
+    """Return as many views of every object as the one with the fewest has, and their labels.
+
+    Returns:
+        Views, uint8 ``(objects, V, C, H, W)``, and context, ``(objects, V, context_dim)``.
+
+    Raises:
+        UserError: If there is no context.
+    """
+    if dataset.context is None:
+        raise UserError(f"data: expected labelled views, {dataset.name} has no labels")
+    table = dataset.index_table[:, : int(dataset.class_sizes.min())]
+    return dataset.images[table], dataset.context[table]
+
+
+def _all_alike(context: Tensor, other: Tensor) -> bool:
+    """Return whether all objects of both are seen from the same sides in the same order."""
+    return context.shape[1:] == other.shape[1:] and all(
+        one.equal(context[:1].expand_as(one)) for one in (context, other)
+    )
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255
+
+
+def _swap(by_object: Tensor) -> Tensor:
+    """Put targets before objects: samples come before sets."""
+    return by_object.transpose(0, 1)
+
+
+def _to(model: Bruno, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.to(model.process.loc.device) for tensor in tensors)
+
+
+def _objects_at_once(model: Bruno) -> int:
+    return max(1, _BATCH * 28 * 28 // (16 * model.process.dim))
+
+
+def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
+    """Return what a model expects of objects after views ``(objects, n, *event)``."""
+    device = model.process.loc.device
+    if x.shape[1] == 0:
+        empty = Evidence.empty(model.process.dim, (len(x),), device=device)
+        return Predictive(model, empty)
+    return model.condition(x.to(device), None if context is None else context.to(device))
+
+
+def _drawn(
+    predictive: Predictive, label: Tensor | None, samples: int, generator: torch.Generator
+) -> Tensor:
+    """Return samples in [0, 1], ``(samples, objects, targets, *event)``, or without targets."""
+    if label is None:
+        return predictive.sample(samples, generator=generator).cpu() / 256
+    (context,) = _to(predictive.model, _swap(label))
+    drawn = predictive.sample((samples, len(context)), context, generator)
+    return drawn.transpose(1, 2).cpu() / 256
+
+
+def _nearest(seen_views: Tensor, seen: Tensor, training_views: Tensor) -> Tensor:
+    """Return the training object whose views from the same sides are nearest, ``(objects,)``."""
+    return torch.stack(
+        [
+            (_unit(training_views[:, sides]) - _unit(views)).square().flatten(1).sum(1).argmin()
+            for views, sides in zip(seen_views, seen, strict=True)
+        ]
+    )

@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from bruno.data import load_dataset
+from bruno.data.context import Label, encode_context, read_labels
+from bruno.data.folder import load_folder
+from bruno.data.registry import DataConfig
+from bruno.errors import MissingDataError, UserError
+
+AZIMUTH, HEIGHT = Label("azimuth", is_angle=True), Label("height")
+
+
+def test_angles_become_sine_and_cosine_and_numbers_stay():
+    degrees = torch.tensor([0.0, 90.0, 180.0, 350.0])
+    context = encode_context([HEIGHT, AZIMUTH], {"azimuth": degrees, "height": 3.0})
+    assert context.dtype == torch.float32
+    radians = math.radians(350)
+    expected = [[3, 0, 1], [3, 1, 0], [3, 0, -1], [3, math.sin(radians), math.cos(radians)]]
+    torch.testing.assert_close(context, torch.tensor(expected))
+    full_turn = encode_context([AZIMUTH], {"azimuth": degrees + 360})
+    torch.testing.assert_close(full_turn, context[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "expected a value of azimuth, height, got no label"),
+        ({"azimuth": 1.0}, "expected a value of azimuth, height, got azimuth"),
+        ({"azimuth": 1.0, "height": 2.0, "zoom": 1.0}, "got azimuth, height, zoom"),
+        ({"azimuth": math.nan, "height": 2.0}, "expected finite numbers for azimuth"),
+    ],
+)
+def test_labels_must_be_those_of_the_model(values, message):
+    with pytest.raises(UserError, match=message):
+        encode_context([AZIMUTH, HEIGHT], values)
+
+
+@pytest.fixture
+def labelled_folder(tmp_path):
+    rows = ["file,azimuth,height"]
+    for index, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        for view in range(2):
+            Image.new("L", (9, 9), 10 * index + view).save(tmp_path / name / f"{view}.png")
+            rows.append(f"{name}/{view}.png,{90 * view},{index}.5")
+    # The order of the rows does not matter.
+    (tmp_path / "labels.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    return tmp_path
+
+
+def test_a_folder_with_labels(labelled_folder):
+    config = DataConfig(
+        "folder",
+        root=str(labelled_folder),
+        labels=str(labelled_folder / "labels.csv"),
+        angles=["azimuth"],
+        image_size=4,
+    )
+    dataset = load_dataset(config, "all")
+    assert dataset.context_labels == (Label("azimuth", True), Label("height"))
+    for image, label, context in zip(
+        dataset.images[:, 0, 0, 0].tolist(), dataset.labels.tolist(), dataset.context, strict=True
+    ):
+        view = image % 10
+        torch.testing.assert_close(context, torch.tensor([float(view), 1.0 - view, label + 0.5]))
+
+
+def test_bad_files_have_no_context(labelled_folder):
+    (labelled_folder / "a" / "0.png").write_text("bad")
+    with pytest.warns(UserWarning, match=r"0\.png"):
+        dataset = load_folder(
+            labelled_folder, labels=labelled_folder / "labels.csv", skip_bad=True, image_size=4
+        )
+    assert dataset.context[:, 1].tolist() == [0.5, 1.5, 1.5, 2.5, 2.5]
+
+
+def test_labels_say_what_is_missing(labelled_folder):
+    file = labelled_folder / "labels.csv"
+    text = file.read_text()
+    with pytest.raises(UserError, match=r"angles: .* has the labels azimuth, height, but not roll"):
+        read_labels(file, ["roll"], [])
+    with pytest.raises(UserError, match=r"no row for 1 images, such as d/0\.png"):
+        read_labels(file, [], ["a/0.png", "d/0.png"])
+    with pytest.raises(MissingDataError, match=r"nowhere\.csv not found"):
+        read_labels(labelled_folder / "nowhere.csv", [], [])
+    for bad in ("north", "nan", ""):
+        file.write_text(text.replace("a/1.png,90", f"a/1.png,{bad}"))
+        with pytest.raises(UserError, match=rf"a number for azimuth of a/1\.png in .* got '{bad}'"):
+            read_labels(file, [], ["a/1.png"])
+    file.write_text("image,azimuth\na/0.png,1\n")
+    with pytest.raises(UserError, match=r"expected a column file and .* got image, azimuth"):
+        read_labels(file, [], [])
+    with pytest.raises(UserError, match="angles: expected labels"):
+        load_folder(labelled_folder, angles=["azimuth"])

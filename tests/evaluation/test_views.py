@@ -1,0 +1,209 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bruno import Bruno, ExchangeableGaussian, UserError
+from bruno.data import LabelledImages
+from bruno.data.context import Label, encode_context
+from bruno.evaluation import Estimate, novel_views, pose
+from bruno.evaluation.pose import has_front, scores_by_label
+from bruno.evaluation.views import closeness
+from bruno.seeding import generator_for
+from tests.evaluation.conftest import make_dataset, make_model
+
+AZIMUTH = Label("azimuth", is_angle=True)
+SIDES = 12
+NOISE = 1 / 6  # variance of rounding to grey levels and of dequantisation
+PATTERN = 15 * torch.randn(2, 64, generator=generator_for(11)).double()
+
+
+class Shift(nn.Module):
+    """What an image is without what its label adds: exactly how the objects below are made."""
+
+    event_shape = (1, 8, 8)
+    dim = 64
+
+    def __init__(self, context_dim=2):
+        super().__init__()
+        self.context_dim = context_dim
+
+    def forward(self, x, context=None):
+        z = x.double().flatten(-3) - 128
+        if context is not None:
+            z = z - context.double() @ PATTERN
+        return z, z.new_zeros(z.shape[:-1])
+
+    def inverse(self, z, context=None):
+        x = z + 128 + (0 if context is None else context.double() @ PATTERN)
+        return x.unflatten(-1, self.event_shape), z.new_zeros(z.shape[:-1])
+
+
+def oracle(context_dim=2):
+    return Bruno(
+        Shift(context_dim),
+        ExchangeableGaussian.from_parameters(torch.full((64,), 100 + NOISE), 100.0),
+    )
+
+
+def objects(split, count=12, seed=0):
+    generator = generator_for(seed, len(split))
+    context = encode_context([AZIMUTH], {"azimuth": torch.arange(SIDES) * 360.0 / SIDES})
+    own = 10 * torch.randn(count, 1, 64, generator=generator).double()
+    pixels = 128 + own + context.double() @ PATTERN
+    return LabelledImages(
+        images=pixels.round().clamp(0, 255).to(torch.uint8).view(-1, 1, 8, 8),
+        labels=torch.arange(count).repeat_interleave(SIDES),
+        class_names=tuple(f"{split}-{index}" for index in range(count)),
+        name="toy",
+        split=split,
+        context=context.repeat(count, 1),
+        context_labels=(AZIMUTH,),
+    )
+
+
+def test_the_true_model_beats_all_competitors_after_one_view():
+    result = novel_views(
+        oracle(),
+        objects("test"),
+        objects("train", 30),
+        given=(0, 1, 4),
+        targets=3,
+        unconditional=oracle(0),
+    )
+    assert (result.objects, result.targets, [row.given for row in result.rows]) == (
+        12,
+        3,
+        [0, 1, 4],
+    )
+    prior, one, four = result.rows
+    assert "nearest training object" not in prior.pictures
+    for row in (one, four):
+        variance = NOISE * (1 + 100 / (NOISE + 100 * row.given))
+        expected = 64 * 0.5 * (math.log(100 + NOISE) - math.log(variance))
+        assert prior.nats.mean - row.nats.mean == pytest.approx(expected, rel=0.1)
+    for row in (one, four):
+        mean = row.pictures["mean"]
+        for name in ("nearest training object", "mean training view", "unconditional model"):
+            assert mean.rmse.mean < 0.5 * row.pictures[name].rmse.mean
+            assert mean.ssim.mean > row.pictures[name].ssim.mean
+        assert mean.rmse.mean < row.pictures["sample"].rmse.mean
+    assert result.to_dict()["rows"][1]["pictures"]["mean"]["rmse"]["count"] == 12
+
+
+def test_figures_are_a_function_of_the_seed():
+    first, again, other = (
+        novel_views(oracle(), objects("test"), objects("train"), given=(1,), samples=2, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_the_nearest_training_object_is_the_same_one_where_it_was_trained_on():
+    same = objects("train")
+    result = novel_views(oracle(), same, same, given=(1,), samples=1)
+    assert result.rows[0].pictures["nearest training object"].rmse.mean == 0
+
+
+def test_closeness_of_equal_and_of_unlike_pictures():
+    truth = torch.rand(3, 2, 1, 8, 8, generator=generator_for(0))
+    assert closeness(truth, truth).rmse == Estimate(0.0, 0.0, 3)
+    assert closeness(truth, truth).ssim.mean == pytest.approx(1)
+    far = closeness(truth + 0.5, truth)
+    assert far.rmse.mean == pytest.approx(0.5)
+    assert far.ssim.mean < 0.95
+
+
+def test_the_true_model_finds_the_angle():
+    prior, known = pose(oracle(), objects("test"), given=(0, 2))
+    assert known.objects == 12
+    assert known.median.mean < 1e-3
+    assert known.near.mean == 100
+    assert known.margin.mean > prior.margin.mean > 0
+    assert known.to_dict()["median"]["count"] == 12
+
+
+def test_an_angle_that_changes_nothing_is_a_guess():
+    class Blind(Shift):
+        def forward(self, x, context=None):
+            return super().forward(x, None if context is None else 0 * context)
+
+    blind = Bruno(Blind(), oracle().process)
+    (result,) = pose(blind, objects("test", 40), given=(2,))
+    assert result.near.mean < 50
+    assert result.margin.mean == pytest.approx(0, abs=1e-9)
+
+
+def test_scores_are_the_log_densities_of_the_labels():
+    data = objects("test")
+    x, context = data.images[0].double() + 0.5, data.context[:SIDES]
+    predictive = oracle().condition(data.images[3:5].double(), data.context[3:5])
+    scores = scores_by_label(predictive, x, context)
+    torch.testing.assert_close(scores[2], predictive.log_prob(x, context[2]))
+
+
+def test_objects_that_look_alike_from_all_sides_have_no_front():
+    angles = (torch.arange(SIDES) * 360.0 / SIDES).expand(5, SIDES)
+    turning = torch.randint(256, (3, SIDES, 1, 8, 8), generator=generator_for(4)).to(torch.uint8)
+    round_one = turning[:1, :1].expand(1, SIDES, 1, 8, 8)
+    half = torch.cat([turning[1:2, :6], turning[1:2, :6]], 1)
+    front = has_front(torch.cat([turning, round_one, half]), angles)
+    assert front.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"given": ()}, "given: expected numbers of views"),
+        ({"given": (-1,)}, "given: expected numbers of views"),
+        ({"given": (10,), "targets": 3}, "given: 10 views and 3 targets are more than the 12"),
+        ({"targets": 0}, "targets: expected at least 1"),
+        ({"samples": 0}, "samples: expected at least 1"),
+        ({"training": make_dataset()}, "expected labelled views, synthetic has no labels"),
+        (
+            {"dataset": make_dataset()},
+            "the model is told 2 numbers of every image, synthetic has 0",
+        ),
+        ({"model": make_model()}, "expected a conditional model"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments, message):
+    fitting = {
+        "model": oracle(),
+        "dataset": objects("test"),
+        "training": objects("train"),
+        "given": (1,),
+    }
+    with pytest.raises(UserError, match=message):
+        novel_views(**{**fitting, **arguments})
+
+
+def test_competitors_need_objects_seen_from_the_same_sides():
+    odd = objects("train")
+    odd.context[0] = torch.tensor([0.6, 0.8])
+    for data, training in ((objects("test"), odd), (odd, objects("test"))):
+        (row,) = novel_views(oracle(), data, training, given=(1,), samples=1).rows
+        assert set(row.pictures) == {"mean", "sample"}
+        assert math.isfinite(row.nats.mean)
+
+
+def test_poses_need_one_angle_and_a_front():
+    with pytest.raises(UserError, match="given: expected 0 to 11 views"):
+        pose(oracle(), objects("test"), given=(12,))
+    data = objects("test")
+    alike = LabelledImages(
+        images=data.images[:1].expand_as(data.images).clone(),
+        labels=data.labels,
+        class_names=data.class_names,
+        name="toy",
+        split="test",
+        context=data.context,
+        context_labels=(AZIMUTH,),
+    )
+    with pytest.raises(UserError, match="look alike from all sides"):
+        pose(oracle(), alike, given=(1,))
+    object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
+    with pytest.raises(UserError, match="expected one angle as the label of toy"):
+        pose(oracle(), alike, given=(1,))
