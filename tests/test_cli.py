@@ -158,7 +158,7 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
 MISTAKES = {
     "unknown command": (["dance"], "invalid choice: 'dance'"),
     "unknown flag": (["info", "--dance"], "dance"),
-    "unknown recipe": (["train", "--config", "dance"], "one of the recipes blocks, fashion, glyphs"),
+    "unknown recipe": (["train", "--config", "dance"], "one of the recipes blocks, fashion"),
     "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, blocks, omniglot"),
     "unknown preset": (
         ["train", *TINY, "--model.preset=dance"],
