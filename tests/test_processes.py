@@ -191,6 +191,35 @@ def test_batched_equals_looped(make):
 
 @family
 @torch.no_grad()
+def test_evidence_of_sets_of_different_sizes_gives_their_joints(make):
+    process = make(3)
+    sets = [draw(process, n, seed=n) for n in (0, 1, 5)]
+    parts = [Evidence.of(z) for z in sets]
+    ragged = Evidence(
+        torch.stack([part.count for part in parts]),
+        torch.stack([part.mean for part in parts]),
+        torch.stack([part.scatter for part in parts]),
+    )
+    expected = torch.stack([process.log_prob(z) for z in sets])
+    torch.testing.assert_close(process.log_prob_of(ragged), expected)
+    with pytest.raises(UserError, match="evidence: expected 3 dimensions, got 2"):
+        process.log_prob_of(Evidence.empty(2))
+
+
+@family
+@torch.no_grad()
+def test_correlation_can_be_set(make):
+    process = make(3)
+    variance = process.variance
+    process.set_correlation(torch.tensor([0.0, 0.5, 0.9]))
+    torch.testing.assert_close(process.correlation, torch.tensor([0, 0.5, 0.9]).double())
+    torch.testing.assert_close(process.variance, variance)
+    with pytest.raises(UserError, match="covariance"):
+        process.set_correlation(torch.ones(3))
+
+
+@family
+@torch.no_grad()
 def test_every_query_against_every_set_equals_one_by_one(make, monkeypatch):
     process = make(8, 0.95)
     sets, queries = draw(process, 5, 3), 3 + draw(process, 7, seed=1)

@@ -5,6 +5,7 @@ exchangeable process, and :class:`Predictive`, what a model expects after seeing
 """
 
 from bruno.errors import CheckpointError, MissingDataError, UserError
+from bruno.estimators import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
 from bruno.evaluation import few_shot
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
@@ -13,6 +14,9 @@ from bruno.processes import ExchangeableGaussian, ExchangeableProcess, Exchangea
 
 __all__ = [
     "Bruno",
+    "BrunoClassifier",
+    "BrunoDensity",
+    "BrunoOutlierDetector",
     "CheckpointError",
     "Evidence",
     "ExchangeableGaussian",

@@ -2,6 +2,9 @@
 
 Every layer but the last is weight-normalised; the last starts at zero, with and without context,
 so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.
+It can also modulate a network: scale every hidden unit before its nonlinearity, and shift it
+(Perez et al., *FiLM*, AAAI 2018). What an image looks like from another side is a different
+function for every side, which sums of features of image and label learn slowly.
 They compute in the precision of their parameters, whatever that of the element is.
 """
 
@@ -32,6 +35,7 @@ class ResidualConditioner(nn.Module):
         filters: Width of the hidden layers.
         residual_blocks: Number of residual blocks.
         context_dim: Size of the context; 0 for none.
+        modulated: Whether the context scales the hidden layers, too.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class ResidualConditioner(nn.Module):
         filters: int,
         residual_blocks: int,
         context_dim: int = 0,
+        *,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.first = weight_norm(nn.Conv2d(in_channels, filters, 1))
@@ -53,6 +59,7 @@ class ResidualConditioner(nn.Module):
         self.contexts = nn.ModuleList(nn.Linear(context_dim, w, bias=False) for w in widths)
         if context_dim:
             self.contexts.append(_zeroed(nn.Linear(context_dim, out_channels, bias=False)))
+        self.scales = _scales(context_dim, widths) if modulated else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the ``(B, out_channels, H, W)`` output."""
@@ -67,6 +74,8 @@ class ResidualConditioner(nn.Module):
     def _add_context(self, hidden: Tensor, layer: int, context: Tensor | None) -> Tensor:
         if context is None:
             return hidden
+        if self.scales is not None and layer >= 0:
+            hidden = hidden * (1 + self.scales[layer](context)[..., None, None])
         return hidden + self.contexts[layer](context)[..., None, None]
 
 
@@ -80,10 +89,17 @@ class DenseConditioner(nn.Module):
         out_features: Size of the output.
         units: Width of the two hidden layers.
         context_dim: Size of the context; 0 for none.
+        modulated: Whether the context scales the hidden layers, too.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, units: int, context_dim: int = 0
+        self,
+        in_features: int,
+        out_features: int,
+        units: int,
+        context_dim: int = 0,
+        *,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         extra = _DENSE_CONTEXT_UNITS if context_dim else 0
@@ -92,6 +108,7 @@ class DenseConditioner(nn.Module):
             weight_norm(nn.Linear(size + extra, units)) for size in (in_features, units)
         )
         self.last = _zeroed(nn.Linear(units + extra, out_features))
+        self.scales = _scales(context_dim, [units] * 2) if modulated and context_dim else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the ``(B, out_features)`` output."""
@@ -99,13 +116,20 @@ class DenseConditioner(nn.Module):
         extra = None
         if self.context is not None and context is not None:
             extra = leaky_relu(self.context(context))
-        for layer in self.hidden:
-            x = elu(layer(_joined(x, extra)))
+        for i, layer in enumerate(self.hidden):
+            x = layer(_joined(x, extra))
+            if self.scales is not None and context is not None:
+                x = x * (1 + self.scales[i](context))
+            x = elu(x)
         return self.last(_joined(x, extra))
 
 
 def _joined(x: Tensor, extra: Tensor | None) -> Tensor:
     return x if extra is None else torch.cat([x, extra.to(x.dtype)], -1)
+
+
+def _scales(context_dim: int, widths: list[int]) -> nn.ModuleList:
+    return nn.ModuleList(_zeroed(nn.Linear(context_dim, width, bias=False)) for width in widths)
 
 
 def _zeroed(layer: Layer) -> Layer:

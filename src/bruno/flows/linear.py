@@ -1,4 +1,4 @@
-"""Invertible affine maps over channels: activation normalisation and 1×1 convolutions."""
+"""Invertible affine maps: activation normalisation, 1×1 convolutions and rotations."""
 
 from __future__ import annotations
 
@@ -98,3 +98,28 @@ class InvertibleConvolution(Bijection):
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
         return f"channels={self.sign.shape[0]}"
+
+
+class Rotation(Bijection):
+    """A fixed rotation (or reflection) of vectors; its log-determinant is 0.
+
+    Starts as the identity; not trained, but set from statistics of data.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(dim))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``x`` in the basis of the matrix's columns."""
+        return x @ self.matrix, x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the vectors that have coordinates ``z``."""
+        return z @ self.matrix.T, z.new_zeros(z.shape[0])
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"dim={self.matrix.shape[0]}"

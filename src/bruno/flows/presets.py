@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from bruno.flows.bijection import Bijection
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.coupling import MaskedCoupling, SplitCoupling
 from bruno.flows.lattice import LatticeGaussianisation
-from bruno.flows.linear import ActivationNorm, InvertibleConvolution
+from bruno.flows.linear import ActivationNorm, InvertibleConvolution, Rotation
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
 from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
 from bruno.flows.reshape import Chain, EverySecond, FactorOut, Flatten, Squeeze, Unsqueeze
@@ -33,6 +34,7 @@ class Architecture:
             halving of the distance, finest first; none where pixels are only given their marginal.
         lattice_blocks: Residual blocks of these networks.
         grey_groups: Groups of grey levels they tell apart.
+        modulated: Whether a context scales the hidden layers of the conditioners, too.
     """
 
     filters: tuple[int, ...] = ()
@@ -44,11 +46,14 @@ class Architecture:
     lattice_filters: tuple[int, ...] = ()
     lattice_blocks: int = 0
     grey_groups: int = 0
+    modulated: bool = True
 
 
 PRESETS = {
-    "paper": Architecture(filters=(64,), residual_blocks=8, scales=2),
-    "conditional-paper": Architecture(filters=(64,), residual_blocks=6, scales=3, dense_units=256),
+    "paper": Architecture(filters=(64,), residual_blocks=8, scales=2, modulated=False),
+    "conditional-paper": Architecture(
+        filters=(64,), residual_blocks=6, scales=3, dense_units=256, modulated=False
+    ),
     "compact": Architecture(
         filters=(32, 64), couplings=(4, 6), residual_blocks=1, dense_couplings=4
     ),
@@ -62,7 +67,11 @@ PRESETS = {
         grey_groups=96,
     ),
     "dense": Architecture(dense_units=256),
+    "linear": Architecture(),
+    "affine": Architecture(),
 }
+VECTOR_PRESETS = ("dense", "linear", "affine")
+"""Presets that take vectors; ``dense`` takes images, too."""
 
 
 def layers_of(
@@ -80,12 +89,14 @@ def layers_of(
         UserError: If the height and width cannot be halved as often as the flow does.
     """
     _check_halvings(event_shape, architecture.scales - 1)
-    build = {
+    build: dict[str, Callable[..., list[Bijection]]] = {
         "paper": _paper_layers,
         "conditional-paper": _paper_layers,
         "compact": _compact_layers,
         "lattice": _lattice_layers,
         "dense": _dense_layers,
+        "linear": _linear_layers,
+        "affine": _affine_layers,
     }
     return build[preset](event_shape, architecture, context_dim)
 
@@ -183,7 +194,12 @@ def _mixing_steps(
         kept = channels // 2
         for _ in range(couplings):
             conditioner = ResidualConditioner(
-                kept, 2 * (channels - kept), filters, architecture.residual_blocks, context_dim
+                kept,
+                2 * (channels - kept),
+                filters,
+                architecture.residual_blocks,
+                context_dim,
+                modulated=architecture.modulated,
             )
             layers += [
                 ActivationNorm(channels),
@@ -210,7 +226,22 @@ def _dense_steps(dim: int, architecture: Architecture, context_dim: int) -> list
         kept, moved = slice(1 - i % 2, None, 2), slice(i % 2, None, 2)
         kept_dim = len(range(*kept.indices(dim)))
         conditioner = DenseConditioner(
-            kept_dim, 2 * (dim - kept_dim), architecture.dense_units, context_dim
+            kept_dim,
+            2 * (dim - kept_dim),
+            architecture.dense_units,
+            context_dim,
+            modulated=architecture.modulated,
         )
         layers += [ActivationNorm(dim), SplitCoupling(kept, moved, conditioner)]
     return [*layers, ActivationNorm(dim)]
+
+
+def _linear_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:
+    """Any invertible linear map, as rotations and scales (the singular value decomposition)."""
+    (dim,) = event_shape
+    return [ActivationNorm(dim), Rotation(dim), ActivationNorm(dim), Rotation(dim)]
+
+
+def _affine_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:
+    """A scale and a shift of every dimension."""
+    return [ActivationNorm(*event_shape)]

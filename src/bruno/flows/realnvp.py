@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bruno.errors import UserError
 from bruno.flows.initialise import initialise_from_data
-from bruno.flows.presets import PRESETS, Architecture, layers_of
+from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
 from bruno.flows.reshape import Chain
 
 _CONTEXT_UNITS = 32
@@ -33,15 +33,19 @@ class RealNVP(nn.Module):
       ``compact`` on every second pixel along each axis, for a far better likelihood; height and
       width must be multiples of 4.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
+    - ``linear``, ``affine``: for vectors: rotations and scales, or scales and shifts only. They
+      are set from statistics of data rather than trained.
+
+    In all but the two flows of the papers a context also modulates the couplings' networks.
 
     Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the
     flow. Vectors are taken as they are. All densities are therefore those of the data as given.
 
     Args:
-        event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)`` with ``D >= 2``.
+        event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)``; ``dense`` needs at
+            least 2 dimensions.
         context_dim: Size of the label of each element in a conditional model; 0 for none.
-        preset: One of ``paper``, ``conditional-paper``, ``compact``, ``lattice``, ``dense``; by
-            default ``compact`` for images and ``dense`` for vectors.
+        preset: One of the names above; by default ``compact`` for images, ``dense`` for vectors.
         filters: Width of convolutional conditioners, one number or one per resolution.
         residual_blocks: Residual blocks in each convolutional conditioner.
         dense_units: Width of the dense conditioners.
@@ -77,13 +81,23 @@ class RealNVP(nn.Module):
         self.preset = preset or ("compact" if is_image else "dense")
         if self.preset not in PRESETS:
             raise UserError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-        if not is_image and self.preset != "dense":
+        if not is_image and self.preset not in VECTOR_PRESETS:
             raise UserError(
                 f"preset: {self.preset!r} is for images; vectors of shape {self.event_shape} "
-                "take 'dense'"
+                f"take {', '.join(VECTOR_PRESETS)}"
             )
+        if is_image and self.preset in {"linear", "affine"}:
+            raise UserError(
+                f"preset: {self.preset!r} is for vectors, got images of shape {self.event_shape}"
+            )
+        if self.preset == "dense" and self.event_shape == (1,):
+            raise UserError("event_shape: couplings need (D,) with D >= 2, got (1,)")
         if context_dim < 0:
             raise UserError(f"context_dim: expected a size of at least 0, got {context_dim}")
+        if context_dim and self.preset in {"linear", "affine"}:
+            raise UserError(
+                f"context_dim: expected 0 with preset {self.preset!r}, got {context_dim}"
+            )
         self.context_dim = context_dim
         self.overrides: dict[str, Any] = {
             name: value
@@ -233,11 +247,10 @@ def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
         raise UserError(f"event_shape: expected (C, H, W) or (D,), got {event_shape!r}") from None
     if len(shape) == 3 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 2 == 0:
         return shape
-    if len(shape) == 1 and shape[0] >= 2:
+    if len(shape) == 1 and shape[0] >= 1:
         return shape
     raise UserError(
-        "event_shape: expected (C, H, W) with even height and width, or (D,) with D >= 2, got "
-        f"{shape}"
+        f"event_shape: expected (C, H, W) with even height and width, or (D,), got {shape}"
     )
 
 

@@ -96,6 +96,14 @@ class ExchangeableProcess(nn.Module, ABC):
             logit = covariance.log() - (variance - covariance).log()
             self.raw_correlation.copy_(logit.clamp_min(_LOWEST_LOGIT))
 
+    def set_correlation(self, correlation: Tensor) -> None:
+        r"""Set :math:`\rho / v`, shape ``(D,)``, in place; the variance stays.
+
+        Raises:
+            UserError: If a correlation is not in [0, 1).
+        """
+        self._set_covariance(self.variance, self.variance * correlation.double())
+
     @property
     def variance(self) -> Tensor:
         """Variance :math:`v` of one element, shape ``(D,)``, float64."""
@@ -220,9 +228,16 @@ class ExchangeableProcess(nn.Module, ABC):
     ) -> Tensor:
         """Return draws from a distribution of this family, at location 0 and scale 1."""
 
-    @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
+        return self.log_prob_of(Evidence.of(self._checked(z)))
+
+    @abstractmethod
+    def log_prob_of(self, evidence: Evidence) -> Tensor:
+        """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``.
+
+        Unlike :meth:`log_prob` it takes sets of different sizes at once.
+        """
 
     def predictive_log_prob(self, z: Tensor) -> Tensor:
         r"""Return :math:`\log p(z_i | z_{<i})` for every element, ``(*B, n, D) -> (*B, n)``.

@@ -37,9 +37,9 @@ class ExchangeableGaussian(ExchangeableProcess):
     ) -> Tensor:
         return standard_normal(distribution.mean, sample_shape, generator)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
-        evidence = Evidence.of(self._checked(z))
+    def log_prob_of(self, evidence: Evidence) -> Tensor:
+        """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
+        self._check_dim(evidence.dim, "evidence")
         n = evidence.count.unsqueeze(-1).double()
         terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)

@@ -100,9 +100,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         half = (distribution.df / 2).expand(normal.shape)
         return normal * (_gamma(half, generator) / half).rsqrt()
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the joint log-density of sets ``(*B, n, D)`` in nats, shape ``(*B,)``."""
-        evidence = Evidence.of(self._checked(z))
+    def log_prob_of(self, evidence: Evidence) -> Tensor:
+        """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
+        self._check_dim(evidence.dim, "evidence")
         n = evidence.count.unsqueeze(-1).double()
         excess = self.raw_df.double().exp()  # ν − 2
         df = 2 + excess

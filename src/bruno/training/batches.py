@@ -17,10 +17,14 @@ _INITIALISATION, _TRAINING, _VALIDATION = range(3)
 
 
 class Batch(NamedTuple):
-    """Dequantised sets ``(S, n, C, H, W)`` and, for conditional models, their context."""
+    """Dequantised sets ``(S, n, C, H, W)``, for conditional models their context, and randomness.
+
+    The generator is for whatever else in the step is random.
+    """
 
     x: Tensor
     context: Tensor | None
+    generator: torch.Generator
 
 
 def initialisation_batch(dataset: LabelledImages, experiment: Experiment) -> Batch:
@@ -65,4 +69,5 @@ def _batch(
     images = images.flatten(0, 1)
     if deform:
         images = augment(images, training.augmentation, generator)
-    return Batch(dequantise(images, generator).view(sets.images.shape), sets.context)
+    x = dequantise(images, generator).view(sets.images.shape)
+    return Batch(x, sets.context, generator)

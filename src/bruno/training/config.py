@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -29,6 +30,8 @@ class ModelConfig:
         residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
         dense_units: Width of dense conditioners; by default the preset's.
         dense_couplings: Number of dense couplings; by default the preset's.
+        correlations: Lowest and highest correlation of two elements of a set that the latent
+            dimensions start with, evenly spread over them; by default 0.1 in all (the paper's).
         pretrained: Go on from the weights of a model, by name or directory, instead of training
             from scratch; flow and process are then those of that model.
     """
@@ -39,14 +42,23 @@ class ModelConfig:
     residual_blocks: int | None = None
     dense_units: int | None = None
     dense_couplings: int | None = None
+    correlations: tuple[float, float] | None = None
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            UserError: If weights and an architecture are both given.
+            UserError: If weights and an architecture are both given, or correlations are not
+                increasing within [0, 1).
         """
+        if self.correlations is not None:
+            lowest, highest = self.correlations
+            if not 0 <= lowest <= highest < 1:
+                raise UserError(
+                    "correlations: expected the lowest and the highest, within [0, 1), got "
+                    f"{list(self.correlations)}"
+                )
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
         if self.pretrained is not None and given != ["pretrained"]:
             given.remove("pretrained")
@@ -63,7 +75,10 @@ class ModelConfig:
                 a model for other elements.
         """
         if self.pretrained is None:
-            return build(self.flow_config(event_shape, context_dim), self.process)
+            model = build(self.flow_config(event_shape, context_dim), self.process)
+            if self.correlations is not None:
+                model.process.set_correlation(torch.linspace(*self.correlations, model.process.dim))
+            return model
         model = load(self.pretrained)
         if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):
             raise UserError(
@@ -75,7 +90,8 @@ class ModelConfig:
     def flow_config(self, event_shape: tuple[int, ...], context_dim: int) -> dict[str, Any]:
         """Return the keyword arguments of the flow for elements of a given shape."""
         sizes = dataclasses.asdict(self)
-        del sizes["process"], sizes["pretrained"]
+        for name in ("process", "correlations", "pretrained"):
+            del sizes[name]
         return {"event_shape": event_shape, "context_dim": context_dim, **sizes}
 
 

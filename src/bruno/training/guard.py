@@ -47,7 +47,7 @@ def _first_bad_layer(objective: Objective, batch: Batch, shot: int) -> str | Non
     ]
     try:
         with torch.no_grad():
-            objective(batch.x, shot, batch.context)
+            objective(batch.x, shot, batch.context, batch.generator)
     except UserError:
         # The process refuses latent vectors that are not finite; the layer is known by then.
         pass

@@ -250,7 +250,7 @@ class _Run:
         shot = self.shots[self.step % len(self.shots)]
         self.optimiser.zero_grad()
         try:
-            losses: Losses = self.wrapped(batch.x, shot, batch.context)
+            losses: Losses = self.wrapped(batch.x, shot, batch.context, batch.generator)
             self.accelerator.backward(losses.loss)
         except UserError as error:
             raise explain_non_finite(self.objective, batch, shot, self.step) from error
@@ -269,7 +269,8 @@ class _Run:
         figures = []
         for i in range(batches):
             batch = self._on_device(validation_batch(self.validation_set, self.experiment, i))
-            losses = objective(batch.x, self.shots[i % len(self.shots)], batch.context)
+            shot = self.shots[i % len(self.shots)]
+            losses = objective(batch.x, shot, batch.context, batch.generator)
             figures.append(torch.stack(losses).cpu())
         mean = Losses(*torch.stack(figures).mean(0))
         lowest = min(
@@ -292,12 +293,14 @@ class _Run:
             "step": self.step,
             "images": self.step * per_step,
             "seconds": round(clock.seconds(), 2),
-            **{name: round(float(value), 6) for name, value in losses._asdict().items()},
+            **{
+                name: round(float(value), 6)
+                for name, value in losses._asdict().items()
+                if not value.isnan()
+            },
         }
         if kind == "train":
             row["images_per_second"] = round(per_step * _LOG_EVERY / clock.lap(), 1)
-        if not self.experiment.objective.discriminative_weight:
-            del row["cross_entropy"], row["accuracy"]
         self.history.append(row)
         return row
 
@@ -310,7 +313,7 @@ class _Run:
     def _on_device(self, batch: Batch) -> Batch:
         device = self.accelerator.device
         context = None if batch.context is None else batch.context.to(device)
-        return Batch(batch.x.to(device), context)
+        return Batch(batch.x.to(device), context, batch.generator)
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:

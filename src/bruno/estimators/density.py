@@ -1,0 +1,213 @@
+"""The density of one set, and what does not belong to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import DensityMixin, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from bruno.errors import UserError
+from bruno.estimators.base import BrunoEstimator
+from bruno.evidence import Evidence
+from bruno.model import Bruno
+
+
+class _OneSet(BrunoEstimator):
+    """An estimator of one set of elements."""
+
+    evidence_: Evidence
+
+    @torch.no_grad()
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
+        """Fit the model, unless one is given, and take the elements ``(N, D)``.
+
+        Raises:
+            ValueError: If the data or a parameter are not what is expected.
+        """
+        x = self._validated(X, reset=True)
+        model = self._fit_model(x, np.zeros(len(x), dtype=np.int64))
+        evidence = Evidence.of(self._encoded(x, model)[0])
+        self.model_, self.evidence_ = model, evidence
+        return self
+
+    @torch.no_grad()
+    def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`."""
+        if not hasattr(self, "model_"):
+            return self.fit(X, y)
+        z, _ = self._encoded(self._validated(X, reset=False))
+        self.evidence_ = self.evidence_.observe(z)
+        return self
+
+    @torch.no_grad()
+    def forget(self, X: Any) -> Self:  # noqa: N803
+        """Take elements back, exactly: as if they had never been given to ``partial_fit``.
+
+        Raises:
+            ValueError: If these cannot have been among the elements seen; then nothing is
+                forgotten.
+        """
+        check_is_fitted(self)
+        z, _ = self._encoded(self._validated(X, reset=False))
+        self.evidence_ = self.evidence_ - Evidence.of(z)
+        return self
+
+    @torch.no_grad()
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return log p(x | elements seen), in nats, ``(N,)``."""
+        check_is_fitted(self)
+        z, log_det = self._encoded(self._validated(X, reset=False))
+        predictive = self.model_.process.predictive(self.evidence_)
+        scores: np.ndarray = (predictive.log_prob(z) + log_det).cpu().numpy()
+        return scores
+
+    def _all_evidence(self) -> Evidence:
+        return self.evidence_
+
+    def _take_evidence(self, evidence: Evidence) -> None:
+        self.evidence_ = evidence
+
+
+class BrunoDensity(DensityMixin, _OneSet):
+    """The exact predictive density of a set, which can grow, shrink and be sampled from.
+
+    Args:
+        model: As for :class:`~bruno.BrunoClassifier`.
+        process: As for :class:`~bruno.BrunoClassifier`.
+        flow: As for :class:`~bruno.BrunoClassifier`.
+        scale: As for :class:`~bruno.BrunoClassifier`.
+        steps: As for :class:`~bruno.BrunoClassifier`.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        random_state: Seed of training and of samples.
+        verbose: Whether to show the progress of training.
+
+    Attributes:
+        evidence_: What is known of the set.
+        model_: The model.
+        n_features_in_: Number of features.
+        feature_names_in_: Their names, if the table had some.
+
+    Example:
+        >>> density = BrunoDensity(random_state=0).fit([[0.0, 1.0], [1.0, 2.0], [2.0, 2.5]])
+        >>> density.score_samples([[1.0, 2.0]]) > density.score_samples([[9.0, -9.0]])
+        array([ True])
+        >>> density.sample(5).shape
+        (5, 2)
+    """
+
+    def __init__(
+        self,
+        model: Bruno | str | Path | None = None,
+        process: str = "student_t",
+        flow: str | None = None,
+        scale: str = "columns",
+        steps: int = 400,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.process = process
+        self.flow = flow
+        self.scale = scale
+        self.steps = steps
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: N803, ARG002
+        """Return the sum of :meth:`score_samples`, in nats."""
+        return float(self.score_samples(X).sum())
+
+    @torch.no_grad()
+    def sample(self, n: int = 1, random_state: Any = None) -> np.ndarray:
+        """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen."""
+        check_is_fitted(self)
+        seed = self.random_state if random_state is None else random_state
+        return self._drawn(self.evidence_, n, seed)
+
+
+class BrunoOutlierDetector(OutlierMixin, _OneSet):
+    """Tell what does not belong to a set: elements of low predictive density.
+
+    Args:
+        model: As for :class:`~bruno.BrunoClassifier`.
+        process: As for :class:`~bruno.BrunoClassifier`.
+        flow: As for :class:`~bruno.BrunoClassifier`.
+        scale: As for :class:`~bruno.BrunoClassifier`.
+        contamination: Share of outliers among the elements given to ``fit``, in (0, 0.5].
+        steps: As for :class:`~bruno.BrunoClassifier`.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        random_state: Seed of training.
+        verbose: Whether to show the progress of training.
+
+    Attributes:
+        offset_: The log-density, in nats, below which an element is an outlier.
+        evidence_: What is known of the set.
+        model_: The model.
+        n_features_in_: Number of features.
+        feature_names_in_: Their names, if the table had some.
+
+    Example:
+        >>> X = [[0.0, 1.0], [1.0, 2.0], [2.0, 2.5], [1.5, 2.0]]
+        >>> BrunoOutlierDetector(contamination=0.2).fit(X).predict([[1.0, 1.5], [50.0, -50.0]])
+        array([ 1, -1])
+    """
+
+    offset_: float
+
+    def __init__(
+        self,
+        model: Bruno | str | Path | None = None,
+        process: str = "student_t",
+        flow: str | None = None,
+        scale: str = "columns",
+        contamination: float = 0.1,
+        steps: int = 400,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.process = process
+        self.flow = flow
+        self.scale = scale
+        self.contamination = contamination
+        self.steps = steps
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Fit the model, unless one is given, take the elements, and set the threshold.
+
+        Raises:
+            ValueError: If the data or a parameter are not what is expected.
+        """
+        if not 0 < self.contamination <= 0.5:
+            raise UserError(
+                f"contamination: expected a share in (0, 0.5], got {self.contamination}"
+            )
+        super().fit(X, y)
+        self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return log p(x | elements seen) above the threshold, in nats; negative for outliers."""
+        scores: np.ndarray = self.score_samples(X) - self.offset_
+        return scores
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return 1 for elements that belong to the set and −1 for outliers, ``(N,)``."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {"offset_": self.offset_}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore(state)
+        self.offset_ = state["offset_"]

@@ -1,0 +1,19 @@
+"""What scikit-learn asks of every estimator."""
+
+from typing import Any
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from bruno import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
+
+
+@parametrize_with_checks(
+    [
+        BrunoClassifier(),
+        BrunoClassifier(process="gaussian", flow="affine"),
+        BrunoDensity(),
+        BrunoOutlierDetector(),
+    ]
+)
+def test_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
