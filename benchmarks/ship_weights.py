@@ -5,7 +5,7 @@
 The weights are rounded to half precision first and measured as they will be loaded, on the test
 classes with ``bruno evaluate``, which is given all further options. The card is the metadata of
 the model's ``config.json``; the log of the run goes to ``docs/results/NAME.jsonl``, the full
-evaluation beside it.
+evaluation beside it, and its pictures, if there are some, to ``docs/images``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bruno.pretrained import WEIGHTS_DIRECTORY, read_config
 from bruno.training.loop import HISTORY_FILE, MODEL_DIRECTORY
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
+_PICTURES = Path(__file__).parents[1] / "docs" / "images"
 _LARGEST = 16 * 2**20
 
 
@@ -57,6 +58,8 @@ def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
             {name: row[name] for name in ("way", "shot", "decisions", "accuracy")}
             for row in evaluation["few_shot"]
         ],
+        **({"views": evaluation["views"]["rows"]} if "views" in evaluation else {}),
+        **({"pose": evaluation["pose"]} if "pose" in evaluation else {}),
     }
 
 
@@ -70,10 +73,13 @@ def main() -> None:
     evaluation_file = _RESULTS / f"{arguments.name}.json"
     with tempfile.TemporaryDirectory() as scratch:
         metadata = rounded(arguments.run, Path(scratch))
-        command = ["evaluate", "--run", scratch, "--out", str(evaluation_file)]
-        if bruno([*command, *options]):
+        measured = Path(scratch) / "measured" / evaluation_file.name
+        if bruno(["evaluate", "--run", scratch, "--out", str(measured), *options]):
             raise SystemExit("the evaluation failed")
-        evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
+        evaluation = json.loads(measured.read_text(encoding="utf-8"))
+        for picture in measured.parent.iterdir():
+            if picture != measured:
+                shutil.copy(picture, _PICTURES / f"{arguments.name}-{picture.name}")
         metadata["card"] = {
             "command": arguments.command,
             "evaluated with": " ".join(["bruno evaluate --pretrained", arguments.name, *options]),

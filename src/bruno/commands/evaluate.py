@@ -301,6 +301,10 @@ def print_evaluation(
             f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"
             for row in card["few_shot"]
         ]
+        claimed += [
+            f"{row['given']} views given {Estimate(**row['nats'])} nats per view"
+            for row in card.get("views", [])
+        ]
         console.print(
             f"the card of the model says: {Estimate(**card['nats'])} nats; {', '.join(claimed)}"
         )

@@ -29,6 +29,7 @@ _GIVEN = (0, 1, 2, 4, 8, 16)
 _POSE_GIVEN = (1, 4, 16)
 _TARGETS = 4
 _SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 6, 12, 20
+_MEAN_OF = 64
 _FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
 
 
@@ -62,6 +63,7 @@ def evaluate_views(
         training,
         given=[count for count in _GIVEN if count + targets <= number],
         targets=targets,
+        samples=_MEAN_OF,
         unconditional=unconditional,
         seed=seed,
         progress=progress,
@@ -132,13 +134,14 @@ def draw_views(model: Bruno, dataset: LabelledImages, directory: Path, seed: int
         context[shown, seen].unsqueeze(1).to(device),
     )
 
-    def turned(which: Tensor, temperature: float) -> Tensor:
+    def turned(which: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a sample and the mean of some from each side, ``(objects, sides, C, H, W)``."""
         wanted = context[shown][:, which].transpose(0, 1).to(device)
-        drawn = predictive.sample(len(which), wanted, generator, temperature)
-        return quantise(drawn.transpose(0, 1).cpu())
+        drawn = predictive.sample((_MEAN_OF, len(which)), wanted, generator).transpose(1, 2).cpu()
+        return quantise(drawn[0]), quantise(drawn.mean(0))
 
     truth = views[shown][:, sides]
-    samples = {"sample": turned(sides, 1.0), "mean": turned(sides, 0.0)}
+    samples = dict(zip(("sample", "mean"), turned(sides), strict=True))
     labels = context[shown][:, sides].to(device)
     prior = model.prior().sample(labels.shape[:2], labels, generator)
     axes = {
@@ -151,7 +154,8 @@ def draw_views(model: Bruno, dataset: LabelledImages, directory: Path, seed: int
     for path, one in zip(paths, axes.values(), strict=True):
         write_atomically(path, plots.to_png(one))
     everywhere = torch.arange(views.shape[1])
-    frames = torch.cat([views[shown], turned(everywhere, 0.0), turned(everywhere, 1.0)], -2)
+    sample, mean = turned(everywhere)
+    frames = torch.cat([views[shown], mean, sample], -2)
     path = directory / "turntable.gif"
     write_atomically(path, _animation(torch.cat(list(frames), -1)))
     return [*paths, path]

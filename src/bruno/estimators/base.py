@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,11 +44,25 @@ class BrunoEstimator(BaseEstimator):
 
     def _validated(self, X: Any, *, reset: bool) -> np.ndarray:  # noqa: N803
         """Return a table as float64, or images of a pretrained image model as rows of pixels."""
+        if not reset and self._is_plain(X):
+            return X
         wide = np.asarray(X) if not hasattr(X, "iloc") and not _is_sparse(X) else X
         if isinstance(wide, np.ndarray) and wide.ndim > 2 and wide.dtype != object:
             wide = wide.reshape(len(wide), -1)
         checked: np.ndarray = validate_data(self, wide, dtype=np.float64, reset=reset)
         return checked
+
+    def _is_plain(self, X: Any) -> bool:  # noqa: N803
+        """Whether a table is certainly fine: general validation takes longer than an update."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype == np.float64
+            and X.ndim == 2
+            and len(X) > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and bool(np.isfinite(X).all())
+        )
 
     def _fit_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
         """Return the pretrained model, or one that is fitted to classes."""
@@ -120,12 +133,16 @@ class BrunoEstimator(BaseEstimator):
                 f"from {x.min():g} to {x.max():g}"
             )
         parts = []
-        for rows in np.array_split(x, math.ceil(max(1, x.size) / _CHUNK_ELEMENTS)):
+        number = max(1, _CHUNK_ELEMENTS // x.shape[1])
+        for start in range(0, len(x), number):
+            rows = x[start : start + number]
             elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
             # The middle of its bin stands for a grey level.
             elements = elements.reshape(-1, *shape) + (0.5 if is_image else 0.0)
             z, log_det = model(elements)
             parts.append((z.double(), log_det.double()))
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat([z for z, _ in parts]), torch.cat([log_det for _, log_det in parts])
 
     def _drawn(self, evidence: Evidence, n: int, random_state: Any) -> np.ndarray:

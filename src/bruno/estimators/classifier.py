@@ -329,8 +329,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 f"y: {type(self).__name__} requires y to be passed, but the target y is None"
             )
         x = self._validated(X, reset=reset)
-        check_classification_targets(y)
-        labels = column_or_1d(y, warn=True)
+        if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
+            labels = y
+        else:
+            check_classification_targets(y)
+            labels = column_or_1d(y, warn=True)
         if len(labels) != len(x):
             raise UserError(
                 f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
