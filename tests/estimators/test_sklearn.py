@@ -10,7 +10,7 @@ from bruno import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
 @parametrize_with_checks(
     [
         BrunoClassifier(),
-        BrunoClassifier(process="gaussian", flow="affine"),
+        BrunoClassifier(process="student_t", flow="affine"),
         BrunoDensity(),
         BrunoOutlierDetector(),
     ]

@@ -36,7 +36,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model: A pretrained :class:`~bruno.Bruno`, its directory or name (``"omniglot"``, for rows
             of 784 grey levels). By default a model is fitted to the classes given to ``fit``, and
             then stays as it is: later examples and classes are described in its terms.
-        process: ``student_t``, which learns from a class how much it varies, or ``gaussian``.
+        process: ``gaussian``, or ``student_t``, which also learns from the examples of a class how
+            much that class varies: for few features, or many examples of each class.
         flow: How to reach the latent space where no model is given: ``linear``, standardisation
             and a full linear map (the two-covariance model); ``affine``, standardisation only, in
             O(D) for an example; ``dense``, a dense Real NVP trained on the classes as sets; by
@@ -84,7 +85,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "gaussian",
         flow: str | None = None,
         scale: str = "columns",
         class_prior: Any = "uniform",

@@ -102,7 +102,7 @@ class BrunoDensity(DensityMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "gaussian",
         flow: str | None = None,
         scale: str = "columns",
         steps: int = 400,
@@ -163,7 +163,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "gaussian",
         flow: str | None = None,
         scale: str = "columns",
         contamination: float = 0.1,

@@ -59,39 +59,68 @@ def fit_two_covariance(
     norms = [layer for layer in model.flow.modules() if isinstance(layer, ActivationNorm)]
     rotations = [layer for layer in model.flow.modules() if isinstance(layer, Rotation)]
     x = _set_scale(norms[0], *standard_scale(x, common=common_scale), x)
-    evidence = evidence_of_classes(x, classes)
-    between_count, within_count = len(evidence.count) - 1, len(x) - len(evidence.count)
-    strength = _STRENGTH * dim if full else _STRENGTH_EACH
     if full:
-        residuals = x - evidence.mean[classes]
-        scatter = residuals.T @ residuals
-        eigenvalues, basis = torch.linalg.eigh(
-            (scatter + strength * _WITHIN * torch.eye(dim, dtype=x.dtype))
-            / (within_count + strength)
-        )
-        variance = eigenvalues.clamp_min(torch.finfo(x.dtype).tiny)
+        within, between, basis, second_basis = _covariances(x, classes)
         rotations[0].matrix.copy_(basis)
-        zero = torch.zeros_like(variance)
-        x = _set_scale(norms[1], zero, variance.sqrt(), x @ basis)
-        means = evidence_of_classes(x, classes).mean
-        spread = means.T @ means - (1 / evidence.count.double()).sum() * torch.eye(dim).to(x)
-        prior = strength * (1 / variance - 1).clamp_min(_SMALLEST_BETWEEN)
-        between, basis = torch.linalg.eigh((spread + prior.diag()) / (between_count + strength))
-        rotations[1].matrix.copy_(basis)
-        evidence = evidence_of_classes(x @ basis, classes)
-        within = torch.ones_like(between)
+        x = _set_scale(norms[1], torch.zeros_like(within), within.sqrt(), x @ basis)
+        rotations[1].matrix.copy_(second_basis)
+        x, within = x @ second_basis, torch.ones_like(within)
     else:
-        within = (evidence.scatter.sum(0) + strength * _WITHIN) / (within_count + strength)
-        spread = evidence.mean.square().sum(0) - within * (1 / evidence.count.double()).sum()
-        prior = strength * (1 - within).clamp_min(_SMALLEST_BETWEEN)
-        between = (spread + prior) / (between_count + strength)
+        within, between = _variances(x, classes)
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
         start["df"] = torch.full_like(between, 2 + _EXCESS)
     model.process = type(model.process).from_parameters(**start)
-    maximise_marginal_likelihood(model.process, evidence, strength)
+    maximise_marginal_likelihood(
+        model.process, evidence_of_classes(x, classes), _strength(dim, full=full)
+    )
     return model.requires_grad_(False)
+
+
+def _strength(dim: int, *, full: bool) -> float:
+    """Return how many observations the belief is worth."""
+    return _STRENGTH * dim if full else _STRENGTH_EACH
+
+
+def _covariances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Diagonalise the covariance within and between classes of elements in standard units.
+
+    Both are shrunk: the one within towards a multiple of the identity, the one between towards
+    what is left of the total covariance, which in turn is shrunk towards the identity.
+
+    Returns:
+        Variances within, ``(D,)``, along the columns of a basis ``(D, D)``; and, where these are
+        scaled to 1, variances between, along the columns of another. In the order variances
+        within, variances between, basis, second basis.
+    """
+    number, dim = x.shape
+    strength = _strength(dim, full=True)
+    identity = torch.eye(dim, dtype=x.dtype)
+    evidence = evidence_of_classes(x, classes)
+    residuals = x - evidence.mean[classes]
+    total = (x.T @ x + strength * identity) / (number + strength)
+    shrunk = residuals.T @ residuals + strength * _WITHIN * identity
+    within, basis = torch.linalg.eigh(shrunk / (number - len(evidence.count) + strength))
+    within = within.clamp_min(torch.finfo(x.dtype).tiny)
+    whitening = basis / within.sqrt()
+    means = evidence.mean @ whitening
+    spread = means.T @ means - (1 / evidence.count.double()).sum() * identity
+    believed = whitening.T @ total @ whitening - identity
+    between, second_basis = torch.linalg.eigh(
+        (spread + strength * believed) / (len(means) - 1 + strength)
+    )
+    return within, between, basis, second_basis
+
+
+def _variances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the variances within and between classes, ``(D,)`` each, shrunk likewise."""
+    evidence = evidence_of_classes(x, classes)
+    strength, number, known = _STRENGTH_EACH, len(x), len(evidence.count)
+    total = (x.square().sum(0) + strength) / (number + strength)
+    within = (evidence.scatter.sum(0) + strength * _WITHIN) / (number - known + strength)
+    spread = evidence.mean.square().sum(0) - within * (1 / evidence.count.double()).sum()
+    return within, (spread + strength * (total - within)) / (known - 1 + strength)
 
 
 def evidence_of_classes(z: Tensor, classes: Tensor) -> Evidence:
