@@ -4,7 +4,8 @@
     python benchmarks/estimators.py --only cost          # times; nothing else should run meanwhile
 
 ``few_shot``: scikit-learn's bundled tables with 1 to 10 examples per class. ``adapt``: digits 5-9
-from a handful of each, with what classes 0-4 have taught. ``outliers``: one class of digits, or of
+from a handful of each, with what classes 0-4 have taught, and built-in characters as principal
+components, with what 683 others have. ``outliers``: one class of digits, or of
 MNIST with the pretrained model ``mnist`` (files in BRUNO_DATA_DIR), against the others. Rows are
 added to ``docs/results/estimators-*.jsonl``; those that are there are not measured again. Prints
 tables with 95 % intervals and draws ``docs/images/estimators-*.png``.
@@ -26,8 +27,10 @@ import numpy as np
 import torch
 from sklearn import datasets
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import GaussianNB
@@ -47,6 +50,9 @@ _FIRST_SEED = 100  # the defaults were chosen on splits of seeds 0 to 11
 _TABLES = ("digits", "wine", "breast_cancer", "iris")
 _SHOTS = (1, 3, 5, 10)
 _MOST_TESTED = 500
+_MOST_CLASSES = 20
+# Of 10, 20, 40 and 63, the number that did best on the validation characters of glyphs.
+_MOST_DIRECTIONS = 20
 _BINS = 15
 _SMALLEST_PROBABILITY = 1e-15
 _ODD = (1, 3, 5, 7, 9)  # the pretrained model has seen even digits only
@@ -57,9 +63,11 @@ Figures = dict[str, dict[str, float]]
 """Figures by method and quantity."""
 Split = tuple[np.ndarray, np.ndarray]
 """Rows to learn from and rows to be tested on."""
+Table = tuple[np.ndarray, np.ndarray]
+"""Elements ``(N, D)`` and their classes ``(N,)``."""
 
 
-def table(name: str) -> tuple[np.ndarray, np.ndarray]:
+def table(name: str) -> Table:
     """Return a bundled table of scikit-learn, ``(N, D)`` and ``(N,)``."""
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     return x.astype(np.float64), y
@@ -154,26 +162,68 @@ def few_shot(file: Path, seeds: Iterable[int]) -> None:
 
 
 def adapt(file: Path, seeds: Iterable[int]) -> None:
-    """Measure what is missing on digits 5-9, given a handful of each."""
+    """Measure what is missing on new classes, with what other classes have taught."""
     x, y = table("digits")
-    taught = BrunoClassifier(random_state=_FIRST_SEED).fit(x[y < 5], y[y < 5])
-    x, y = x[y >= 5], y[y >= 5]
+    adapt_to(file, "digits 5-9 after 0-4", (x[y < 5], y[y < 5]), (x[y >= 5], y[y >= 5]), {}, seeds)
+    adapt_to(file, "20 glyphs after 683", *embedded_glyphs(), {"scale": "common"}, seeds)
+
+
+def embedded_glyphs() -> tuple[Table, Table]:
+    """Return principal components of the built-in characters, of training and of test scripts."""
+    train, test = (load_dataset("glyphs", split) for split in ("train", "test"))
+    images, more = (part.images.flatten(1).double().numpy() / 255 for part in (train, test))
+    components = PCA(64, random_state=_FIRST_SEED).fit(images)
+    return (
+        (components.transform(images), train.labels.numpy()),
+        (components.transform(more), test.labels.numpy()),
+    )
+
+
+def adapt_to(
+    file: Path,
+    name: str,
+    other: Table,
+    new: Table,
+    parameters: dict[str, Any],
+    seeds: Iterable[int],
+) -> None:
+    """Measure what is missing on a handful of each of at most 20 new classes, drawn by the seed.
+
+    Args:
+        file: Where rows are.
+        name: Of the data.
+        other: Elements and classes to be taught by.
+        new: Elements and classes to be told apart.
+        parameters: Of the estimators, in accordance with the data.
+        seeds: Of the classes and of the splits.
+    """
+    taught = BrunoClassifier(random_state=_FIRST_SEED, **parameters).fit(*other)
+    directions = LinearDiscriminantAnalysis(
+        solver="eigen",
+        shrinkage="auto",
+        n_components=min(_MOST_DIRECTIONS, len(np.unique(other[1])) - 1),
+    ).fit(*other)
+    scaler = "passthrough" if parameters.get("scale") == "common" else StandardScaler()
     for seed in seeds:
+        known = np.random.default_rng(seed).permutation(np.unique(new[1]))[:_MOST_CLASSES]
+        chosen = np.isin(new[1], known)
+        x, y = new[0][chosen], new[1][chosen]
         methods = {
             "BrunoClassifier, taught": BrunoClassifier(taught.model_, random_state=seed),
-            "BrunoClassifier, taught, and its temperature": BrunoClassifier(
+            "BrunoClassifier, taught, its temperature": BrunoClassifier(
                 taught.model_, temperature=taught.temperature_
             ),
-            "BrunoClassifier": BrunoClassifier(random_state=seed),
-            "LogisticRegression": make_pipeline(
-                StandardScaler(), LogisticRegression(max_iter=2000)
+            "BrunoClassifier": BrunoClassifier(random_state=seed, **parameters),
+            "LDA, taught, LogisticRegression": make_pipeline(
+                FrozenEstimator(directions), LogisticRegression(max_iter=2000)
             ),
+            "LogisticRegression": make_pipeline(scaler, LogisticRegression(max_iter=2000)),
         }
         for shot in _SHOTS:
             add_row(
                 file,
-                {"data": "digits 5-9", "shot": shot, "seed": seed},
-                lambda methods=methods, shot=shot, seed=seed: compare_classifiers(
+                {"data": name, "shot": shot, "seed": seed},
+                lambda x=x, y=y, methods=methods, shot=shot, seed=seed: compare_classifiers(
                     methods, x, y, few_of_each(y, shot, seed)
                 ),
             )
@@ -310,9 +360,14 @@ def label(row: dict[str, Any]) -> str:
     return f"{row['data']}, {row['shot']}" if "shot" in row else str(row["data"])
 
 
-def print_table(title: str, means: dict[str, dict[str, Estimate]]) -> None:
+def print_table(
+    title: str,
+    means: dict[str, dict[str, Estimate]],
+    shown: Callable[[str], bool] = lambda _: True,
+) -> None:
     """Print estimates as a Markdown table, a row for each data set and a column for each method."""
-    methods = list(dict.fromkeys(name for cells in means.values() for name in cells))
+    every = dict.fromkeys(name for cells in means.values() for name in cells)
+    methods = [name for name in every if shown(name)]
     print(f"\n{title}\n\n| | {' | '.join(methods)} |\n|---|{'---|' * len(methods)}")
     for data, cells in means.items():
         print(f"| {data} | {' | '.join(str(cells.get(name, '')) for name in methods)} |")
@@ -321,8 +376,10 @@ def print_table(title: str, means: dict[str, dict[str, Estimate]]) -> None:
 _COLOURS = {
     "BrunoClassifier": "C3",
     "BrunoClassifier, taught": "C1",
+    "BrunoClassifier, taught, its temperature": "C8",
     "GaussianNB": "C0",
     "LDA, shrinkage": "C2",
+    "LDA, taught, LogisticRegression": "C2",
     "LogisticRegression": "C4",
     "KNeighbors": "C5",
     "SVC, calibrated": "C7",
@@ -330,7 +387,7 @@ _COLOURS = {
 
 
 def draw_over_shots(
-    panels: list[tuple[str, str, dict[str, dict[str, Estimate]], bool]], columns: int
+    panels: list[tuple[str, str, dict[str, dict[str, Estimate]], bool]], columns: int = 2
 ) -> plt.Figure:
     """Return a picture of quantities over the number of examples per class, with intervals.
 
@@ -512,19 +569,23 @@ def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> 
     """Print and draw what was measured of classifiers."""
     means = {key: summary(found, key) for key in ("accuracy", "log-loss", "calibration error")}
     for key, values in means.items():
-        print_table(f"{name}: {key}{'' if key == 'log-loss' else ', %'}", values)
+        unit = "nats" if key == "log-loss" else "%"
+        print_table(f"{name}: {key}, {unit}", values, lambda method: "Bruno, " not in method)
+        if name == "few_shot":
+            print_table(
+                f"{name}, other parameters: {key}, {unit}",
+                values,
+                lambda method: method.startswith("Bruno"),
+            )
     data = list(dict.fromkeys(row["data"] for row in found))
+    loss = [(each, "log-loss, nats", means["log-loss"], True) for each in data]
+    gap = [(each, "calibration error, %", means["calibration error"], False) for each in data]
     if name == "few_shot":
-        loss = [(each, "log-loss, nats", means["log-loss"], True) for each in data]
-        gap = [(each, "calibration error, %", means["calibration error"], False) for each in data]
-        draw_over_shots(loss, 2).savefig(images / "estimators-few-shot.png", dpi=150)
-        draw_over_shots(gap, 2).savefig(images / "estimators-calibration.png", dpi=150)
+        draw_over_shots(loss).savefig(images / "estimators-few-shot.png", dpi=150)
+        draw_over_shots(gap).savefig(images / "estimators-calibration.png", dpi=150)
     else:
-        panels = [
-            (data[0], "accuracy, %", means["accuracy"], False),
-            (data[0], "log-loss, nats", means["log-loss"], True),
-        ]
-        draw_over_shots(panels, 2).savefig(images / "estimators-adapt.png", dpi=150)
+        right = [(each, "accuracy, %", means["accuracy"], False) for each in data]
+        draw_over_shots(right + loss).savefig(images / "estimators-adapt.png", dpi=150)
 
 
 def report_outliers(found: list[dict[str, Any]], images: Path) -> None:

@@ -11,8 +11,12 @@ from bruno.data import load_dataset
 README = Path(__file__).parents[1] / "README.md"
 
 
+def code_blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    code = code_blocks()[0]
     monkeypatch.chdir(tmp_path)
     glyphs = load_dataset("glyphs", "test")
     for label in range(3):
@@ -26,3 +30,12 @@ def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
     name, shape = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"class \d [01]\.\d+(e-\d+)?", name)
     assert shape == "torch.Size([3, 1, 28, 28])"
+
+
+def test_the_example_for_feature_vectors_runs(capsys):
+    _, code = code_blocks()
+    exec(compile(code, str(README), "exec"), {})  # noqa: S102
+    score, unknown, sample = capsys.readouterr().out.splitlines()
+    assert float(score.removeprefix("[0 1 2] ")) > 0.9
+    assert unknown == "[-1]"
+    assert sample.startswith("(3, 13) [-")
