@@ -255,6 +255,16 @@ def test_pretrained_weights_must_fit_the_data(finished, tmp_path):
         ModelConfig(pretrained="x", process="student_t")
 
 
+def test_correlations_start_where_they_are_told(digits):
+    config = ModelConfig(correlations=(0.2, 0.8), dense_couplings=1)
+    correlation = config.build(digits[0].event_shape, 0).process.correlation
+    expected = torch.linspace(0.2, 0.8, len(correlation)).double()
+    torch.testing.assert_close(correlation.detach(), expected)
+    for wrong in [(0.8, 0.2), (-0.1, 0.5), (0.5, 1.0)]:
+        with pytest.raises(UserError, match="correlations: expected the lowest and the highest"):
+            ModelConfig(correlations=wrong)
+
+
 def test_a_step_that_is_not_finite_names_the_layer_and_the_step(digits, tmp_path):
     train(shortened(7), *digits, tmp_path / "run", device="cpu")
     checkpoint = load_checkpoint(tmp_path / "run")
