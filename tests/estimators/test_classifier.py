@@ -74,6 +74,17 @@ def test_forgetting_equals_never_having_seen(process, flow):
     )
 
 
+def test_more_dimensions_than_elements():
+    x = np.random.default_rng(0).normal(size=(30, 60))
+    y = np.arange(30) % 3
+    model = BrunoClassifier(process="student_t", temperature=1.0).fit(x, y).model_
+    assert float(model.process.df.min()) >= 3
+    classifier = BrunoClassifier(model=model, temperature=1.0).fit(x[:20], y[:20])
+    before = classifier.predict_log_proba(x)
+    classifier.partial_fit(x[20:], y[20:]).forget(x[20:], y[20:])
+    np.testing.assert_allclose(classifier.predict_log_proba(x), before, rtol=1e-9, atol=1e-9)
+
+
 def test_what_cannot_be_forgotten_is_refused_and_nothing_changes():
     classifier = fitted()
     before = classifier.predict_log_proba(X)

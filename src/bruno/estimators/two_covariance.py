@@ -27,8 +27,11 @@ from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 _WITHIN = 0.6
 _STRENGTH, _STRENGTH_EACH = 3.0, 10.0
 _SMALLEST_BETWEEN = 0.05
-# Log-normal belief about the degrees of freedom beyond 2.
+# Log-normal belief about the degrees of freedom beyond 2. Where elements do not scatter at all, as
+# in some direction if there are fewer of them than dimensions, the likelihood has no largest value
+# at the lower end; they are kept within a range.
 _EXCESS, _EXCESS_DEVIATION = 300.0, 0.5
+_EXCESS_RANGE = (1.0, 1e5)
 _ITERATIONS = 50
 
 
@@ -209,7 +212,9 @@ def maximise_marginal_likelihood(
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.enable_grad():
         optimiser.step(closure)
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-        with torch.no_grad():
+    with torch.no_grad():
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
             for parameter, value in zip(parameters, before, strict=True):
                 parameter.copy_(value)
+        if isinstance(process, ExchangeableStudentT):
+            process.raw_df.clamp_(*map(math.log, _EXCESS_RANGE))
