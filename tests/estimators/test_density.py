@@ -59,6 +59,16 @@ def test_outliers():
         BrunoOutlierDetector(contamination=0.9).fit(normal)
 
 
+def test_with_a_given_model_it_counts_what_the_set_adds():
+    model = BrunoDensity().fit(X).model_
+    detector = BrunoOutlierDetector(model=model).fit(X[:20])
+    density = BrunoDensity(model=model).fit(X[:20])
+    with torch.no_grad():
+        before = model.prior().log_prob(torch.from_numpy(X[50:60])).numpy()
+    expected = density.score_samples(X[50:60]) - before
+    np.testing.assert_allclose(detector.score_samples(X[50:60]), expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", [BrunoDensity, BrunoOutlierDetector])
 def test_saved_and_loaded(kind, tmp_path):
     estimator = kind().fit(X[:50]).partial_fit(X[50:60])

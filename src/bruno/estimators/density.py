@@ -132,7 +132,12 @@ class BrunoDensity(DensityMixin, _OneSet):
 
 
 class BrunoOutlierDetector(OutlierMixin, _OneSet):
-    """Tell what does not belong to a set: elements of low predictive density.
+    r"""Tell what does not belong to a set: elements of low predictive density.
+
+    With a ``model`` that was given, what counts is how much more probable the set makes an element
+    than it was before, :math:`\log p(x | \text{set}) - \log p(x)`: such a model knows what elements
+    are like in general, and a simple image has a high density wherever it belongs (Nalisnick et
+    al., *Do Deep Generative Models Know What They Don't Know?*, ICLR 2019).
 
     Args:
         model: As for :class:`~bruno.BrunoClassifier`.
@@ -146,7 +151,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         verbose: Whether to show the progress of training.
 
     Attributes:
-        offset_: The log-density, in nats, below which an element is an outlier.
+        offset_: The score, in nats, below which an element is an outlier.
         evidence_: What is known of the set.
         model_: The model.
         n_features_in_: Number of features.
@@ -196,8 +201,22 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
         return self
 
+    @torch.no_grad()
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return log p(x | elements seen), with a given model minus log p(x), in nats, ``(N,)``."""
+        if self.model is None:
+            return super().score_samples(X)
+        check_is_fitted(self)
+        z, _ = self._encoded(self._validated(X, reset=False))
+        process = self.model_.process
+        nothing = Evidence.empty(process.dim, device=z.device)
+        gained = process.predictive(self.evidence_).log_prob(z)
+        gained = gained - process.predictive(nothing).log_prob(z)
+        scores: np.ndarray = gained.cpu().numpy()
+        return scores
+
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return log p(x | elements seen) above the threshold, in nats; negative for outliers."""
+        """Return the scores above the threshold, in nats; negative for outliers."""
         scores: np.ndarray = self.score_samples(X) - self.offset_
         return scores
 
