@@ -99,8 +99,6 @@ class TrainingDisplay(_Display):
         ]
         if "accuracy" in row:
             parts.append(f"accuracy {row['accuracy']:.1%}")
-        if "label_cross_entropy" in row:
-            parts.append(f"label {row['label_cross_entropy']:.3f} nats")
         if "squared_error" in row:
             parts.append(f"RMSE {math.sqrt(max(0.0, row['squared_error'])):.3f}")
         if "images_per_second" in row:

@@ -278,9 +278,7 @@ def test_a_step_that_is_not_finite_names_the_layer_and_the_step(digits, tmp_path
 
 
 def test_a_gradient_that_is_not_finite_is_named(digits):
-    from bruno.pretrained import build
-
-    model = build(TINY.model.flow_config((1, 8, 8), 0), "gaussian")
+    model = TINY.model.build((1, 8, 8), 0)
     objective = Objective(model, TINY.objective)
     model.process.raw_variance.grad = torch.full((64,), math.inf).double()
     error = explain_non_finite(objective, training_batch(digits[0], TINY, 0), 1, 12)

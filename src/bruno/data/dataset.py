@@ -1,5 +1,6 @@
 """Labelled images in memory: what every loader returns and every sampler reads."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,6 +94,14 @@ class LabelledImages:
     def context_dim(self) -> int:
         """Size of the context of an image; 0 for none."""
         return 0 if self.context is None else self.context.shape[1]
+
+    @property
+    def context_angles(self) -> tuple[int, ...]:
+        """Where the context has the sine of an angle; its cosine is the next number."""
+        ends = itertools.accumulate(label.dim for label in self.context_labels)
+        return tuple(
+            end - 2 for end, label in zip(ends, self.context_labels, strict=True) if label.is_angle
+        )
 
     @property
     def num_classes(self) -> int:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from bruno.errors import UserError
 from bruno.flows.initialise import initialise_from_data
+from bruno.flows.linear import ActivationNorm
 from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
 from bruno.flows.reshape import Chain
+from bruno.flows.steering import Steering
 
 _CONTEXT_UNITS = 32
 
@@ -36,7 +38,9 @@ class RealNVP(nn.Module):
     - ``linear``, ``affine``: for vectors: rotations and scales, or scales and shifts only. They
       are set from statistics of data rather than trained.
 
-    In all but the two flows of the papers a context also modulates the couplings' networks.
+    In all but the two flows of the papers a context also modulates the couplings' networks. Angles
+    that are named in ``context_angles`` do not reach the couplings, though: latent dimensions turn
+    with them, behind all other layers (see :class:`~bruno.flows.steering.Steering`).
 
     Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the
     flow. Vectors are taken as they are. All densities are therefore those of the data as given.
@@ -45,6 +49,8 @@ class RealNVP(nn.Module):
         event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)``; ``dense`` needs at
             least 2 dimensions.
         context_dim: Size of the label of each element in a conditional model; 0 for none.
+        context_angles: Where the label has the sine of an angle to turn latent dimensions with;
+            its cosine is the next entry.
         preset: One of the names above; by default ``compact`` for images, ``dense`` for vectors.
         filters: Width of convolutional conditioners, one number or one per resolution.
         residual_blocks: Residual blocks in each convolutional conditioner.
@@ -70,6 +76,7 @@ class RealNVP(nn.Module):
         context_dim: int = 0,
         preset: str | None = None,
         *,
+        context_angles: Sequence[int] = (),
         filters: int | Sequence[int] | None = None,
         residual_blocks: int | None = None,
         dense_units: int | None = None,
@@ -99,6 +106,16 @@ class RealNVP(nn.Module):
                 f"context_dim: expected 0 with preset {self.preset!r}, got {context_dim}"
             )
         self.context_dim = context_dim
+        self.context_angles = tuple(context_angles)
+        angle_entries = [entry for start in self.context_angles for entry in (start, start + 1)]
+        if len(set(angle_entries)) < len(angle_entries) or not set(angle_entries) <= set(
+            range(context_dim)
+        ):
+            raise UserError(
+                f"context_angles: expected where two of {context_dim} numbers start, got "
+                f"{list(self.context_angles)}"
+            )
+        self._other_entries = [i for i in range(context_dim) if i not in angle_entries]
         self.overrides: dict[str, Any] = {
             name: value
             for name, value in (
@@ -112,14 +129,18 @@ class RealNVP(nn.Module):
         architecture = _overridden(PRESETS[self.preset], self.overrides)
 
         self.context_encoder: nn.Module | None = None
-        if context_dim:
+        if self._other_entries:
             self.context_encoder = nn.Sequential(
-                nn.Linear(context_dim, _CONTEXT_UNITS), nn.LeakyReLU()
+                nn.Linear(len(self._other_entries), _CONTEXT_UNITS), nn.LeakyReLU()
             )
-        self.layers = Chain(
-            layers_of(
-                self.preset, self.event_shape, architecture, _CONTEXT_UNITS if context_dim else 0
-            )
+        context_units = _CONTEXT_UNITS if self._other_entries else 0
+        self.layers = Chain(layers_of(self.preset, self.event_shape, architecture, context_units))
+        # The shift of the norm is the mean of an element before any other of its set is known, as
+        # it is seen from the angle 0.
+        self.steering = (
+            Chain([Steering(self.dim, self.context_angles), ActivationNorm(self.dim)])
+            if self.context_angles
+            else None
         )
 
     @property
@@ -130,10 +151,12 @@ class RealNVP(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """Keyword arguments that build this flow again."""
+        angles = {"context_angles": list(self.context_angles)} if self.context_angles else {}
         return {
             "event_shape": list(self.event_shape),
             "context_dim": self.context_dim,
             "preset": self.preset,
+            **angles,
             **self.overrides,
         }
 
@@ -155,7 +178,10 @@ class RealNVP(nn.Module):
         # Torch's pixel shuffles fail on empty batches.
         if x.shape[0] == 0:
             return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
-        z, log_det = self.layers(x, context)
+        z, log_det = self.layers(x, self._encoded(context))
+        if self.steering is not None:
+            z, more = self.steering(z, context)
+            log_det = log_det + more
         return z.reshape(*batch, self.dim), log_det.reshape(batch)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -175,8 +201,12 @@ class RealNVP(nn.Module):
         batch, z, context = self._flattened("z", z, (self.dim,), latent_dtype, context)
         if z.shape[0] == 0:
             return z.new_zeros(*batch, *self.event_shape), z.new_zeros(batch)
-        x, log_det = self.layers.inverse(z, context)
-        return x.to(self._dtype).reshape(*batch, *self.event_shape), log_det.reshape(batch)
+        further: Tensor | float = 0.0
+        if self.steering is not None:
+            z, further = self.steering.inverse(z, context)
+        x, log_det = self.layers.inverse(z, self._encoded(context))
+        log_det = (log_det + further).reshape(batch)
+        return x.to(self._dtype).reshape(*batch, *self.event_shape), log_det
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set the scales of all layers from a batch ``(*B, *event)``, in place; see ``initialise``.
@@ -189,7 +219,11 @@ class RealNVP(nn.Module):
         _, x, context = self._flattened("x", x, self.event_shape, self._dtype, context)
         if x.shape[0] < 2:
             raise UserError(f"x: expected at least 2 elements to set scales from, got {len(x)}")
-        initialise_from_data(self.layers, x, context)
+        initialise_from_data(self.layers, x, self._encoded(context))
+        if self.steering is not None:
+            with torch.no_grad():
+                z, _ = self.layers(x, self._encoded(context))
+            initialise_from_data(self.steering, z, context)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -203,7 +237,7 @@ class RealNVP(nn.Module):
         dtype: torch.dtype,
         context: Tensor | None,
     ) -> tuple[torch.Size, Tensor, Tensor | None]:
-        """Return the batch shape, and the checked input and encoded context as (B, ...)."""
+        """Return the batch shape, and the checked input and context as (B, ...)."""
         if not torch.is_tensor(x) or not x.is_floating_point():
             kind = x.dtype if torch.is_tensor(x) else type(x).__name__
             hint = "; bruno.data.dequantise turns pixels into floats" if name == "x" else ""
@@ -214,14 +248,21 @@ class RealNVP(nn.Module):
             raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
             raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
-        context = self._encoded(context, batch)
+        context = self._checked_context(context, batch)
         x = x.reshape(-1, *event_shape).to(dtype)
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return batch, x, context
 
-    def _encoded(self, context: Tensor | None, batch: torch.Size) -> Tensor | None:
-        if self.context_encoder is None:
+    def _encoded(self, context: Tensor | None) -> Tensor | None:
+        """Return what couplings see of a context."""
+        if self.context_encoder is None or context is None:
+            return None
+        encoded: Tensor = self.context_encoder(context[:, self._other_entries])
+        return encoded
+
+    def _checked_context(self, context: Tensor | None, batch: torch.Size) -> Tensor | None:
+        if not self.context_dim:
             if context is not None:
                 raise UserError("context: this model takes no context, but one was given")
             return None
@@ -237,7 +278,7 @@ class RealNVP(nn.Module):
             )
         if not bool(torch.isfinite(context).all()):
             raise UserError("context: expected finite numbers, got NaN or infinity")
-        return self.context_encoder(context.reshape(-1, self.context_dim).to(self._dtype))
+        return context.reshape(-1, self.context_dim).to(self._dtype)
 
 
 def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:

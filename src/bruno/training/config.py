@@ -24,7 +24,8 @@ class ModelConfig:
     """The model: a flow and a process.
 
     Attributes:
-        preset: Flow architecture: paper, compact or dense; by default compact for images.
+        preset: Flow architecture, one of those of :class:`~bruno.RealNVP`; by default compact for
+            images.
         process: Latent process: gaussian or student_t.
         filters: Width of convolutional conditioners at each resolution; by default the preset's.
         residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
@@ -32,6 +33,7 @@ class ModelConfig:
         dense_couplings: Number of dense couplings; by default the preset's.
         correlations: Lowest and highest correlation of two elements of a set that the latent
             dimensions start with, evenly spread over them; by default 0.1 in all (the paper's).
+        steering: Turn latent dimensions with the angles among the labels of an image.
         pretrained: Go on from the weights of a model, by name or directory, instead of training
             from scratch; flow and process are then those of that model.
     """
@@ -43,6 +45,7 @@ class ModelConfig:
     dense_units: int | None = None
     dense_couplings: int | None = None
     correlations: tuple[float, float] | None = None
+    steering: bool = False
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
@@ -67,15 +70,25 @@ class ModelConfig:
                 f"{', '.join(given)} was given, too"
             )
 
-    def build(self, event_shape: tuple[int, ...], context_dim: int) -> Bruno:
+    def build(
+        self, event_shape: tuple[int, ...], context_dim: int, context_angles: tuple[int, ...] = ()
+    ) -> Bruno:
         """Return the model to train, for elements of a given shape.
 
+        Args:
+            event_shape: Shape of an element.
+            context_dim: Size of its label; 0 for none.
+            context_angles: Where the label has the sine of an angle; its cosine comes next.
+
         Raises:
-            UserError: If an argument is not one a model can be built from, or the weights are of
-                a model for other elements.
+            UserError: If an argument is not one a model can be built from, the weights are of
+                a model for other elements, or there is no angle to steer by.
         """
         if self.pretrained is None:
-            model = build(self.flow_config(event_shape, context_dim), self.process)
+            if self.steering and not context_angles:
+                raise UserError("steering: expected labels with an angle among them, got none")
+            angles = context_angles if self.steering else ()
+            model = build(self._flow_config(event_shape, context_dim, angles), self.process)
             if self.correlations is not None:
                 model.process.set_correlation(torch.linspace(*self.correlations, model.process.dim))
             return model
@@ -87,12 +100,19 @@ class ModelConfig:
             )
         return model
 
-    def flow_config(self, event_shape: tuple[int, ...], context_dim: int) -> dict[str, Any]:
+    def _flow_config(
+        self, event_shape: tuple[int, ...], context_dim: int, context_angles: tuple[int, ...]
+    ) -> dict[str, Any]:
         """Return the keyword arguments of the flow for elements of a given shape."""
         sizes = dataclasses.asdict(self)
-        for name in ("process", "correlations", "pretrained"):
+        for name in ("process", "correlations", "steering", "pretrained"):
             del sizes[name]
-        return {"event_shape": event_shape, "context_dim": context_dim, **sizes}
+        return {
+            "event_shape": event_shape,
+            "context_dim": context_dim,
+            "context_angles": context_angles,
+            **sizes,
+        }
 
 
 @dataclass(frozen=True)

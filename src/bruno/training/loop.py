@@ -150,10 +150,10 @@ class _Run:
                     "telling classes apart needs 2; add classes, or set discriminative_weight to 0"
                 )
         validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
-        context_dim = training_set.context_dim
+        event_shape, context_dim = training_set.event_shape, training_set.context_dim
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
-            model = experiment.model.build(training_set.event_shape, context_dim)
+            model = experiment.model.build(event_shape, context_dim, training_set.context_angles)
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
         ).to(self.accelerator.device)

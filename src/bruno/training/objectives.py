@@ -4,9 +4,9 @@ Every image passes the flow once. The generative objective is the joint log-like
 of a batch; the discriminative one reuses the same latent vectors: some images of each set become
 its support, and every other image of the batch is a query against every set.
 
-Conditional models have two more: to tell the label of an image from other labels, and to predict
-the image at a label. Without them a model of everything in an image learns what its label means
-last, because that is worth only a few of the nats.
+A third objective predicts an image, at its label if it has one, from others of its set. A model
+of everything in an image learns late what its label means, because that is worth only a few of
+the nats; in a prediction it counts at once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class ObjectiveConfig:
     Attributes:
         generative_weight: Weight of the negative log-likelihood in nats per dimension.
         discriminative_weight: Weight of the cross-entropy in nats per query.
-        label_weight: Weight of the cross-entropy, in nats, of the label of an image among labels
-            of others; for conditional models.
-        prediction_weight: Weight of the mean squared error of a pixel in the expected image (at
+        prediction_weight: Weight of the mean squared error of a pixel in the predicted image (at
             its label, if it has one), where white is 1; for models of images.
         shots: Support sizes, used in turn from step to step.
         supports: How many different supports of that size are drawn from each set in a step; each
@@ -42,7 +40,6 @@ class ObjectiveConfig:
 
     generative_weight: float = 1.0
     discriminative_weight: float = 1.0
-    label_weight: float = 0.0
     prediction_weight: float = 0.0
     shots: tuple[int, ...] = (1,)
     supports: int = 0
@@ -51,7 +48,8 @@ class ObjectiveConfig:
         """Check the values.
 
         Raises:
-            UserError: If a weight is negative, both are 0, or a support size is not positive.
+            UserError: If a weight is negative, the first two are 0, or a support size is not
+                positive.
         """
         weights = (self.generative_weight, self.discriminative_weight)
         if min(weights) < 0 or max(weights) == 0:
@@ -59,9 +57,10 @@ class ObjectiveConfig:
                 "objective: expected non-negative generative_weight and discriminative_weight, "
                 f"one of them positive, got {weights[0]:g} and {weights[1]:g}"
             )
-        for name in ("label_weight", "prediction_weight"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: expected at least 0, got {getattr(self, name):g}")
+        if self.prediction_weight < 0:
+            raise UserError(
+                f"prediction_weight: expected at least 0, got {self.prediction_weight:g}"
+            )
         if not self.shots or min(self.shots) < 1:
             raise UserError(f"shots: expected positive support sizes, got {list(self.shots)}")
         if self.supports < 0:
@@ -76,15 +75,13 @@ class Losses(NamedTuple):
         nats: Negative log-likelihood per image, nats.
         cross_entropy: Of the class of a query, nats.
         accuracy: Share of queries whose own set is the most likely.
-        label_cross_entropy: Of the label of an image, nats.
-        squared_error: Of a pixel of the expected image, where white is 1.
+        squared_error: Of a pixel of the predicted image, where white is 1.
     """
 
     loss: Tensor
     nats: Tensor
     cross_entropy: Tensor
     accuracy: Tensor
-    label_cross_entropy: Tensor
     squared_error: Tensor
 
 
@@ -125,21 +122,16 @@ class Objective(nn.Module):
         nats = -joint.mean() / x.shape[1]
         loss = config.generative_weight * nats / model.process.dim
         unknown = torch.full_like(nats, torch.nan)
-        cross_entropy = accuracy = label_cross_entropy = squared_error = unknown
+        cross_entropy = accuracy = squared_error = unknown
         if config.discriminative_weight:
             supports = config.supports or x.shape[1]
             cross_entropy, accuracy = classify_remaining(model.process, z, shot, supports)
             loss = loss + config.discriminative_weight * cross_entropy
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            if config.label_weight:
-                if context is None:
-                    raise UserError("label_weight: expected 0 for images without labels")
-                label_cross_entropy = tell_labels(model, z, log_det, x, context, shot)
-                loss = loss + config.label_weight * label_cross_entropy
-            if config.prediction_weight:
+        if config.prediction_weight:
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
                 squared_error = predict_remaining(model, z, x, context, shot, generator)
-                loss = loss + config.prediction_weight * squared_error
-        return Losses(loss, nats, cross_entropy, accuracy, label_cross_entropy, squared_error)
+            loss = loss + config.prediction_weight * squared_error
+        return Losses(loss, nats, cross_entropy, accuracy, squared_error)
 
 
 def classify_remaining(
@@ -180,37 +172,6 @@ def classify_remaining(
     return cross_entropy, accuracy
 
 
-def tell_labels(
-    model: Bruno, z: Tensor, log_det: Tensor, x: Tensor, context: Tensor, shot: int
-) -> Tensor:
-    """Tell the label of the last image of every set from those of the last images of two others.
-
-    Args:
-        model: The model.
-        z: Latent sets, ``(S, n, D)``.
-        log_det: Their log-determinants, ``(S, n)``.
-        x: The sets, ``(S, n, *event)``.
-        context: Their labels, ``(S, n, context_dim)``.
-        shot: How many of its first images are known of a set, less than ``n``.
-
-    Returns:
-        Mean cross-entropy in nats, from equal prior probabilities; labels that happen to be equal
-        share theirs.
-    """
-    process = model.process
-    predictive = process.predictive(Evidence.of(z[:, :shot])).base_dist
-    true_label = context[:, -1]
-    log_probs = [predictive.log_prob(z[:, -1].double()).sum(-1) + log_det[:, -1].double()]
-    for other in (1, 2):
-        label = true_label.roll(other, 0)
-        moved, moved_log_det = model(x[:, -1], label)
-        log_prob = predictive.log_prob(moved.double()).sum(-1) + moved_log_det.double()
-        same = (label == true_label).all(-1)
-        log_probs.append(log_prob.masked_fill(same, -torch.inf))
-    scores = torch.stack(log_probs, -1)
-    return (scores.logsumexp(-1) - scores[:, 0]).mean()
-
-
 def predict_remaining(
     model: Bruno,
     z: Tensor,
@@ -219,10 +180,13 @@ def predict_remaining(
     shot: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    r"""Predict the last images of every set, at their labels, from its first ones.
+    r"""Predict the last two images of every set, at their labels, from its first ones.
 
-    The squared error of the mean image is :math:`\mathbb{E}[(x_1 - x)(x_2 - x)]` for independent
-    samples :math:`x_1, x_2`, so two samples estimate it without bias.
+    Two samples :math:`x_1, x_2` are drawn about the predictive mean in latent space, both at one
+    temperature, which is uniform on [0, 1] for every prediction. At that temperature the squared
+    error of their mean image is :math:`\mathbb{E}[(x_1 - x)(x_2 - x)]`, which the product of the
+    two errors estimates without bias. At temperature 1 alone the image of the mean stays poor, at
+    0 alone samples do.
 
     Args:
         model: The model.
@@ -234,12 +198,18 @@ def predict_remaining(
 
     Returns:
         Mean squared error of a pixel, where white is 1.
+
+    Raises:
+        UserError: If the shot leaves no image to predict.
     """
+    if shot >= x.shape[1]:
+        raise UserError(f"shot: expected fewer than the {x.shape[1]} images of a set, got {shot}")
     targets = min(2, x.shape[1] - shot)
     wanted = x[:, -targets:]
     label = None if context is None else context[:, -targets:].expand(2, -1, -1, -1)
     evidence = Evidence.of(z[:, :shot].unsqueeze(1).expand(-1, targets, -1, -1))
-    latent = model.process.sample(evidence, (2,), generator)
-    drawn = model.decode(latent, label)
-    error = (drawn - wanted) / LEVELS
-    return error.prod(0).mean()
+    mean = model.process.predictive(evidence).base_dist.mean.squeeze(2)
+    sample = model.process.sample(evidence, (2,), generator)
+    temperature = torch.rand(*mean.shape[:2], 1, generator=generator, device=z.device)
+    drawn = model.decode(torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), label)
+    return ((drawn - wanted) / LEVELS).prod(0).mean()

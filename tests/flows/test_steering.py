@@ -1,0 +1,132 @@
+import math
+
+import pytest
+import torch
+
+from bruno import RealNVP, UserError
+from bruno.data import Label, encode_context
+from bruno.flows.steering import Steering
+from bruno.seeding import generator_for
+
+SMALL = {"filters": 6, "residual_blocks": 1, "dense_units": 8, "dense_couplings": 2}
+
+
+def azimuth(*degrees):
+    return encode_context([Label("azimuth", is_angle=True)], {"azimuth": torch.tensor(degrees)})
+
+
+@pytest.fixture(params=[((1, 6, 6), 2, (0,)), ((5,), 5, (3, 1))], ids=["images", "odd vectors"])
+def flow(request):
+    event_shape, context_dim, angles = request.param
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        flow = RealNVP(
+            event_shape,
+            context_dim,
+            context_angles=angles,
+            dense_units=8,
+            dense_couplings=2,
+        ).double()
+        flow.initialise(elements(flow, 16), labels(flow, 16))
+        with torch.no_grad():
+            for parameter in flow.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return flow
+
+
+def elements(flow, *shape):
+    x = torch.rand(*shape, *flow.event_shape, generator=generator_for(0), dtype=torch.float64)
+    return 256 * x if len(flow.event_shape) == 3 else x
+
+
+def labels(flow, *shape):
+    generator = generator_for(1)
+    return torch.randn(*shape, flow.context_dim, generator=generator, dtype=torch.float64)
+
+
+@torch.no_grad()
+def test_round_trip_and_opposite_log_determinants(flow):
+    x, context = elements(flow, 2, 3), labels(flow, 2, 3)
+    z, log_det = flow(x, context)
+    back, inverse_log_det = flow.inverse(z, context)
+    torch.testing.assert_close(back, x, rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-10, atol=1e-10)
+
+
+def test_log_determinant_is_that_of_the_jacobian(flow):
+    x, context = elements(flow), labels(flow)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda v: flow(v.view(flow.event_shape), context)[0], x.flatten()
+    )
+    expected = torch.linalg.slogdet(jacobian).logabsdet
+    assert flow(x, context)[1].item() == pytest.approx(float(expected), abs=1e-8)
+
+
+@torch.no_grad()
+def test_pairs_turn_by_multiples_of_the_angle():
+    steering = Steering(13, [0])
+    one, two = torch.zeros(13), torch.zeros(13)
+    one[::2], two[1::2] = 1.0, 1.0
+    z, log_det = steering.inverse(torch.stack([one, two]), azimuth(30.0, 30.0))
+    turns = 30.0 * torch.tensor([0, 1, 2, 3, 4, 0])
+    torch.testing.assert_close(z[0, 0:12:2], turns.deg2rad().cos())
+    torch.testing.assert_close(z[0, 1:12:2], turns.deg2rad().sin())
+    torch.testing.assert_close(z[1, 0:12:2], -turns.deg2rad().sin())
+    assert z[0, 12] == 1
+    assert log_det.tolist() == [0, 0]
+
+
+@torch.no_grad()
+def test_turns_add_up_and_only_the_direction_counts():
+    steering = Steering(10, [0])
+    x = torch.randn(1, 10, generator=generator_for(2), dtype=torch.float64)
+    twice = steering(steering(x, azimuth(50.0).double())[0], azimuth(80.0).double())[0]
+    once = steering(x, 3 * azimuth(130.0).double())[0]
+    torch.testing.assert_close(twice, once, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_angle_turns_pairs_of_its_own_and_other_labels_reach_the_couplings():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = RealNVP((30,), 5, context_angles=[1, 3], dense_units=8, dense_couplings=2)
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = torch.randn(1, 30, generator=generator_for(3))
+    context = torch.tensor([[0.5, 0.0, 1.0, 0.0, 1.0]])
+    z, log_det = flow(x, context)
+
+    def change(entries):
+        other = context.clone()
+        other[:, entries] = torch.tensor([1.0, 0.0])[: len(entries)]
+        moved, moved_log_det = flow(x, other)
+        return (moved - z).abs().squeeze(0) > 1e-4, moved_log_det != log_det
+
+    first, volume = change([1, 2])
+    assert first[2:10].any() and not first[10:20].any() and not volume
+    second, volume = change([3, 4])
+    assert second[12:20].any() and not second[:10].any() and not volume
+    both, volume = change([0])
+    assert both.any() and volume
+
+
+def test_it_is_built_again_from_its_configuration(flow):
+    assert RealNVP(**flow.config).config == flow.config
+    assert flow.config["context_angles"]
+
+
+@pytest.mark.parametrize("angles", [[1], [-1], [0, 1], [0, 0], [2]])
+def test_angles_that_are_not_there_are_named(angles):
+    with pytest.raises(UserError, match="context_angles: expected where two of 2 numbers start"):
+        RealNVP((8,), 2, context_angles=angles)
+
+
+def test_a_model_keeps_objects_that_turn_apart_from_the_angle():
+    """One object whose two coordinates turn with the angle has one latent vector."""
+    steering = Steering(4, [0])
+    angles = torch.arange(0.0, 360.0, 45.0)
+    radians = angles * math.pi / 180
+    still = torch.ones_like(radians)
+    views = torch.stack([still, 2 * still, 3 * radians.cos(), 3 * radians.sin()], 1)
+    z, _ = steering(views, azimuth(*angles.tolist()))
+    torch.testing.assert_close(z, z[:1].expand_as(z), rtol=0, atol=1e-5)
