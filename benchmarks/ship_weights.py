@@ -79,7 +79,7 @@ def main() -> None:
         evaluation = json.loads(measured.read_text(encoding="utf-8"))
         for picture in measured.parent.iterdir():
             if picture != measured:
-                shutil.copy(picture, _PICTURES / f"{arguments.name}-{picture.name}")
+                shutil.copy(picture, _PICTURES)
         metadata["card"] = {
             "command": arguments.command,
             "evaluated with": " ".join(["bruno evaluate --pretrained", arguments.name, *options]),

@@ -43,7 +43,7 @@ def few_objects():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("conditional") / "run"
-    assert main(["train", *TINY, "--out", str(directory)]) == 0
+    assert main(["train", *TINY, "--model.steering=true", "--out", str(directory)]) == 0
     return directory
 
 
@@ -58,19 +58,20 @@ def test_evaluation_measures_views_and_poses_and_draws_them(run, unconditional, 
     arguments = ["evaluate", "--run", str(run), "--unconditional", str(unconditional)]
     assert main([*arguments, "--out=out/figures.json"]) == 0
     out = capsys.readouterr().out
-    for shown in ("mean training view", "unconditional model", "median error", "bits/dim"):
+    for shown in ("mean training view", "unconditional model", "median error", "of 5 objects"):
         assert shown in out
     figures = json.loads(Path("out/figures.json").read_text())
     assert figures["few_shot"] == []
+    assert figures["unconditional"] == str(unconditional)
     rows = figures["views"]["rows"]
     assert [row["given"] for row in rows] == [0, 1, 2, 4, 8, 16]
     nats = rows[1]["nats"]["mean"]
     assert rows[1]["bits_per_dim"]["mean"] == pytest.approx(nats / 1024 / math.log(2))
     assert [row["given"] for row in figures["pose"]] == [1, 4, 16]
     for name in ("views.png", "prior.png", "likelihood.png"):
-        with Image.open(Path("out") / name) as picture:
+        with Image.open(Path("out") / f"figures-{name}") as picture:
             assert min(picture.size) > 100
-    with Image.open("out/turntable.gif") as animation:
+    with Image.open("out/figures-turntable.gif") as animation:
         assert animation.n_frames == 36
 
 
@@ -99,6 +100,8 @@ def test_mistakes_about_labels(run, unconditional, tmp_path, capsys):
         (run, ["--context", "azimuth=nan"], "expected finite numbers for azimuth"),
         (run, ["--context", "height=1"], "expected azimuth=NUMBER, got height=1"),
         (run, [*given, "--given-context", "azimuth=1,2"], "given_context: expected 1 value or 1"),
+        (run, [*given[2:], "--given-context", "azimuth=1"], "given_context: expected the images"),
+        (run, ["--context", "azimuth=0", "azimuth=9"], "context: expected one azimuth=NUMBER"),
         (unconditional, ["--context", "azimuth=1"], "context: this model takes no context"),
         (unconditional, ["--given-context", "azimuth=1", "--given", "photo.png"], "takes no"),
     ):
@@ -107,7 +110,9 @@ def test_mistakes_about_labels(run, unconditional, tmp_path, capsys):
     for model, arguments, message in (
         (unconditional, ["--unconditional", str(unconditional)], "takes no context itself"),
         (run, ["--unconditional", str(run)], "expected a model without context"),
+        (run, ["--unconditional=omniglot"], "expected a model of images of shape (1, 32, 32)"),
         (run, ["--data.name=digits"], "expected images of shape (1, 32, 32)"),
+        (run, ["--data.unlabelled=true"], "told 2 numbers of every image, blocks has 0"),
     ):
         assert main(["evaluate", "--run", str(model), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -151,9 +156,18 @@ def test_a_folder_of_labelled_images(tmp_path, capsys):
     labels = ["--data.labels=labels.csv", '--data.angles=["azimuth"]']
     assert main(["train", *own, *labels[:1], '--data.angles=["azimut"]']) == 2
     assert "has the labels azimuth, height, but not azimut" in capsys.readouterr().err
-    assert main(["train", *own, *labels]) == 0
+    assert main(["train", *own, *labels, "--training.reflections=true"]) == 2
+    assert "reflections: expected false for images with labels" in capsys.readouterr().err
+    assert main(["train", *own, *labels, "--model.steering=true"]) == 0
     assert main(["sample", "--run=run", "--context", "azimuth=30", "height=2", "--count=2"]) == 0
     assert main(["sample", "--run=run", "--context", "azimuth=30", "--count=2"]) == 2
     assert "expected azimuth=NUMBER height=NUMBER" in capsys.readouterr().err
     assert main(["evaluate", "--run=run"]) == 0
     assert json.loads(Path("run/evaluation.json").read_text())["pose"] == []
+    text = Path("labels.csv").read_text()
+    Path("other.csv").write_text(text.replace("azimuth,height", "height,azimuth"))
+    for wrong in ("--data.labels=other.csv", '--data.angles=["height"]'):
+        assert main(["evaluate", "--run=run", wrong]) == 2
+        err = " ".join(capsys.readouterr().err.split())
+        assert "data: expected images told azimuth (an angle), height, got" in err
+    assert main(["train", *own[:5], "--data.name=blocks", "--model.pretrained=run/model"]) == 2

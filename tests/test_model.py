@@ -212,6 +212,9 @@ def test_context_is_passed_everywhere():
         predictive.sample(3)
     with pytest.raises(UserError, match="context: expected a shape that broadcasts"):
         predictive.sample(3, torch.zeros(2, 2))
+    for wrong in ([0.0, 1.0], torch.tensor(1.0)):
+        with pytest.raises(UserError, match="context: expected a"):
+            predictive.sample(3, wrong)
 
 
 def test_a_model_of_vectors_works_like_one_of_images():

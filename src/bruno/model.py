@@ -245,7 +245,7 @@ class Predictive(Distribution):
         if not temperature >= 0:
             raise UserError(f"temperature: expected a number of at least 0, got {temperature}")
         z = self._model.process.sample(self._evidence, sample_shape, generator, temperature)
-        if context is not None:
+        if torch.is_tensor(context) and context.ndim:  # the flow refuses all else
             try:
                 context = context.expand(*z.shape[:-1], context.shape[-1])
             except RuntimeError:

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from bruno.data import load_dataset
-from bruno.data.context import Label, encode_context, read_labels
+from bruno.data.context import Label, encode_context, labels_of_model, read_labels
 from bruno.data.folder import load_folder
 from bruno.data.registry import DataConfig
 from bruno.errors import MissingDataError, UserError
@@ -68,6 +68,12 @@ def test_a_folder_with_labels(labelled_folder):
         torch.testing.assert_close(context, torch.tensor([float(view), 1.0 - view, label + 0.5]))
 
 
+def test_a_file_saved_by_a_spreadsheet_has_a_mark_in_front(labelled_folder):
+    file = labelled_folder / "labels.csv"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert read_labels(file, [], ["b/1.png"])[1]["height"].tolist() == [1.5]
+
+
 def test_bad_files_have_no_context(labelled_folder):
     (labelled_folder / "a" / "0.png").write_text("bad")
     with pytest.warns(UserWarning, match=r"0\.png"):
@@ -75,6 +81,23 @@ def test_bad_files_have_no_context(labelled_folder):
             labelled_folder, labels=labelled_folder / "labels.csv", skip_bad=True, image_size=4
         )
     assert dataset.context[:, 1].tolist() == [0.5, 1.5, 1.5, 2.5, 2.5]
+
+
+def test_bad_files_are_the_same_by_any_path_to_the_folder(labelled_folder, monkeypatch):
+    (labelled_folder / "a" / "0.png").write_text("bad")
+    labels = labelled_folder / "labels.csv"
+    with pytest.warns(UserWarning, match=r"0\.png"):
+        first = load_folder(labelled_folder, labels=labels, skip_bad=True, image_size=4)
+    monkeypatch.chdir(labelled_folder.parent)
+    with pytest.warns(UserWarning, match=r"0\.png"):
+        again = load_folder(labelled_folder.name, labels=labels, skip_bad=True, image_size=4)
+    assert again.context.equal(first.context)
+
+
+def test_the_labels_of_a_model_are_those_it_was_saved_with():
+    kept = {"metadata": {"context_labels": {"azimuth": True, "height": False}}}
+    assert labels_of_model(kept) == (AZIMUTH, HEIGHT)
+    assert labels_of_model({}) == labels_of_model({"metadata": {"context_labels": 3}}) == ()
 
 
 def test_labels_say_what_is_missing(labelled_folder):
@@ -90,6 +113,12 @@ def test_labels_say_what_is_missing(labelled_folder):
         file.write_text(text.replace("a/1.png,90", f"a/1.png,{bad}"))
         with pytest.raises(UserError, match=rf"a number for azimuth of a/1\.png in .* got '{bad}'"):
             read_labels(file, [], ["a/1.png"])
+    file.write_text(text + "a/1.png,3,4\n")
+    with pytest.raises(UserError, match=r"more than one row for a/1\.png"):
+        read_labels(file, [], ["a/1.png"])
+    file.write_bytes("file,größe\na/0.png,1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="expected CSV in UTF-8"):
+        read_labels(file, [], [])
     file.write_text("image,azimuth\na/0.png,1\n")
     with pytest.raises(UserError, match=r"expected a column file and .* got image, azimuth"):
         read_labels(file, [], [])

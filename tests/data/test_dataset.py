@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bruno.data import LabelledImages
+from bruno.data import Label, LabelledImages
 from bruno.errors import UserError
 
 
@@ -94,11 +94,24 @@ def test_joined_versions_are_those_of_each():
     assert make().joined(make(class_names=("c", "d"))).versions is None
 
 
+def test_joined_labels_are_those_of_each():
+    told = {"context_labels": (Label("size"),)}
+    both = make(context=torch.zeros(4, 1), **told).joined(
+        make(class_names=("c", "d"), context=torch.ones(4, 1), **told)
+    )
+    assert both.context.flatten().tolist() == [0] * 4 + [1] * 4
+    assert both.context_labels == told["context_labels"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"images": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, r"images \(1, 2, 3\) as in toy"),
-        ({"context": torch.zeros(4, 2)}, "context cannot be joined"),
+        ({"context": torch.zeros(4, 2)}, "expected 0 numbers told of every image"),
+        (
+            {"context": torch.zeros(4, 1), "context_labels": (Label("size"),)},
+            "other: expected images told no label, got size",
+        ),
     ],
 )
 def test_only_images_of_one_kind_are_joined(changes, message):

@@ -76,7 +76,7 @@ def test_unreadable_files_are_named(classes):
     bad[1].write_text("not an image")
     with pytest.raises(UserError, match="2 unreadable images") as raised:
         load_folder(classes)
-    assert all(str(path) in str(raised.value) for path in bad)
+    assert "class1/broken.png, class2/notes.txt" in str(raised.value)
     for _ in range(2):  # decoded, then from the cache
         with pytest.warns(
             UserWarning, match=r"left out 2 unreadable images: .*broken.png"

@@ -70,6 +70,8 @@ def test_where_it_is_looked_for(tmp_path):
     [
         ({"views": np.zeros((4, 4, 2, 2))}, r"views: expected uint8 \(objects, V, H, W\) .* float"),
         ({"views": np.zeros((4, 2, 2), np.uint8)}, r"views: .* uint8 \(4, 2, 2\)"),
+        ({"views": np.zeros((0, 4, 2, 2), np.uint8)}, r"views: .* uint8 \(0, 4, 2, 2\)"),
+        ({"views": np.zeros((4, 0, 2, 2), np.uint8)}, r"views: .* uint8 \(4, 0, 2, 2\)"),
         ({"azimuth": np.zeros(3)}, r"azimuth: expected shape \(4,\)"),
         ({"azimuth": np.array(["a"] * 4)}, "azimuth: expected degrees"),
         ({"azimuth": np.full(4, np.nan)}, "expected finite numbers for azimuth"),

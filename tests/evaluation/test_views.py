@@ -116,6 +116,25 @@ def test_closeness_of_equal_and_of_unlike_pictures():
     assert far.ssim.mean < 0.95
 
 
+def test_similarity_in_windows_as_large_as_fit():
+    for side in (2, 4, 5):
+        truth = torch.rand(2, 1, 1, side, side, generator=generator_for(0))
+        assert closeness(truth, truth).ssim.mean == pytest.approx(1)
+        assert closeness(1 - truth, truth).ssim.mean < 0.95
+
+
+def test_without_training_objects_two_competitors_are_left_out():
+    (row,) = novel_views(oracle(), objects("test"), None, given=(1,), samples=1).rows
+    assert set(row.pictures) == {"mean", "sample"}
+
+
+def test_pictures_of_a_grey_level_are_that_grey_level():
+    """The mean of samples around one grey level is it, neither half a level more nor less."""
+    data = objects("test")
+    (row,) = novel_views(oracle(), data, data, given=(9,), targets=1, samples=64).rows
+    assert row.pictures["mean"].rmse.mean < 0.5 / 255
+
+
 def test_the_true_model_finds_the_angle():
     prior, known = pose(oracle(), objects("test"), given=(0, 2))
     assert known.objects == 12
@@ -151,6 +170,12 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
     half = torch.cat([turning[1:2, :6], turning[1:2, :6]], 1)
     front = has_front(torch.cat([turning, round_one, half]), angles)
     assert front.tolist() == [True, True, True, False, False]
+    order = torch.randperm(SIDES, generator=generator_for(5))
+    shuffled = has_front(torch.cat([turning, round_one, half])[:, order], angles[:, order])
+    assert shuffled.equal(front)
+    uneven = angles.clone()
+    uneven[:, 1] += 5
+    assert has_front(torch.cat([turning, round_one, half]), uneven).all()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +192,7 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
             "the model is told 2 numbers of every image, synthetic has 0",
         ),
         ({"model": make_model()}, "expected a conditional model"),
+        ({"unconditional": oracle()}, "unconditional: expected a model without context"),
     ],
 )
 def test_what_does_not_fit_is_named(arguments, message):
@@ -202,7 +228,7 @@ def test_poses_need_one_angle_and_a_front():
         context=data.context,
         context_labels=(AZIMUTH,),
     )
-    with pytest.raises(UserError, match="look alike from all sides"):
+    with pytest.raises(UserError, match="at least 2 objects that do not look alike"):
         pose(oracle(), alike, given=(1,))
     object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
     with pytest.raises(UserError, match="expected one angle as the label of toy"):

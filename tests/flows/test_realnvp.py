@@ -14,9 +14,11 @@ ARCHITECTURES = {
     "compact": ((1, 8, 8), {"preset": "compact", **SMALL}),
     "compact, odd at a quarter": ((1, 6, 10), {"preset": "compact", **SMALL}),
     "lattice": ((1, 8, 8), {"preset": "lattice", **SMALL}),
+    "compact, steered": ((1, 6, 6), {"preset": "compact", "context_angles": [1], **SMALL}),
     "compact, colour": ((3, 4, 4), {"preset": "compact", **SMALL}),
     "dense, image": ((1, 8, 8), {"preset": "dense", "dense_units": 8, "dense_couplings": 3}),
     "dense, odd vector": ((5,), {"preset": "dense", "dense_units": 8, "dense_couplings": 3}),
+    "dense, steered": ((15,), {"preset": "dense", "context_angles": [0], "dense_units": 8}),
 }
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 contexts = pytest.mark.parametrize("context_dim", [0, 3], ids=["plain", "context"])
@@ -31,6 +33,8 @@ def batch(event_shape, *shape, seed=0, dtype=torch.float64):
 def make_flow(name, context_dim=0, dtype=torch.float64, perturb=True):
     """Return a flow away from its initialisation, where couplings really do something."""
     event_shape, sizes = ARCHITECTURES[name]
+    if not context_dim:
+        sizes = {size: value for size, value in sizes.items() if size != "context_angles"}
     with torch.random.fork_rng():
         torch.manual_seed(1)
         flow = RealNVP(event_shape, context_dim, **sizes).to(dtype)
@@ -114,6 +118,8 @@ def test_context_changes_nothing_at_the_start_and_something_later(name):
     fresh = make_flow(name, 3, perturb=False)
     x = batch(fresh.event_shape, 4)
     a, b = make_context(3, 4), -make_context(3, 4)
+    for start in fresh.context_angles:  # latent dimensions turn with these from the start
+        b[:, start : start + 2] = a[:, start : start + 2]
     for left, right in zip(fresh(x, a), fresh(x, b), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
     moved = make_flow(name, 3)
@@ -146,9 +152,11 @@ def test_paper_preset_has_the_published_number_of_parameters():
 def test_initialisation_makes_every_normalised_activation_standard(name):
     """Also deep inside the networks: each layer sees the normalised output of the one before."""
     event_shape, sizes = ARCHITECTURES[name]
-    flow = RealNVP(event_shape, **sizes).double()
-    x = batch(event_shape, 64)
-    flow.initialise(x)
+    context_dim = 2 if "context_angles" in sizes else 0
+    flow = RealNVP(event_shape, context_dim, **{**sizes, "context_angles": [0][:context_dim]})
+    flow.double()
+    x, context = batch(event_shape, 64), make_context(context_dim, 64)
+    flow.initialise(x, context)
     seen = []
 
     def look(_module, _inputs, output):
@@ -160,7 +168,7 @@ def test_initialisation_makes_every_normalised_activation_standard(name):
     for module in flow.modules():
         if hasattr(module, "parametrizations") or type(module).__name__ == "ActivationNorm":
             module.register_forward_hook(look)
-    flow(x)
+    flow(x, context)
     assert len(seen) > 2
     for mean, deviation in seen:
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-6, rtol=0)

@@ -29,7 +29,7 @@ from bruno.training import (
 from bruno.training.batches import training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
-from bruno.training.guard import explain_non_finite
+from bruno.training.guard import first_non_finite_gradient, first_non_finite_layer
 from bruno.training.loop import resolve_device
 from bruno.training.schedule import schedule
 
@@ -281,8 +281,17 @@ def test_a_gradient_that_is_not_finite_is_named(digits):
     model = TINY.model.build((1, 8, 8), 0)
     objective = Objective(model, TINY.objective)
     model.process.raw_variance.grad = torch.full((64,), math.inf).double()
-    error = explain_non_finite(objective, training_batch(digits[0], TINY, 0), 1, 12)
-    assert "the gradient of process.raw_variance at step 12" in str(error)
+    assert first_non_finite_layer(objective, training_batch(digits[0], TINY, 0), 1) is None
+    assert first_non_finite_gradient(objective) == "process.raw_variance"
+
+
+def test_other_errors_of_a_step_stay_what_they_are(digits, tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise UserError("x: refused")
+
+    monkeypatch.setattr(Objective, "forward", refuse)
+    with pytest.raises(UserError, match="x: refused"):
+        train(shortened(1), *digits, tmp_path / "run", device="cpu")
 
 
 def test_damaged_checkpoints_are_refused(finished, digits, tmp_path):
@@ -344,6 +353,14 @@ def test_devices():
         (lambda: TrainingConfig(average_decay=1.0), "average_decay"),
         (lambda: Experiment(seed=-1), "seed: expected a non-negative"),
         (lambda: Experiment(objective=ObjectiveConfig(shots=(5,))), "fewer than images_per_set"),
+        (
+            lambda: Experiment(
+                objective=ObjectiveConfig(
+                    discriminative_weight=0.0, prediction_weight=1.0, shots=(5,)
+                )
+            ),
+            "fewer than images_per_set",
+        ),
     ],
 )
 def test_bad_configurations_are_named(make, message):

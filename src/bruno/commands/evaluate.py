@@ -17,8 +17,9 @@ import torch
 from bruno.commands.locate import locate_model
 from bruno.commands.views import ViewsEvaluation, draw_views, evaluate_views, print_views
 from bruno.console import StageDisplay, output_console, table
-from bruno.data import LabelledImages, load_dataset
-from bruno.errors import UserError
+from bruno.data import DataConfig, LabelledImages, load_dataset
+from bruno.data.context import check_same_labels
+from bruno.errors import MissingDataError, UserError
 from bruno.evaluation import (
     Estimate,
     FewShotResult,
@@ -29,6 +30,7 @@ from bruno.evaluation import (
 )
 from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.trials import check_trials
+from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
 from bruno.training.loop import resolve_device
@@ -49,6 +51,9 @@ class DataOverrides:
         channels: Grey or colour images; for folder only.
         invert: Turn dark ink on white paper into bright ink on black; for folder only.
         skip_bad: Leave out files that are no readable images, with a warning; for folder only.
+        labels: CSV file with a row per image: its labels for a conditional model; for folder only.
+        angles: Which of these labels are angles in degrees; for folder only.
+        unlabelled: Leave out the labels, for an unconditional model.
         test_classes: Names of the classes to keep; by default those of the training recipe.
     """
 
@@ -59,6 +64,9 @@ class DataOverrides:
     channels: Literal["grey", "colour"] | None = None
     invert: bool | None = None
     skip_bad: bool | None = None
+    labels: str | None = None
+    angles: list[str] | None = None
+    unlabelled: bool | None = None
     test_classes: list[str] | None = None
 
     def given(self) -> dict[str, Any]:
@@ -178,7 +186,8 @@ def evaluate(
         unconditional: For conditional models: a run or pretrained model of the same images without
             labels, as a competitor.
         seed: Seed of episodes, and of the dequantisation noise of the likelihood.
-        out: File for the figures; by default evaluation.json in the directory of the run.
+        out: File for the figures, with pictures beside it that begin with its name; by default
+            evaluation.json in the directory of the run.
         device: auto, cpu or cuda.
         as_json: Print the figures as JSON on standard output.
     """
@@ -193,8 +202,17 @@ def evaluate(
     if rotations is None:
         rotations = bool(located.experiment.get("training", {}).get("rotations", False))
     conditional = model.flow.context_dim > 0
-    if unconditional and not conditional:
-        raise UserError(f"unconditional: {located.path} takes no context itself")
+    competitor = None
+    if unconditional is not None:
+        if not conditional:
+            raise UserError(f"unconditional: {located.path} takes no context itself")
+        competitor = _load(unconditional).to(resolve_device(device))
+        check_unconditional(competitor, dataset)
+    if conditional:
+        check_conditional(model, dataset)
+        if located.context_labels:
+            source = f"{dataset.name}/{dataset.split}"
+            check_same_labels("data", source, dataset.context_labels, located.context_labels)
     if conditional and ways is None:
         ways = []
     if ways is None:
@@ -219,34 +237,42 @@ def evaluate(
             views = evaluate_views(
                 model,
                 dataset,
-                load_dataset(located.data_config(data.given()), "train"),
-                unconditional=_unconditional(unconditional, device),
+                _training_set(located.data_config(data.given())),
+                unconditional=competitor,
                 seed=seed,
                 progress=display,
             )
             evaluation = dataclasses.replace(evaluation, views=views)
     report = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
+    if unconditional is not None:
+        report["unconditional"] = unconditional
     path = Path(out) if out else located.directory / EVALUATION_FILE
+    pictures = draw_views(model, dataset, seed) if conditional else {}
+    files = {path: json.dumps(report, indent=2).encode() + b"\n"}
+    files |= {path.with_name(f"{path.stem}-{name}"): image for name, image in pictures.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = draw_views(model, dataset, path.parent, seed) if conditional else []
-    write_atomically(path, json.dumps(report, indent=2).encode() + b"\n")
+    for file, content in files.items():
+        write_atomically(file, content)
     if as_json:
         output_console().print_json(json.dumps(report))
     else:
         print_evaluation(evaluation, str(located.path), located.card.get("figures"))
-        written = ", ".join(map(str, [path, *pictures]))
+        written = ", ".join(map(str, files))
         output_console().print(f"figures written to {written}")
 
 
-def _unconditional(name: str | None, device: str) -> Bruno | None:
-    """Return the model to compare a conditional one with, by name or directory."""
-    if name is None:
-        return None
+def _load(name: str) -> Bruno:
+    """Return a model by the name of a pretrained one, or by the directory of a run."""
     located = locate_model(None, name) if name in Bruno.pretrained() else locate_model(name, None)
-    model = located.load().to(resolve_device(device))
-    if model.flow.context_dim:
-        raise UserError(f"unconditional: expected a model without context, {name} takes one")
-    return model
+    return located.load()
+
+
+def _training_set(config: DataConfig) -> LabelledImages | None:
+    """Return the objects a model was trained on, if they are there."""
+    try:
+        return load_dataset(config, "train")
+    except MissingDataError:
+        return None
 
 
 def provenance() -> dict[str, Any]:

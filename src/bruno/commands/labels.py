@@ -40,6 +40,11 @@ def parse_context(
     values = {}
     for argument in given:
         name, _, text = argument.partition("=")
+        if name in values:
+            raise UserError(
+                f"{option}: expected one {name}=NUMBER, got two; several values are separated by "
+                f"commas, as in {name}=0,90"
+            )
         try:
             values[name] = torch.tensor([float(part) for part in text.split(",")]).double()
         except ValueError:

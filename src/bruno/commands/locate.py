@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bruno.data import DataConfig
-from bruno.data.context import Label
+from bruno.data.context import Label, labels_of_model
 from bruno.errors import CheckpointError, UserError
 from bruno.model import Bruno
 from bruno.pretrained import locate, read_config
@@ -49,8 +49,7 @@ class LocatedModel:
     @property
     def context_labels(self) -> tuple[Label, ...]:
         """The labels of images that a conditional model is told; none where it does not say."""
-        kept = self._metadata("context_labels")
-        return tuple(Label(name, bool(is_angle)) for name, is_angle in kept.items())
+        return labels_of_model(self.config)
 
     def _metadata(self, name: str) -> dict[str, Any]:
         metadata = self.config.get("metadata")

@@ -67,6 +67,8 @@ def sample(
         device: auto, cpu or cuda.
         as_json: Print what was done as JSON on standard output.
     """
+    if given_context and not given:
+        raise UserError("given_context: expected the images it is of, --given, too")
     if count < 1:
         raise UserError(f"count: expected at least 1, got {count}")
     path = Path(out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,12 @@ from bruno import plots
 from bruno.console import output_console, table
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
-from bruno.evaluation import PoseResult, ViewsResult, novel_views, pose
+from bruno.evaluation import Estimate, PoseResult, ViewsResult, novel_views, pose
 from bruno.evaluation.pose import degrees, has_front, scores_by_label
 from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
-from bruno.evaluation.views import by_object
+from bruno.evaluation.views import ViewsGiven, by_object, condition
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
 
 _GIVEN = (0, 1, 2, 4, 8, 16)
@@ -48,7 +46,7 @@ class ViewsEvaluation:
 def evaluate_views(
     model: Bruno,
     dataset: LabelledImages,
-    training: LabelledImages,
+    training: LabelledImages | None,
     *,
     unconditional: Bruno | None,
     seed: int,
@@ -69,7 +67,7 @@ def evaluate_views(
         progress=progress,
     )
     poses: tuple[PoseResult, ...] = ()
-    if _tells_an_angle(dataset):
+    if _tells_an_angle(dataset) and int(has_front(*_with_angles(dataset)).sum()) > 1:
         given = [count for count in _POSE_GIVEN if count < number]
         poses = pose(model, dataset, given=given, seed=seed, progress=progress)
     return ViewsEvaluation(views, poses)
@@ -78,32 +76,35 @@ def evaluate_views(
 def print_views(evaluation: ViewsEvaluation, title: str) -> None:
     """Print the figures as tables on standard output."""
     views = evaluation.views
-    names = list(views.rows[-1].pictures)
     console = output_console()
     console.print(
         table(
             f"{title}: new views of {views.objects} objects from {views.dataset}, seed "
             f"{views.seed}",
-            ["views given", "nats per view", *(f"{name}: RMSE, SSIM" for name in names)],
+            ["views given", "nats per view", "bits/dim"],
             [
-                [
-                    str(row.given),
-                    str(row.nats),
-                    *(
-                        f"{one.rmse.mean:.3f} ± {one.rmse.half_width:.3f}, {one.ssim.mean:.3f}"
-                        if (one := row.pictures.get(name))
-                        else ""
-                        for name in names
-                    ),
-                ]
+                [str(row.given), str(row.nats), f"{row.nats.mean * views.bits_per_nat:.3f}"]
                 for row in views.rows
             ],
         )
     )
+    for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
+        names = list(views.rows[-1].pictures)
+        console.print(
+            table(
+                f"{meaning} of pictures of them",
+                ["views given", *names],
+                [
+                    [str(row.given), *(_three_digits(row, name, figure) for name in names)]
+                    for row in views.rows
+                ],
+            )
+        )
     if evaluation.pose:
         console.print(
             table(
-                f"pose of {evaluation.pose[0].objects} objects without rotational symmetry",
+                f"pose of {evaluation.pose[0].objects} of {evaluation.pose[0].of} objects, without "
+                "rotational symmetry",
                 ["views given", "median error, degrees", "below 20 degrees, %", "margin, nats"],
                 [
                     [str(one.given), str(one.median), str(one.near), str(one.margin)]
@@ -113,13 +114,20 @@ def print_views(evaluation: ViewsEvaluation, title: str) -> None:
         )
 
 
-@torch.no_grad()
-def draw_views(model: Bruno, dataset: LabelledImages, directory: Path, seed: int) -> list[Path]:
-    """Write pictures of what a model makes of a few objects and return their paths.
+def _three_digits(row: ViewsGiven, name: str, figure: str) -> str:
+    if name not in row.pictures:
+        return ""
+    value: Estimate = getattr(row.pictures[name], figure)
+    return f"{value.mean:.3f} ± {value.half_width:.3f}"
 
-    ``views.png``: objects seen once, from other sides; ``prior.png``: the prior from those sides;
-    ``likelihood.png``: how likely views are under every angle; ``turntable.gif``: an object seen
-    once, turning.
+
+@torch.no_grad()
+def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, bytes]:
+    """Return pictures of what a model makes of a few objects, by name.
+
+    ``views.png``: objects seen once, from other sides; ``prior.png``: objects it makes up, from
+    those sides; ``likelihood.png``: how likely views are under every angle; ``turntable.gif``:
+    objects seen once, turning.
     """
     generator = generator_for(seed, Stream.VIEW_PICTURES)
     views, context = by_object(dataset)
@@ -142,27 +150,43 @@ def draw_views(model: Bruno, dataset: LabelledImages, directory: Path, seed: int
 
     truth = views[shown][:, sides]
     samples = dict(zip(("sample", "mean"), turned(sides), strict=True))
-    labels = context[shown][:, sides].to(device)
-    prior = model.prior().sample(labels.shape[:2], labels, generator)
-    axes = {
-        "views.png": plots.plot_novel_views(observed, truth, samples),
-        "prior.png": plots.image_grid(quantise(prior.cpu())),
+    pictures = {
+        "views.png": plots.to_png(plots.plot_novel_views(observed, truth, samples)),
+        "prior.png": plots.to_png(
+            plots.image_grid(_made_up(model, context[shown][:, sides], generator))
+        ),
     }
     if _tells_an_angle(dataset):
-        axes["likelihood.png"] = _likelihood(model, views, context, order, generator)
-    paths = [directory / name for name in axes]
-    for path, one in zip(paths, axes.values(), strict=True):
-        write_atomically(path, plots.to_png(one))
-    everywhere = torch.arange(views.shape[1])
-    sample, mean = turned(everywhere)
+        likelihood = _likelihood(model, views, context, order, generator)
+        pictures["likelihood.png"] = plots.to_png(likelihood)
+    sample, mean = turned(torch.arange(views.shape[1]))
     frames = torch.cat([views[shown], mean, sample], -2)
-    path = directory / "turntable.gif"
-    write_atomically(path, _animation(torch.cat(list(frames), -1)))
-    return [*paths, path]
+    pictures["turntable.gif"] = _animation(torch.cat(list(frames), -1))
+    return pictures
+
+
+def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tensor:
+    """Return views of objects of the prior, uint8 ``(objects, sides, C, H, W)``.
+
+    A view of each is drawn, and the others given those before: exact samples of a whole set.
+    """
+    objects, sides = context.shape[:2]
+    predictive = condition(model, torch.empty(objects, 0, *model.event_shape), None)
+    views = []
+    for side in range(sides):
+        label = context[:, side].to(model.process.loc.device)
+        views.append(predictive.sample(1, label.unsqueeze(0), generator)[0])
+        predictive = predictive.observe(views[-1], label)
+    return quantise(torch.stack(views, 1).cpu())
 
 
 def _tells_an_angle(dataset: LabelledImages) -> bool:
     return [label.is_angle for label in dataset.context_labels] == [True]
+
+
+def _with_angles(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
+    views, context = by_object(dataset)
+    return views, degrees(context)
 
 
 def _likelihood(

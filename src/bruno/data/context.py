@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +33,47 @@ class Label:
     def dim(self) -> int:
         """Number of entries of the context that tell it."""
         return 2 if self.is_angle else 1
+
+
+def angle_positions(labels: Sequence[Label]) -> tuple[int, ...]:
+    """Return where the context that labels make up has the sine of an angle; its cosine follows.
+
+    Example:
+        >>> angle_positions([Label("size"), Label("azimuth", is_angle=True)])
+        (1,)
+    """
+    ends = itertools.accumulate(label.dim for label in labels)
+    return tuple(end - 2 for end, label in zip(ends, labels, strict=True) if label.is_angle)
+
+
+def labels_of_model(config: Mapping[str, Any]) -> tuple[Label, ...]:
+    """Return the labels a saved model is told, from its configuration; none if they are unknown."""
+    metadata = config.get("metadata")
+    kept = metadata.get("context_labels") if isinstance(metadata, Mapping) else None
+    if not isinstance(kept, Mapping):
+        return ()
+    return tuple(Label(name, bool(is_angle)) for name, is_angle in kept.items())
+
+
+def check_same_labels(
+    argument: str, source: str, labels: Sequence[Label], expected: Sequence[Label]
+) -> None:
+    """Raise if images are told other labels than expected, or in another order.
+
+    Args:
+        argument: Name of the argument, for the error.
+        source: Where the images come from, for the error.
+        labels: What they are told.
+        expected: What they should be told.
+
+    Raises:
+        UserError: If the two differ.
+    """
+    if tuple(labels) != tuple(expected):
+        raise UserError(
+            f"{argument}: expected images told {_described(expected)}, got {_described(labels)} "
+            f"from {source}"
+        )
 
 
 def encode_context(labels: Sequence[Label], values: Mapping[str, Tensor | float]) -> Tensor:
@@ -83,14 +126,19 @@ def read_labels(
 
     Raises:
         MissingDataError: If the file is not there.
-        UserError: If a column, a row or a number is missing.
+        UserError: If the file is no text in UTF-8, a column, a row or a number is missing, or an
+            image has two rows.
     """
     if not file.is_file():
         raise MissingDataError(f"labels: {file} not found")
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or ())
-        rows = {row.get("file"): row for row in reader}
+    try:
+        # Spreadsheets put a byte order mark in front, which utf-8-sig leaves out.
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = list(reader.fieldnames or ())
+            listed = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"labels: expected CSV in UTF-8, {file} is not: {error}") from None
     names = [name for name in columns if name != "file"]
     if "file" not in columns or not names:
         raise UserError(
@@ -102,6 +150,10 @@ def read_labels(
         raise UserError(
             f"angles: {file} has the labels {_listing(names)}, but not {_listing(unknown)}"
         )
+    rows = {row["file"]: row for row in listed}
+    if len(rows) < len(listed):
+        twice = next(row["file"] for row in listed if rows[row["file"]] is not row)
+        raise UserError(f"labels: {file} has more than one row for {twice}")
     missing = [image for image in images if image not in rows]
     if missing:
         raise UserError(
@@ -124,6 +176,10 @@ def _number(file: Path, image: str, name: str, text: str | None) -> float:
     if not math.isfinite(number):
         raise UserError(f"labels: expected a number for {name} of {image} in {file}, got {text!r}")
     return number
+
+
+def _described(labels: Sequence[Label]) -> str:
+    return _listing([f"{label.name}{' (an angle)' * label.is_angle}" for label in labels])
 
 
 def _listing(names: Sequence[str]) -> str:

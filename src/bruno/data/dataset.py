@@ -1,6 +1,5 @@
 """Labelled images in memory: what every loader returns and every sampler reads."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bruno.data.context import Label
+from bruno.data.context import Label, check_same_labels
 from bruno.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -73,6 +72,8 @@ class LabelledImages:
                 f"context: expected a float32 tensor ({count}, context_dim), "
                 f"got {_describe(self.context)}"
             )
+        if self.context is not None and not bool(torch.isfinite(self.context).all()):
+            raise UserError("context: expected finite numbers, got NaN or infinity")
         told = sum(label.dim for label in self.context_labels)
         if told and (self.context is None or self.context.shape[1] != told):
             raise UserError(f"context_labels: they tell {told} numbers, got {self.context_dim}")
@@ -94,14 +95,6 @@ class LabelledImages:
     def context_dim(self) -> int:
         """Size of the context of an image; 0 for none."""
         return 0 if self.context is None else self.context.shape[1]
-
-    @property
-    def context_angles(self) -> tuple[int, ...]:
-        """Where the context has the sine of an angle; its cosine is the next number."""
-        ends = itertools.accumulate(label.dim for label in self.context_labels)
-        return tuple(
-            end - 2 for end, label in zip(ends, self.context_labels, strict=True) if label.is_angle
-        )
 
     @property
     def num_classes(self) -> int:
@@ -193,18 +186,23 @@ class LabelledImages:
         A class whose name is there already gets that of its data set and split in front.
 
         Args:
-            other: Images of the same shape, of other classes.
+            other: Images of the same shape, of other classes, told the same labels if any.
 
         Raises:
-            UserError: If the shapes differ, or one of the two has a context.
+            UserError: If the shapes or the labels differ.
         """
         if other.event_shape != self.event_shape:
             raise UserError(
-                f"also: expected images {self.event_shape} as in {self.name}/{self.split}, got "
+                f"other: expected images {self.event_shape} as in {self.name}/{self.split}, got "
                 f"{other.event_shape} from {other.name}/{other.split}"
             )
-        if self.context is not None or other.context is not None:
-            raise UserError("also: images with a context cannot be joined with others")
+        source = f"{other.name}/{other.split}"
+        check_same_labels("other", source, other.context_labels, self.context_labels)
+        if other.context_dim != self.context_dim:
+            raise UserError(
+                f"other: expected {self.context_dim} numbers told of every image, as in "
+                f"{self.name}/{self.split}, got {other.context_dim} from {source}"
+            )
         added = tuple(
             f"{other.name}/{other.split}/{name}" if name in self.class_names else name
             for name in other.class_names
@@ -217,7 +215,11 @@ class LabelledImages:
             class_names=self.class_names + added,
             name=self.name,
             split=self.split,
+            context=None
+            if self.context is None or other.context is None
+            else torch.cat([self.context, other.context]),
             versions=versions if number else None,
+            context_labels=self.context_labels,
         )
 
     def _versions(self, number: int) -> Tensor:

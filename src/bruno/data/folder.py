@@ -21,7 +21,7 @@ from bruno.seeding import generator_for
 Channels = Literal["grey", "colour"]
 
 DEFAULT_IMAGE_SIZE = 28
-LOADER_VERSION = 1
+LOADER_VERSION = 2
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _MODES = {"grey": "L", "colour": "RGB"}
@@ -88,16 +88,17 @@ def load_folder(
             skip_bad,
             file_identity(path for paths in files.values() for path in paths),
         ],
-        lambda: _decode(files, image_size, channels, invert, skip_bad),
+        lambda: _decode(root, files, image_size, channels, invert, skip_bad),
     )
     bad = arrays["bad"].tolist()
     if bad:
-        warnings.warn(f"folder: left out {_listing(bad)}", stacklevel=2)
+        warnings.warn(f"folder: {root}: left out {_listing(bad)}", stacklevel=2)
     known: tuple[Label, ...] = ()
     context = None
     if labels is not None:
-        kept = [path for paths in files.values() for path in paths if str(path) not in bad]
-        known, values = read_labels(Path(labels), angles, [_relative(path, root) for path in kept])
+        names = [_relative(path, root) for paths in files.values() for path in paths]
+        kept = [name for name in names if name not in bad]
+        known, values = read_labels(Path(labels).expanduser(), angles, kept)
         context = encode_context(known, values)
     return LabelledImages(
         images=torch.from_numpy(arrays["images"]),
@@ -216,6 +217,7 @@ def _split_classes(names: Sequence[str], split: str, seed: int, root: Path) -> l
 
 
 def _decode(
+    root: Path,
     files: dict[str, list[Path]],
     image_size: int,
     channels: Channels,
@@ -229,9 +231,11 @@ def _decode(
             images.append(_read(path, image_size, channels, invert))
             labels.append(label)
         except UNREADABLE:
-            bad.append(str(path))
+            bad.append(_relative(path, root))
     if bad and not skip_bad:
-        raise UserError(f"root: {_listing(bad)}; remove them, or set skip_bad to leave them out")
+        raise UserError(
+            f"root: {root} has {_listing(bad)}; remove them, or set skip_bad to leave them out"
+        )
     empty = [name for label, name in enumerate(files) if label not in set(labels)]
     if empty:
         raise UserError(f"root: no readable image in the class folders {', '.join(empty)}")

@@ -77,7 +77,7 @@ def _read(file: Path) -> dict[str, NDArray[np.generic]]:
     except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"turntable: {file} is not a readable NumPy archive ({error})") from error
     views = arrays.get("views")
-    if views is None or views.dtype != np.uint8 or views.ndim != 4:
+    if views is None or views.dtype != np.uint8 or views.ndim != 4 or not views.size:
         got = "none" if views is None else f"{views.dtype} {views.shape}"
         raise UserError(f"views: expected uint8 (objects, V, H, W) in {file}, got {got}")
     lengths = {"category": views.shape[0], "object": views.shape[0], "azimuth": views.shape[1]}

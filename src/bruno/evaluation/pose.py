@@ -23,6 +23,7 @@ _NEAR = 20.0
 _RESAMPLES = 1000
 # An object whose views from sides this far apart differ by less has no front to tell.
 _APART, _ALIKE = 30.0, 0.1
+_EVEN = 0.5  # degrees by which equal steps may differ
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class PoseResult:
 
     Attributes:
         dataset: Data set and split.
-        objects: Number of objects, without those that look alike from all sides.
+        objects: Number of objects, without those that look alike from several sides.
+        of: Number of objects with them.
         given: Views of each that were given with their angle.
         median: Median over objects of the angular error, in degrees; its interval is that of a
             bootstrap over objects.
@@ -42,6 +44,7 @@ class PoseResult:
 
     dataset: str
     objects: int
+    of: int
     given: int
     median: Estimate
     near: Estimate
@@ -74,7 +77,7 @@ def pose(
 
     Raises:
         UserError: If the model or the data have no such label, an object has too few views, or
-            all objects look alike from all sides.
+            fewer than two objects have a front.
     """
     check_conditional(model, dataset)
     if [label.is_angle for label in dataset.context_labels] != [True]:
@@ -88,7 +91,10 @@ def pose(
     angles = degrees(context)
     chosen = torch.arange(len(views))[has_front(views, angles)]
     if len(chosen) < 2:
-        raise UserError(f"data: the objects of {dataset.name} look alike from all sides")
+        raise UserError(
+            f"data: expected at least 2 objects that do not look alike from several sides, "
+            f"{dataset.name}/{dataset.split} has {len(chosen)}"
+        )
     generator = generator_for(seed, Stream.POSE)
     order = torch.rand(views.shape[:2], generator=generator).argsort(1)
     noisy = dequantise(views.flatten(0, 1), generator).view(views.shape)
@@ -110,6 +116,7 @@ def pose(
             PoseResult(
                 dataset=f"{dataset.name}/{dataset.split}",
                 objects=len(chosen),
+                of=len(views),
                 given=count,
                 median=_median(error, seed),
                 near=estimate(100 * (error < _NEAR).double()),
@@ -143,7 +150,7 @@ def degrees(context: Tensor) -> Tensor:
 
 
 def has_front(views: Tensor, angles: Tensor) -> Tensor:
-    """Return which objects do not look alike from any two sides far apart.
+    """Return which objects look like themselves only from one side.
 
     Args:
         views: uint8 ``(objects, V, C, H, W)``.
@@ -151,16 +158,20 @@ def has_front(views: Tensor, angles: Tensor) -> Tensor:
 
     Returns:
         bool ``(objects,)``: whether turning the object by 30 degrees or more always changes its
-        views by a tenth of what they differ from black, in root mean square.
+        views by a tenth of what they differ from black, in root mean square. That can be told from
+        views all around at equal steps; other objects are taken to have a front.
     """
-    unit = views.flatten(2).float() / 255
+    angles, order = (angles % 360).sort(1)
+    unit = views.flatten(2)[torch.arange(len(views)).unsqueeze(1), order].float() / 255
+    steps = (angles.roll(-1, 1) - angles) % 360
+    all_around = ((steps - 360 / views.shape[1]).abs() < _EVEN).all(1)
     size = unit.square().mean((1, 2)).sqrt()
     smallest = torch.full((len(views),), torch.inf)
     for turn in range(1, views.shape[1]):
         far = (_apart(angles, angles.roll(turn, 1)) >= _APART).all(1)
         change = (unit - unit.roll(turn, 1)).square().mean((1, 2)).sqrt() / size.clamp_min(1e-9)
         smallest = torch.where(far, smallest.minimum(change), smallest)
-    return smallest > _ALIKE
+    return (smallest > _ALIKE) | ~all_around
 
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:

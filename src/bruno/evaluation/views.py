@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
-from bruno.data.sets import dequantise
+from bruno.data.sets import dequantise, quantise
 from bruno.errors import UserError
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.progress import ProgressCallback
@@ -27,6 +27,7 @@ from bruno.model import Bruno, Predictive
 from bruno.seeding import generator_for
 
 _BATCH = 500
+_SIMILARITY_WINDOW = 7
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Closeness:
 
     Attributes:
         rmse: Root of the mean squared difference of an object's pixels, where white is 1.
-        ssim: Structural similarity (Wang et al. 2004), 1 for equal pictures.
+        ssim: Structural similarity (Wang et al. 2004) in uniform windows of 7×7 pixels, or as
+            large as fits; 1 for equal pictures.
     """
 
     rmse: Estimate
@@ -85,14 +87,18 @@ class ViewsResult:
     rows: tuple[ViewsGiven, ...]
     seed: int
 
+    @property
+    def bits_per_nat(self) -> float:
+        """What turns nats per view into bits per value of an image."""
+        return 1 / (self.dim * math.log(2))
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        bits = 1 / (self.dim * math.log(2))
         rows = [
             {
                 "given": row.given,
                 "nats": row.nats.to_dict(),
-                "bits_per_dim": row.nats.scaled(bits).to_dict(),
+                "bits_per_dim": row.nats.scaled(self.bits_per_nat).to_dict(),
                 "pictures": {name: one.to_dict() for name, one in row.pictures.items()},
             }
             for row in self.rows
@@ -104,7 +110,7 @@ class ViewsResult:
 def novel_views(
     model: Bruno,
     dataset: LabelledImages,
-    training: LabelledImages,
+    training: LabelledImages | None,
     *,
     given: Sequence[int] = (0, 1, 2, 4, 8, 16),
     targets: int = 4,
@@ -120,7 +126,8 @@ def novel_views(
         dataset: Objects it was not trained on; a class is an object, its images are views.
         training: The objects it was trained on, for the competitors: the view of the training
             object whose views are nearest to those given, and the mean view of all training
-            objects. Left out where not all objects are seen from the same sides.
+            objects. Left out without training objects, and where not all objects are seen from the
+            same sides.
         given: Numbers of views to give.
         targets: New views of every object.
         samples: Samples a mean picture is made of.
@@ -129,18 +136,23 @@ def novel_views(
         progress: Told the number of objects done, for every number of views.
 
     Raises:
-        UserError: If the model or the data have no labels, a number is not positive, or an object
-            has too few views.
+        UserError: If the model or the data have no labels, a number is not positive, an object
+            has too few views, or the models do not take such images.
     """
     check_conditional(model, dataset)
+    if unconditional is not None:
+        check_unconditional(unconditional, dataset)
     if not given or min(given) < 0:
         raise UserError(f"given: expected numbers of views of at least 0, got {list(given)}")
     for name, number in (("targets", targets), ("samples", samples)):
         if number < 1:
             raise UserError(f"{name}: expected at least 1, got {number}")
     views, context = by_object(dataset)
-    training_views, training_context = by_object(training)
-    same_sides = _all_alike(context, training_context)
+    training_views = None
+    if training is not None:
+        training_views, training_context = by_object(training)
+        if not _all_alike(context, training_context):
+            training_views = None
     objects, number = views.shape[:2]
     if max(given) + targets > number:
         raise UserError(
@@ -169,10 +181,10 @@ def novel_views(
                 progress(f"views, {count} given", min(part.stop, objects), objects)
         drawn = torch.cat(pictures, 1)  # (samples, objects, targets, *event)
         shown = {"mean": drawn.mean(0), "sample": drawn[0]}
-        if count and same_sides:
+        if count and training_views is not None:
             nearest = _nearest(views[here, seen], seen, training_views)
             shown["nearest training object"] = _unit(training_views[nearest.unsqueeze(1), wanted])
-        if same_sides:
+        if training_views is not None:
             shown["mean training view"] = _unit(training_views).mean(0)[wanted]
         if unconditional is not None:
             predictive = condition(unconditional, noisy[here, seen], None)
@@ -200,11 +212,20 @@ def novel_views(
 def closeness(pictures: Tensor, truth: Tensor) -> Closeness:
     """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
     squares = (pictures - truth).square().flatten(1).mean(1)
+    smaller_side = min(truth.shape[-2:])
+    window = min(_SIMILARITY_WINDOW, smaller_side - 1 + smaller_side % 2)
     similar = [
         np.mean(
             [
-                structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0)
-                for a, b in zip(mine, true, strict=True)
+                structural_similarity(
+                    one.numpy(),
+                    other.numpy(),
+                    win_size=window,
+                    use_sample_covariance=False,
+                    channel_axis=0,
+                    data_range=1.0,
+                )
+                for one, other in zip(mine, true, strict=True)
             ]
         )
         for mine, true in zip(pictures, truth, strict=True)
@@ -224,6 +245,21 @@ def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
         raise UserError(
             f"data: the model is told {model.flow.context_dim} numbers of every image, "
             f"{dataset.name} has {dataset.context_dim}"
+        )
+
+
+def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
+    """Raise if a model cannot compete on the same images without their labels.
+
+    Raises:
+        UserError: If it takes a context, or images of another shape.
+    """
+    if model.flow.context_dim:
+        raise UserError("unconditional: expected a model without context, got one that takes it")
+    if model.event_shape != dataset.event_shape:
+        raise UserError(
+            f"unconditional: expected a model of images of shape {dataset.event_shape}, got "
+            f"{model.event_shape}"
         )
 
 
@@ -280,10 +316,10 @@ def _drawn(
 ) -> Tensor:
     """Return samples in [0, 1], ``(samples, objects, targets, *event)``, or without targets."""
     if label is None:
-        return predictive.sample(samples, generator=generator).cpu() / 256
+        return _unit(quantise(predictive.sample(samples, generator=generator).cpu()))
     (context,) = _to(predictive.model, _swap(label))
     drawn = predictive.sample((samples, len(context)), context, generator)
-    return drawn.transpose(1, 2).cpu() / 256
+    return _unit(quantise(drawn.transpose(1, 2).cpu()))
 
 
 def _nearest(seen_views: Tensor, seen: Tensor, training_views: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 Every layer but the last is weight-normalised; the last starts at zero, with and without context,
 so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.
 It can also modulate a network: scale every hidden unit before its nonlinearity, and shift it
-(Perez et al., *FiLM*, AAAI 2018). What an image looks like from another side is a different
-function for every side, which sums of features of image and label learn slowly.
+(Perez et al., *FiLM*, AAAI 2018), because what an image looks like can be a different function
+for every label, which sums of features of image and label learn slowly.
 They compute in the precision of their parameters, whatever that of the element is.
 """
 

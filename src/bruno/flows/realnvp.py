@@ -16,7 +16,7 @@ from bruno.flows.initialise import initialise_from_data
 from bruno.flows.linear import ActivationNorm
 from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
 from bruno.flows.reshape import Chain
-from bruno.flows.steering import Steering
+from bruno.flows.steering import Steering, dimensions_to_steer
 
 _CONTEXT_UNITS = 32
 
@@ -112,8 +112,15 @@ class RealNVP(nn.Module):
             range(context_dim)
         ):
             raise UserError(
-                f"context_angles: expected where two of {context_dim} numbers start, got "
+                "context_angles: expected positions of the sines of angles, each followed by its "
+                f"cosine, among the {context_dim} numbers of a context, got "
                 f"{list(self.context_angles)}"
+            )
+        least = dimensions_to_steer(len(self.context_angles)) if self.context_angles else 0
+        if self.dim < least:
+            raise UserError(
+                f"context_angles: expected at least {least} dimensions to turn with "
+                f"{len(self.context_angles)} angles, got {self.dim}"
             )
         self._other_entries = [i for i in range(context_dim) if i not in angle_entries]
         self.overrides: dict[str, Any] = {
@@ -135,8 +142,7 @@ class RealNVP(nn.Module):
             )
         context_units = _CONTEXT_UNITS if self._other_entries else 0
         self.layers = Chain(layers_of(self.preset, self.event_shape, architecture, context_units))
-        # The shift of the norm is the mean of an element before any other of its set is known, as
-        # it is seen from the angle 0.
+        # The norm takes away the mean of all elements, turned to the angle 0.
         self.steering = (
             Chain([Steering(self.dim, self.context_angles), ActivationNorm(self.dim)])
             if self.context_angles

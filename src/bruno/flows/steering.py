@@ -12,6 +12,11 @@ from bruno.flows.bijection import Bijection
 _FREQUENCIES = 5
 
 
+def dimensions_to_steer(angles: int) -> int:
+    """Return how many dimensions it takes until each of so many angles turns a pair of its own."""
+    return 2 * (_FREQUENCIES * (angles - 1) + 2)
+
+
 class Steering(Bijection):
     r"""Turn pairs of latent dimensions back by multiples of the angles in a context.
 
@@ -23,7 +28,8 @@ class Steering(Bijection):
 
     .. math:: (a \cos k\theta + b \sin k\theta, \; b \cos k\theta - a \sin k\theta)
 
-    with log-determinant 0. The frequencies 0 to 4 go round over neighbouring pairs, for each
+    with log-determinant 0. One view alone is then distributed, up to the turn, alike at every angle:
+    what the angle changes beyond that is left to other labels, which reach the couplings. The frequencies 0 to 4 go round over neighbouring pairs, for each
     angle in turn; the last of an odd number of dimensions stays.
 
     Args:
@@ -32,8 +38,8 @@ class Steering(Bijection):
 
     Example:
         >>> steering = Steering(4, [0])
-        >>> sine_and_cosine_of_90_degrees = torch.tensor([[1.0, 0.0]])
-        >>> z, log_det = steering(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), sine_and_cosine_of_90_degrees)
+        >>> quarter_turn = torch.tensor([[1.0, 0.0]])
+        >>> z, log_det = steering(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), quarter_turn)
         >>> z.round()
         tensor([[ 1.,  2.,  4., -3.]])
     """

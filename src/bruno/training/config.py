@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from bruno.data.augment import Augmentation
+from bruno.data.context import Label, angle_positions, check_same_labels, labels_of_model
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError
 from bruno.model import Bruno
-from bruno.pretrained import build, load
+from bruno.pretrained import build, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
 
 
@@ -33,7 +35,8 @@ class ModelConfig:
         dense_couplings: Number of dense couplings; by default the preset's.
         correlations: Lowest and highest correlation of two elements of a set that the latent
             dimensions start with, evenly spread over them; by default 0.1 in all (the paper's).
-        steering: Turn latent dimensions with the angles among the labels of an image.
+        steering: Turn latent dimensions with the angles among the labels of an image; for labelled
+            data, so a model of the same recipe without labels needs false.
         pretrained: Go on from the weights of a model, by name or directory, instead of training
             from scratch; flow and process are then those of that model.
     """
@@ -71,23 +74,23 @@ class ModelConfig:
             )
 
     def build(
-        self, event_shape: tuple[int, ...], context_dim: int, context_angles: tuple[int, ...] = ()
+        self, event_shape: tuple[int, ...], context_dim: int, context_labels: Sequence[Label] = ()
     ) -> Bruno:
         """Return the model to train, for elements of a given shape.
 
         Args:
             event_shape: Shape of an element.
             context_dim: Size of its label; 0 for none.
-            context_angles: Where the label has the sine of an angle; its cosine comes next.
+            context_labels: What it is made of, where that is known.
 
         Raises:
             UserError: If an argument is not one a model can be built from, the weights are of
                 a model for other elements, or there is no angle to steer by.
         """
         if self.pretrained is None:
-            if self.steering and not context_angles:
+            angles = angle_positions(context_labels) if self.steering else ()
+            if self.steering and not angles:
                 raise UserError("steering: expected labels with an angle among them, got none")
-            angles = context_angles if self.steering else ()
             model = build(self._flow_config(event_shape, context_dim, angles), self.process)
             if self.correlations is not None:
                 model.process.set_correlation(torch.linspace(*self.correlations, model.process.dim))
@@ -98,6 +101,9 @@ class ModelConfig:
                 f"pretrained: {self.pretrained} takes elements of shape {model.event_shape} with "
                 f"{model.flow.context_dim} labels, the data have {event_shape} with {context_dim}"
             )
+        told = labels_of_model(read_config(locate(self.pretrained)))
+        if told:
+            check_same_labels("data", "the data set", context_labels, told)
         return model
 
     def _flow_config(
@@ -212,7 +218,9 @@ class Experiment:
         if self.seed < 0:
             raise UserError(f"seed: expected a non-negative integer, got {self.seed}")
         largest = max(self.objective.shots)
-        if self.objective.discriminative_weight and largest >= self.training.images_per_set:
+        objective = self.objective
+        splits_sets = objective.discriminative_weight or objective.prediction_weight
+        if splits_sets and largest >= self.training.images_per_set:
             raise UserError(
                 f"shots: expected fewer than images_per_set ({self.training.images_per_set}), "
                 f"got {largest}"

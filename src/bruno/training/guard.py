@@ -14,22 +14,22 @@ from bruno.training.objectives import Objective
 
 
 class NonFiniteError(UserError):
-    """Training met NaN or infinity; the message names the layer and the step."""
+    """Training met NaN or infinity.
 
-
-def explain_non_finite(objective: Objective, batch: Batch, shot: int, step: int) -> NonFiniteError:
-    """Return the error for a step whose loss or gradient is not finite.
-
-    Runs the batch once more and looks at what comes out of every layer, then at the gradients.
+    Args:
+        place: Where, such as a layer.
+        step: When.
     """
-    layer = _first_bad_layer(objective, batch, shot) or _first_bad_gradient(objective)
-    return NonFiniteError(
-        f"training: expected finite numbers, got NaN or infinity in {layer or 'the loss'} at step "
-        f"{step}; a lower learning_rate or gradient_clip, or a longer warmup_steps, may help"
-    )
+
+    def __init__(self, place: str, step: int) -> None:
+        super().__init__(
+            f"training: expected finite numbers, got NaN or infinity in {place} at step {step}; a "
+            "lower learning_rate or gradient_clip, or a longer warmup_steps, may help"
+        )
 
 
-def _first_bad_layer(objective: Objective, batch: Batch, shot: int) -> str | None:
+def first_non_finite_layer(objective: Objective, batch: Batch, shot: int) -> str | None:
+    """Run a batch once more and name the first layer with an output that is not finite."""
     found: list[str] = []
 
     def hook_for(name: str) -> Any:
@@ -57,7 +57,8 @@ def _first_bad_layer(objective: Objective, batch: Batch, shot: int) -> str | Non
     return f"the output of {found[0]}" if found else None
 
 
-def _first_bad_gradient(objective: Objective) -> str | None:
+def first_non_finite_gradient(objective: Objective) -> str | None:
+    """Name a parameter whose gradient is not finite, if there is one."""
     for name, parameter in objective.model.named_parameters():
         if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
             return f"the gradient of {name}"

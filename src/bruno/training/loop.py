@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch.optim.swa_utils import AveragedModel
 
+from bruno.data.context import check_same_labels
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
@@ -37,7 +38,11 @@ from bruno.training.checkpoint import (
     save_checkpoint,
 )
 from bruno.training.config import Experiment
-from bruno.training.guard import explain_non_finite
+from bruno.training.guard import (
+    NonFiniteError,
+    first_non_finite_gradient,
+    first_non_finite_layer,
+)
 from bruno.training.objectives import Losses, Objective
 from bruno.training.schedule import Clock, schedule
 
@@ -149,11 +154,23 @@ class _Run:
                     f"data: {dataset.name}/{dataset.split} has {dataset.num_classes} class, and "
                     "telling classes apart needs 2; add classes, or set discriminative_weight to 0"
                 )
+        if training.reflections and training_set.context_dim:
+            raise UserError(
+                "reflections: expected false for images with labels, which are those of another "
+                "image in the mirror"
+            )
+        check_same_labels(
+            "data",
+            f"{validation_set.name}/{validation_set.split}",
+            validation_set.context_labels,
+            training_set.context_labels,
+        )
         validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
-        event_shape, context_dim = training_set.event_shape, training_set.context_dim
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
-            model = experiment.model.build(event_shape, context_dim, training_set.context_angles)
+            model = experiment.model.build(
+                training_set.event_shape, training_set.context_dim, training_set.context_labels
+            )
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
         ).to(self.accelerator.device)
@@ -253,10 +270,15 @@ class _Run:
             losses: Losses = self.wrapped(batch.x, shot, batch.context, batch.generator)
             self.accelerator.backward(losses.loss)
         except UserError as error:
-            raise explain_non_finite(self.objective, batch, shot, self.step) from error
+            layer = first_non_finite_layer(self.objective, batch, shot)
+            if layer is None:
+                raise
+            raise NonFiniteError(layer, self.step) from error
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), training.gradient_clip)
         if not bool(torch.isfinite(losses.loss)) or not bool(torch.isfinite(norm)):
-            raise explain_non_finite(self.objective, batch, shot, self.step)
+            place = first_non_finite_layer(self.objective, batch, shot)
+            place = place or first_non_finite_gradient(self.objective)
+            raise NonFiniteError(place or "the loss", self.step)
         self.optimiser.step()
         self.average.update_parameters(self.objective.model)
         return Losses(*(figure.detach() for figure in losses))
