@@ -28,9 +28,9 @@ class Steering(Bijection):
 
     .. math:: (a \cos k\theta + b \sin k\theta, \; b \cos k\theta - a \sin k\theta)
 
-    with log-determinant 0. One view alone is then distributed, up to the turn, alike at every angle:
-    what the angle changes beyond that is left to other labels, which reach the couplings. The frequencies 0 to 4 go round over neighbouring pairs, for each
-    angle in turn; the last of an odd number of dimensions stays.
+    with log-determinant 0. The frequencies 0 to 4 go round over neighbouring pairs, for each angle
+    in turn; the last of an odd number of dimensions stays. An angle changes nothing else: what
+    else a label does must be told by other labels, which reach the couplings.
 
     Args:
         dim: Dimensions of the vectors.
