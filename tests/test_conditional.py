@@ -82,8 +82,12 @@ def test_samples_with_labels_given_and_guessed(run, capsys):
     command = ["sample", "--run", str(run), "--context", "azimuth=0,90,180", "--count=4"]
     assert main([*command, "--out=prior.png"]) == 0
     assert "12 drawn images" in capsys.readouterr().out
-    assert main([*command, "--given", "photo.png", "--out=guessed.png"]) == 0
-    assert "most likely azimuth of the given images: " in capsys.readouterr().err
+    assert main([*command, "--given", "photo.png", "photo.png", "--out=guessed.png"]) == 0
+    err = capsys.readouterr().err
+    assert "azimuth of the given images, counted from the first and estimated: 0, " in err
+    front = ["--given", "photo.png", "--given-context", "azimuth=0", "--out=front.png"]
+    assert main([*command, *front]) == main([*command, *front[:2], "--out=untold.png"]) == 0
+    assert Path("front.png").read_bytes() == Path("untold.png").read_bytes()
     told = ["--given", "photo.png", "photo.png", "--given-context", "azimuth=10,350"]
     assert main([*command, *told, "--out=told.png"]) == 0
     assert main([*command, *told[:3], "--given-context", "azimuth=10", "--out=one.png"]) == 0

@@ -22,7 +22,7 @@ from bruno.data.folder import Channels
 from bruno.data.sets import dequantise
 from bruno.errors import UserError
 from bruno.evaluation.pose import scores_by_label
-from bruno.model import Predictive
+from bruno.model import Bruno
 from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
 from bruno.training.loop import resolve_device
@@ -58,7 +58,7 @@ def sample(
         context: For conditional models, the labels to draw with, as azimuth=45, or several values
             of each, as azimuth=0,90,180: a row of images for each of them.
         given_context: Labels of the given images, one value for all or one for each; without them,
-            an angle is taken to be the most likely one.
+            angles are counted from the first, and the others are estimated.
         count: How many images to draw, of each value of the context.
         temperature: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
@@ -92,15 +92,14 @@ def sample(
         x = dequantise(torch.stack(images), generator_for(seed, 0))
         seen: Tensor | None
         if context_dim and given_context is None:
-            seen = _most_likely(predictive, x, labels)
+            seen = _estimated(model, x, labels)
         else:
             seen = _for_each(parse_context("given_context", given_context, labels, context_dim), x)
-        to = model.process.loc.device
-        predictive = model.condition(x.to(to), None if seen is None else seen.to(to))
+        predictive = model.condition(_to(model, x), None if seen is None else _to(model, seen))
     values = 1 if wanted is None else len(wanted)
     drawn = predictive.sample(
         (values, count),
-        context=None if wanted is None else wanted.unsqueeze(1).to(model.process.loc.device),
+        context=None if wanted is None else _to(model, wanted.unsqueeze(1)),
         generator=generator_for(seed, 1),
         temperature=temperature,
     )
@@ -129,17 +128,31 @@ def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
     return context.expand(len(x), -1)
 
 
-def _most_likely(prior: Predictive, x: Tensor, labels: Sequence[Label]) -> Tensor:
-    """Return the context that makes each image most likely, and say which it is."""
+def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
+    """Return the context of images of one object whose angles nobody told, and say what it is.
+
+    Angles are counted from the first image; every other is taken to be seen from where it is most
+    likely, given those before.
+    """
     if [label.is_angle for label in labels] != [True]:
         form = " ".join(f"{label.name}=NUMBER" for label in labels)
         raise UserError(f"given_context: expected the labels of the given images, {form}")
+    name = labels[0].name
     degrees = torch.arange(0, 360, _ANGLE_STEP).double()
-    candidates = encode_context(labels, {labels[0].name: degrees})
-    best = torch.stack([scores_by_label(prior, image, candidates).argmax() for image in x])
-    likely = ", ".join(f"{degrees[index]:g}" for index in best)
-    error_console().print(f"most likely {labels[0].name} of the given images: {likely}")
-    return candidates[best]
+    candidates = encode_context(labels, {name: degrees})
+    chosen = [0]
+    for index in range(1, len(x)):
+        seen = model.condition(_to(model, x[:index]), _to(model, candidates[chosen]))
+        chosen.append(int(scores_by_label(seen, x[index], candidates).argmax()))
+    likely = ", ".join(f"{degrees[index]:g}" for index in chosen)
+    error_console().print(
+        f"{name} of the given images, counted from the first and estimated: {likely}"
+    )
+    return candidates[chosen]
+
+
+def _to(model: Bruno, tensor: Tensor) -> Tensor:
+    return tensor.to(model.process.loc.device)
 
 
 def _image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
