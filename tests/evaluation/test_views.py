@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bruno import Bruno, ExchangeableGaussian, UserError
+from bruno.commands.views import evaluate_views
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
@@ -230,6 +231,9 @@ def test_poses_need_one_angle_and_a_front():
     )
     with pytest.raises(UserError, match="at least 2 objects that do not look alike"):
         pose(oracle(), alike, given=(1,))
+    assert (
+        evaluate_views(oracle(), alike, None, unconditional=None, seed=0, progress=None).pose == ()
+    )
     object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
     with pytest.raises(UserError, match="expected one angle as the label of toy"):
         pose(oracle(), alike, given=(1,))

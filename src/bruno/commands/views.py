@@ -26,7 +26,7 @@ from bruno.seeding import generator_for
 _GIVEN = (0, 1, 2, 4, 8, 16)
 _POSE_GIVEN = (1, 4, 16)
 _TARGETS = 4
-_SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 6, 12, 20
+_SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 4, 12, 20
 _MEAN_OF = 64
 _FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
 
