@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bruno import Bruno, ExchangeableGaussian, UserError
-from bruno.commands.views import evaluate_views
+from bruno.commands.views import draw_views, evaluate_views
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
@@ -234,6 +234,7 @@ def test_poses_need_one_angle_and_a_front():
     assert (
         evaluate_views(oracle(), alike, None, unconditional=None, seed=0, progress=None).pose == ()
     )
+    assert set(draw_views(oracle(), alike, 0)) == {"views.png", "prior.png", "turntable.gif"}
     object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
     with pytest.raises(UserError, match="expected one angle as the label of toy"):
         pose(oracle(), alike, given=(1,))

@@ -67,7 +67,7 @@ def evaluate_views(
         progress=progress,
     )
     poses: tuple[PoseResult, ...] = ()
-    if _tells_an_angle(dataset) and int(has_front(*_with_angles(dataset)).sum()) > 1:
+    if len(_with_front(dataset)) > 1:
         given = [count for count in _POSE_GIVEN if count < number]
         poses = pose(model, dataset, given=given, seed=seed, progress=progress)
     return ViewsEvaluation(views, poses)
@@ -156,8 +156,10 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
             plots.image_grid(_made_up(model, context[shown][:, sides], generator))
         ),
     }
-    if _tells_an_angle(dataset):
-        likelihood = _likelihood(model, views, context, order, generator)
+    fronts = set(_with_front(dataset))
+    chosen = [index for index in order.tolist() if index in fronts][:_CURVES]
+    if chosen:
+        likelihood = _likelihood(model, views[chosen], context[chosen], generator)
         pictures["likelihood.png"] = plots.to_png(likelihood)
     sample, mean = turned(torch.arange(views.shape[1]))
     frames = torch.cat([views[shown], mean, sample], -2)
@@ -180,31 +182,27 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
     return quantise(torch.stack(views, 1).cpu())
 
 
-def _tells_an_angle(dataset: LabelledImages) -> bool:
-    return [label.is_angle for label in dataset.context_labels] == [True]
-
-
-def _with_angles(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
+def _with_front(dataset: LabelledImages) -> list[int]:
+    """Return the objects whose angle can be told; none where the labels are not one angle."""
+    if [label.is_angle for label in dataset.context_labels] != [True]:
+        return []
     views, context = by_object(dataset)
-    return views, degrees(context)
+    front: list[int] = has_front(views, degrees(context)).nonzero().flatten().tolist()
+    return front
 
 
-def _likelihood(
-    model: Bruno, views: Tensor, context: Tensor, order: Tensor, generator: torch.Generator
-) -> Axes:
+def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.Generator) -> Axes:
     """Draw log p(view | seen, angle) over angles, for views of objects seen four times before."""
     angles = degrees(context)
-    front = has_front(views, angles)
-    chosen = [index for index in order.tolist() if front[index]][:_CURVES]
+    device = model.process.loc.device
     curves, true = [], []
-    for index in chosen:
-        query, *seen = torch.randperm(views.shape[1], generator=generator)[:5].tolist()
-        noisy, sides = dequantise(views[index], generator), context[index]
-        to = model.process.loc.device
-        predictive = model.condition(noisy[seen].to(to), sides[seen].to(to))
+    for pictures, sides, angle in zip(views, context, angles, strict=True):
+        query, *seen = torch.randperm(len(pictures), generator=generator)[:5].tolist()
+        noisy = dequantise(pictures, generator)
+        predictive = model.condition(noisy[seen].to(device), sides[seen].to(device))
         curves.append(scores_by_label(predictive, noisy[query], sides))
-        true.append(angles[index, query])
-    return plots.plot_angle_likelihood(angles[chosen], torch.stack(curves), torch.stack(true))
+        true.append(angle[query])
+    return plots.plot_angle_likelihood(angles, torch.stack(curves), torch.stack(true))
 
 
 def _animation(frames: Tensor) -> bytes:
