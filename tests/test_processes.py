@@ -233,6 +233,22 @@ def test_every_query_against_every_set_equals_one_by_one(make, monkeypatch):
 
 
 @family
+@pytest.mark.parametrize("distance", [1e4, 1e9])
+def test_sets_and_queries_far_away_cost_no_digits(make, distance, monkeypatch):
+    monkeypatch.setattr("bruno.processes.gaussian._CHUNK_ELEMENTS", 16)
+    process = make(4, 0.9)
+    away = distance * torch.tensor([0.0, 0.0, 0.0, 1.0, -1.0]).double().view(5, 1, 1)
+    sets = (draw(process, 5, 500) + away).requires_grad_()
+    queries = sets[:, 0].detach()
+    given = process.log_prob_given(queries, Evidence.of(sets))
+    evidence = Evidence.of(sets)
+    looped = torch.stack([process.predictive(evidence[k]).log_prob(queries) for k in range(5)], 1)
+    torch.testing.assert_close(given, looped, rtol=1e-9, atol=1e-7)
+    gradients = [torch.autograd.grad(part.diagonal().sum(), sets)[0] for part in (given, looped)]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
+
+
+@family
 def test_gradients_through_every_query_against_every_set(make, monkeypatch):
     monkeypatch.setattr("bruno.processes.student_t._CHUNK_ELEMENTS", 32)
     process = make(4, 0.6)

@@ -14,6 +14,11 @@ from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, standard_normal
 
 _LOG_TWO_PI = math.log(2 * math.pi)
+# Mean square, in standard deviations and over dimensions, up to which squares lose no digits that
+# matter when they cancel: about 1e-10 nats for every dimension.
+_FAR = 1e6
+# Elements of the largest temporary where squares would cancel (64 MiB in float64).
+_CHUNK_ELEMENTS = 8 * 2**20
 
 
 class ExchangeableGaussian(ExchangeableProcess):
@@ -47,12 +52,29 @@ class ExchangeableGaussian(ExchangeableProcess):
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
         """Return log-densities ``(Q, K)`` of every query given every set, as matrix products."""
         z = self._checked_queries(z, evidence)
+        if not len(evidence.count):
+            return z.new_zeros(len(z), 0)
         mean, variance = self._gaussian_predictive(evidence)
-        # Σ_d (z − m)²/s² = Σ z²/s² − 2 Σ z m/s² + Σ m²/s²; about a common centre, so that
-        # the three sums do not cancel when everything lies far from 0.
-        centre = mean.mean(0, keepdim=True) if mean.shape[0] else self.loc
-        z, mean = z - centre, mean - centre
+        # Σ_d (z − m)²/s² = Σ z²/s² − 2 Σ z m/s² + Σ m²/s²; about a common centre, so that the
+        # three sums do not cancel when everything lies far from 0. No set moves a median far.
+        centre = mean.detach().median(0).values
+        from_centre, shift = z - centre, mean - centre
         precision = variance.reciprocal()
-        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T
-        constant = (mean.square() * precision + variance.log() + _LOG_TWO_PI).sum(-1)
-        return -0.5 * (squares + constant)
+        squares = from_centre.square() @ precision.T - 2 * from_centre @ (shift * precision).T
+        size = (shift.square() * precision).sum(-1)
+        normaliser = (variance.log() + _LOG_TWO_PI).sum(-1)
+        log_prob = -0.5 * (squares + (size + normaliser))
+        # A query and a set that both lie far from the centre are compared directly.
+        queries, sets = (
+            torch.nonzero(squared > _FAR * self.dim).flatten()
+            for squared in (from_centre.square().mv(precision.amax(0)), size)
+        )
+        if not len(queries) or not len(sets):
+            return log_prob
+        rows = max(1, _CHUNK_ELEMENTS // (len(sets) * self.dim))
+        distances = [
+            ((part.unsqueeze(1) - mean[sets]).square() * precision[sets]).sum(-1)
+            for part in z[queries].split(rows)
+        ]
+        exact = -0.5 * (torch.cat(distances) + normaliser[sets])
+        return log_prob.index_put((queries.unsqueeze(1), sets), exact)
