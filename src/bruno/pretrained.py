@@ -125,7 +125,7 @@ def load(name_or_path: str | Path) -> Bruno:
         ) from None
     model.flow.to(getattr(torch, config["flow_dtype"]))
     try:
-        model.load_state_dict(_read_weights(path / _WEIGHTS_FILE, config["weights_sha256"]))
+        model.load_state_dict(read_tensors(path / _WEIGHTS_FILE, config["weights_sha256"]))
     except RuntimeError as error:
         raise CheckpointError(
             f"{path / _WEIGHTS_FILE}: the weights do not fit the model that {_CONFIG_FILE} "
@@ -174,7 +174,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_weights(file: Path, sha256: str) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path, sha256: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file with this SHA-256.
+
+    Raises:
+        CheckpointError: If the file cannot be read or is another one.
+    """
     try:
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:

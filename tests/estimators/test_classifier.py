@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,8 @@ from bruno import (
     RealNVP,
     UserError,
 )
+from bruno.estimators.two_covariance import fit_two_covariance
+from bruno.training.objectives import Objective
 
 X, Y = load_iris(return_X_y=True)
 processes = pytest.mark.parametrize("process", ["gaussian", "student_t"])
@@ -112,9 +116,11 @@ def test_the_prior_of_classes():
     difference = tilted.predict_log_proba(X) - even.predict_log_proba(X)
     odds = difference[:, 0] - difference[:, 1]
     np.testing.assert_allclose(odds, np.log(98), atol=1e-8)
-    with pytest.raises(UserError, match="class_prior: expected 3 positive probabilities"):
+    with pytest.raises(
+        UserError, match="class_prior: expected 3 probabilities, one for each class, got 2"
+    ):
         fitted(class_prior=[0.5, 0.5]).predict(X)
-    with pytest.raises(UserError, match="class_prior: expected 'uniform'"):
+    with pytest.raises(UserError, match="class_prior: expected one of uniform, empirical"):
         fitted(class_prior="even")
 
 
@@ -142,8 +148,11 @@ def test_samples_follow_the_predictive(flow):
     np.testing.assert_allclose(drawn.mean(0), of_class.mean(0), atol=0.15)
     assert (classifier.predict(drawn) == 1).mean() > 0.8
     np.testing.assert_array_equal(drawn, classifier.sample(1, 4000, random_state=1))
-    with pytest.raises(UserError, match="label: expected one of"):
-        classifier.sample(9)
+    for label in (9, [1]):
+        with pytest.raises(UserError, match="label: expected one of"):
+            classifier.sample(label)
+    with pytest.raises(UserError, match="n: expected a whole number of at least 0"):
+        classifier.sample(1, 2.5)
 
 
 def test_ranking_finds_more_of_a_handful():
@@ -184,29 +193,29 @@ def test_temperature_changes_confidence_and_not_density():
     np.testing.assert_array_equal(cold.score_samples(X), hot.score_samples(X))
     with pytest.raises(UserError, match="temperature: expected 'auto'"):
         fitted(temperature=0)
-    with pytest.raises(UserError, match="temperature: expected 'auto'"):
+    with pytest.raises(UserError, match="temperature: expected one of auto"):
         fitted(temperature="high")
 
 
 def test_a_dense_flow_is_learnt():
     moons = np.random.default_rng(0).normal(size=(200, 2))
     labels = (np.abs(moons[:, 0]) > 0.7).astype(int)  # no linear map tells these apart
-    parameters = {"random_state": 0, "process": "gaussian"}
+    parameters = {"random_state": 1, "process": "gaussian", "temperature": 1.0}
     dense = BrunoClassifier(flow="dense", steps=300, **parameters).fit(moons, labels)
     linear = BrunoClassifier(flow="linear", **parameters).fit(moons, labels)
     assert dense.score(moons, labels) > 0.1 + linear.score(moons, labels)
     with pytest.raises(UserError, match="D >= 2"):
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)
-    with pytest.raises(UserError, match="steps: expected at least 1"):
+    with pytest.raises(UserError, match="steps: expected a whole number of at least 1"):
         BrunoClassifier(flow="dense", steps=0).fit(moons, labels)
 
 
-def test_an_image_model_takes_rows_of_grey_levels_or_images():
+def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
     model = Bruno(RealNVP((1, 8, 8), filters=4, dense_units=4), ExchangeableGaussian(64)).double()
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
     labels = np.arange(12) % 2
-    rows = BrunoClassifier(model=model).fit(images.reshape(12, 64), labels)
-    whole = BrunoClassifier(model=model).fit(images, labels)
+    rows = BrunoClassifier(model=model, temperature=1.0).fit(images.reshape(12, 64), labels)
+    whole = BrunoClassifier(model=model, temperature=1.0).fit(images, labels)
     np.testing.assert_array_equal(
         rows.predict_proba(images.reshape(12, 64)), whole.predict_proba(images)
     )
@@ -218,6 +227,17 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images():
         rows.predict(images.reshape(12, 64) / 255)
     with pytest.raises(UserError, match="X: the model takes elements of 1 x 8 x 8, got 4 features"):
         BrunoClassifier(model=model).fit(X, Y)
+    with pytest.raises(
+        UserError, match=r"images of 1 x 8 x 8 or rows of 64 grey levels, got shape"
+    ):
+        whole.predict(images.reshape(12, 4, 16))
+    before = whole.predict_log_proba(images)
+    monkeypatch.setattr("bruno.estimators.base._CHUNK_PIXELS", 128)
+    np.testing.assert_allclose(whole.predict_log_proba(images), before, atol=1e-9)
+    drawn = whole.sample(0, 5, random_state=0)
+    assert drawn.shape == (5, 64)
+    assert drawn.dtype == np.uint8
+    whole.partial_fit(drawn, np.zeros(5, dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -228,12 +248,254 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images():
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
         ({"scale": "rows"}, "scale: expected one of columns, common"),
-        ({"device": "tpu"}, "device: expected auto, cpu or cuda"),
+        ({"device": "tpu"}, "device: expected one of auto, cpu, cuda"),
+        ({"process": []}, "process: expected one of gaussian, student_t"),
+        ({"reject": "some"}, "reject: expected a probability"),
+        ({"reject": True}, "reject: expected a probability"),
+        ({"temperature": None}, "temperature: expected 'auto' or a positive number"),
+        ({"temperature": np.inf}, "temperature: expected 'auto' or a positive number"),
+        ({"class_prior": ["a", "b"]}, "class_prior: expected 'uniform', 'empirical' or positive"),
+        ({"class_prior": [0.5, 0.6]}, "class_prior: expected 'uniform', 'empirical' or positive"),
+        ({"steps": 2.5}, "steps: expected a whole number"),
+        ({"random_state": "seed"}, "random_state: expected None, a seed or a RandomState"),
     ],
 )
 def test_bad_parameters_are_named(parameters, message):
     with pytest.raises(UserError, match=message):
         BrunoClassifier(**parameters).fit(X, Y)
+
+
+def test_a_fit_that_fails_changes_nothing():
+    classifier = BrunoClassifier(process="cauchy")
+    with pytest.raises(UserError, match="process"):
+        classifier.fit(X, Y)
+    assert not hasattr(classifier, "n_features_in_")
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
+    classifier = fitted()
+    state, expected = dict(vars(classifier)), classifier.predict_proba(X)
+    for x, y in [(X[:, :2], Y[:-1]), (X[:, :2], X), (X * np.nan, Y)]:
+        with pytest.raises(ValueError, match=r"y: expected|target|NaN"):
+            classifier.fit(x, y)
+        assert vars(classifier) == state
+    np.testing.assert_array_equal(classifier.predict_proba(X), expected)
+
+
+def test_classes_of_another_type_are_refused_and_nothing_changes():
+    classifier = fitted()
+    before = classifier.predict_log_proba(X)
+    with pytest.raises(UserError, match="y: expected numbers, as the classes known, got strings"):
+        classifier.partial_fit(X[:2], ["a", "b"])
+    with pytest.raises(UserError, match=r"classes: expected numbers, .*, got strings"):
+        classifier.partial_fit(X[:1], Y[:1], classes=["a"])
+    with pytest.raises(UserError, match="classes: expected the labels of classes"):
+        classifier.partial_fit(X[:1], Y[:1], classes=[[0], [1, 2]])
+    with pytest.raises(UserError, match="classes: expected the labels of classes"):
+        classifier.partial_fit(X[:1], Y[:1], classes=3)
+    np.testing.assert_array_equal(classifier.predict_log_proba(X), before)
+    first = BrunoClassifier()
+    with pytest.raises(UserError, match=r"classes: expected numbers, .*, got strings"):
+        first.partial_fit(X, Y, classes=["a"])
+    assert not hasattr(first, "model_")
+    assert not hasattr(first, "n_features_in_")
+
+
+@pytest.mark.parametrize("names", [[0, -1], ["a", "unknown"]])
+def test_no_class_is_called_what_is_rejected_is(names):
+    both, first = Y < 2, Y == 0
+    labels = np.asarray(names)[np.minimum(Y, 1)]
+    with pytest.raises(UserError, match=f"y: expected no class {names[1]!r}, which with reject"):
+        BrunoClassifier(reject=0.1).fit(X[both], labels[both])
+    classifier = BrunoClassifier(reject=0.1, temperature=1.0).fit(X[first], labels[first])
+    with pytest.raises(UserError, match=f"y: expected no class {names[1]!r}"):
+        classifier.partial_fit(X[~first], labels[~first])
+    with pytest.raises(UserError, match=f"classes: expected no class {names[1]!r}"):
+        classifier.partial_fit(X[first], labels[first], classes=names)
+    assert classifier.classes_.tolist() == names[:1]
+    without = BrunoClassifier(temperature=1.0).fit(X[both], labels[both])
+    with pytest.raises(UserError, match=f"reject: expected no class {names[1]!r}"):
+        without.set_params(reject=0.1).predict(X)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array(["a", "b"]),
+        np.array(["a", "b"], dtype=object),
+        np.array([b"a", b"b"]),
+        np.array([False, True]),
+        np.array([3, 200], dtype=np.uint8),
+        np.array([2**63, 2**63 + 1], dtype=np.uint64),
+        np.array([1.0, 2.0], dtype=np.float32),
+    ],
+    ids=lambda classes: classes.dtype.name,
+)
+def test_labels_of_every_type_survive(classes):
+    known = Y < 2
+    classifier = BrunoClassifier(reject=0.3, temperature=1.0).fit(X[known], classes[Y[known]])
+    predicted = classifier.predict(np.concatenate([X, X[:1] + 100]))
+    assert predicted[-1] == classifier.unknown_label_
+    assert set(predicted.tolist()) == {*classes.tolist(), classifier.unknown_label_}
+    classifier.partial_fit(X[:1], classes[:1]).forget(X[known][Y[known] == 1], classes[Y[Y == 1]])
+    assert classifier.classes_.tolist() == classes[:1].tolist()
+    assert classifier.classes_.dtype == classes.dtype
+
+
+def test_many_classes_take_memory_in_proportion():
+    def size(number):
+        x = np.random.default_rng(0).normal(size=(number, 50))
+        classifier = BrunoClassifier(flow="affine", temperature=1.0).fit(x, np.arange(number))
+        return len(pickle.dumps(classifier))
+
+    assert size(400) < 3 * size(200)
+
+
+def test_classes_come_and_go_in_any_order():
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    y = np.random.default_rng(1).permutation(np.repeat(np.arange(20), 3))
+    model = BrunoClassifier(temperature=1.0).fit(x, y).model_
+    classifier = BrunoClassifier(model=model, temperature=1.0).fit(x[:3], [50, 40, 30])
+    for row in range(60):
+        classifier.partial_fit(x[row : row + 1], y[row : row + 1])
+    gone = np.isin(y, [3, 0, 19, 11])
+    classifier.forget(x[gone], y[gone]).forget(x[:3], [50, 40, 30])
+    fresh = BrunoClassifier(model=model, temperature=1.0).fit(x[~gone], y[~gone])
+    np.testing.assert_array_equal(classifier.classes_, fresh.classes_)
+    np.testing.assert_array_equal(classifier.evidence_.count, fresh.evidence_.count)
+    np.testing.assert_allclose(
+        classifier.predict_log_proba(x), fresh.predict_log_proba(x), atol=1e-9
+    )
+    copied = pickle.loads(pickle.dumps(classifier))  # noqa: S301
+    np.testing.assert_array_equal(copied.predict_proba(x), classifier.predict_proba(x))
+
+
+def test_evidence_that_was_read_does_not_change():
+    classifier = fitted()
+    evidence = classifier.evidence_
+    count, mean = evidence.count.clone(), evidence.mean.clone()
+    classifier.partial_fit(X, Y)
+    assert torch.equal(evidence.count, count)
+    assert torch.equal(evidence.mean, mean)
+
+
+def test_many_elements_are_scored_in_parts(monkeypatch):
+    classifier = fitted(reject=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
+    probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
+    monkeypatch.setattr("bruno.estimators.classifier._FEWEST_AT_ONCE", 7)
+    monkeypatch.setattr("bruno.estimators.classifier.CHUNK_ELEMENTS", 7)
+    monkeypatch.setattr("bruno.estimators.base.CHUNK_ELEMENTS", 7)
+    np.testing.assert_allclose(classifier.predict_proba(X), probabilities, atol=1e-12)
+    np.testing.assert_array_equal(classifier.predict(X), predicted)
+
+
+def test_a_class_far_away_costs_others_no_digits():
+    model = fitted(temperature=1.0).model_
+    near = BrunoClassifier(model=model, temperature=1.0).fit(X, Y)
+    expected = near.predict_log_proba(X)
+    far = clone(near).fit(X, Y).partial_fit(X[:5] + 1e9, np.full(5, 7))
+    np.testing.assert_allclose(far.predict_log_proba(X)[:, :3], expected, atol=1e-9)
+    # Two classes far away are told from each other.
+    far.partial_fit(X[:5] + 1e9 + 3, np.full(5, 8))
+    elements = torch.from_numpy(X[:10] + 1e9)
+    with torch.no_grad():
+        seven, eight = (
+            model.condition(torch.from_numpy(X[:5] + 1e9 + shift)).log_prob(elements)
+            for shift in (0, 3)
+        )
+    log_odds = np.diff(far.predict_log_proba(elements.numpy())[:, 3:])[:, 0]
+    np.testing.assert_allclose(log_odds, (eight - seven).numpy(), rtol=1e-6)
+
+
+@processes
+def test_what_is_too_far_away_for_numbers_is_refused_and_nothing_changes(process):
+    classifier = fitted(process=process)
+    before = classifier.predict_log_proba(X)
+    for method in (classifier.partial_fit, classifier.forget):
+        with pytest.raises(UserError, match="X: expected elements less than"):
+            method(X[:1] * 1e300, Y[:1])
+    with pytest.raises(UserError, match="X: expected elements less than"):
+        classifier.predict(X * 1e300)
+    np.testing.assert_array_equal(classifier.predict_log_proba(X), before)
+    assert np.isfinite(classifier.predict_log_proba(X * 1e50)).all()
+
+
+def test_an_outlier_is_forgotten_exactly_or_not_at_all():
+    for process, near, far in [("student_t", 1e2, 1e7), ("gaussian", 1e5, 1e14)]:
+        classifier = fitted(process=process)
+        before = classifier.predict_log_proba(X)
+        classifier.partial_fit(X[:1] + near, Y[:1]).forget(X[:1] + near, Y[:1])
+        np.testing.assert_allclose(classifier.predict_log_proba(X), before, rtol=1e-9, atol=1e-9)
+        classifier.partial_fit(X[:1] + far, Y[:1])
+        count = classifier.evidence_.count
+        with pytest.raises(UserError, match="forget: expected elements nearer to the others"):
+            classifier.forget(X[:1] + far, Y[:1])
+        assert torch.equal(classifier.evidence_.count, count)
+
+
+def test_a_given_model_is_not_changed():
+    model = fitted().model_.requires_grad_(True)
+    before = [parameter.clone() for parameter in model.parameters()]
+    classifier = BrunoClassifier(model=model).fit(X, Y)
+    assert classifier.model_ is not model
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(map(torch.equal, model.parameters(), before))
+
+
+def test_parameters_that_a_given_model_contradicts_are_refused():
+    model = fitted().model_
+    with pytest.raises(UserError, match="process: expected the default beside a model"):
+        BrunoClassifier(model=model, process="student_t").fit(X, Y)
+    with pytest.raises(UserError, match="flow: expected None beside a model"):
+        BrunoClassifier(model=model, flow="affine").fit(X, Y)
+    student = fitted(process="student_t").model_
+    for process in ("gaussian", "student_t"):  # the default says nothing
+        BrunoClassifier(model=student, process=process).fit(X, Y)
+
+
+def test_tables_of_more_than_two_dimensions_are_refused():
+    with pytest.raises(ValueError, match="dim 3"):
+        BrunoClassifier().fit(X.reshape(150, 2, 2), Y)
+    with pytest.raises(ValueError, match="dim 3"):
+        fitted().predict(X.reshape(150, 2, 2))
+
+
+def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch):
+    learnt = []
+
+    def fit_dense(x, classes, process, *, common_scale, steps, seed, verbose):
+        learnt.append(len(x))
+        return fit_two_covariance(x, classes, process, full=True, common_scale=common_scale)
+
+    monkeypatch.setattr("bruno.estimators.base.fit_dense", fit_dense)
+    BrunoClassifier(flow="dense", random_state=0).fit(X, Y)
+    assert learnt == [150, 100, 100, 100]
+
+
+def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
+    configs = []
+
+    def objective(model, config):
+        configs.append(config)
+        return Objective(model, config)
+
+    monkeypatch.setattr("bruno.estimators.dense.Objective", objective)
+    classifier = BrunoClassifier(flow="dense", steps=1, temperature=1.0, random_state=0)
+    classifier.fit(X[:101], Y[:101])
+    classifier.fit(X[[0, 60, 120]], Y[[0, 60, 120]])
+    assert [config.discriminative_weight for config in configs] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("scale", ["columns", "common"])
+def test_dense_flows_are_the_same_in_any_unit(scale):
+    parameters = {"scale": scale, "flow": "dense", "steps": 3, "temperature": 1.0}
+    expected = BrunoClassifier(random_state=0, **parameters).fit(X, Y).predict_proba(X)
+    small = BrunoClassifier(random_state=0, **parameters).fit(X * 1e-8, Y)
+    np.testing.assert_allclose(small.predict_proba(X * 1e-8), expected, atol=1e-6)
+
+
+def test_progress_is_shown_on_standard_error(capsys):
+    BrunoClassifier(flow="dense", steps=1, temperature=1.0, verbose=True).fit(X, Y)
+    assert capsys.readouterr().out == ""
 
 
 def test_in_pipelines_and_searches():
@@ -244,8 +506,6 @@ def test_in_pipelines_and_searches():
 
 @pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])])
 def test_saved_and_loaded(tmp_path, names):
-    classifier = fitted(reject=0.1).partial_fit(X[1::2], Y[1::2])
-    classifier.classes_  # noqa: B018
     classifier = BrunoClassifier(random_state=0, reject=0.1).fit(X, names[Y])
     classifier.save(tmp_path / "saved")
     loaded = BrunoClassifier.load(tmp_path / "saved")
@@ -256,11 +516,52 @@ def test_saved_and_loaded(tmp_path, names):
     assert loaded.evidence_.count.sum() == 151
     with pytest.raises(UserError, match="expected a saved BrunoDensity"):
         BrunoDensity.load(tmp_path / "saved")
-    (tmp_path / "saved" / "evidence.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"evidence\.safetensors"):
-        BrunoClassifier.load(tmp_path / "saved")
     with pytest.raises(NotFittedError):
         BrunoClassifier().save(tmp_path / "never")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    classifier = fitted()
+    classifier.save(tmp_path / "saved")
+    classifier.partial_fit(X, Y).save(tmp_path / "other")
+    file = tmp_path / "saved" / "evidence.safetensors"
+    for content in (b"x", (tmp_path / "other" / "evidence.safetensors").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"evidence\.safetensors"):
+            BrunoClassifier.load(tmp_path / "saved")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"temperature_"', '"heat"'))
+    with pytest.raises(CheckpointError, match="is not a whole BrunoClassifier"):
+        BrunoClassifier.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_what_was_saved_with_its_model_can_be_moved(tmp_path, as_path):
+    model = fitted().model_
+    model.save_pretrained(tmp_path / "model")
+    given = tmp_path / "model" if as_path else model
+    classifier = BrunoClassifier(model=given, temperature=1.0).fit(X, Y)
+    classifier.save(tmp_path / "saved")
+    moved = (tmp_path / "saved").rename(tmp_path / "moved")
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    loaded = BrunoClassifier.load(moved)
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    np.testing.assert_array_equal(
+        clone(loaded).fit(X, Y).predict_proba(X), classifier.predict_proba(X)
+    )
+
+
+def test_parameters_are_saved_as_plain_values(tmp_path):
+    classifier = fitted(class_prior=np.array([0.2, 0.3, 0.5]), reject=np.float32(0.25))
+    classifier.set_params(steps=np.int64(7)).save(tmp_path / "saved")
+    loaded = BrunoClassifier.load(tmp_path / "saved")
+    assert loaded.class_prior == [0.2, 0.3, 0.5]
+    assert (loaded.reject, loaded.steps) == (0.25, 7)
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    classifier.set_params(random_state=np.random.RandomState(0))
+    with pytest.raises(UserError, match="random_state: expected what JSON can hold"):
+        classifier.save(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize("magnitude", [1e-300, 1e150, 1e300])

@@ -69,6 +69,48 @@ def test_with_a_given_model_it_counts_what_the_set_adds():
     np.testing.assert_allclose(detector.score_samples(X[50:60]), expected, atol=1e-9)
 
 
+def test_scores_and_threshold_are_those_of_the_fit(tmp_path):
+    model = BrunoDensity().fit(X).model_
+    detector = BrunoOutlierDetector(model=model).fit(X[:20])
+    expected, offset = detector.decision_function(X), detector.offset_
+    detector.set_params(model=None)
+    np.testing.assert_array_equal(detector.decision_function(X), expected)
+    detector.save(tmp_path / "saved")
+    loaded = BrunoOutlierDetector.load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.decision_function(X), expected)
+    detector.partial_fit(X[20:40]).forget(X[:10])
+    assert detector.offset_ == offset
+
+
+def test_a_fit_that_fails_changes_nothing():
+    detector = BrunoOutlierDetector().fit(X[:20])
+    expected = detector.decision_function(X)
+    for contamination in ("much", 0.9):
+        with pytest.raises(UserError, match="contamination: expected a share"):
+            detector.set_params(contamination=contamination).fit(X[:30, :2])
+    with pytest.raises(ValueError, match="NaN"):
+        detector.set_params(contamination=0.1).fit(X[:30, :2] * np.nan)
+    assert detector.n_features_in_ == 3
+    np.testing.assert_array_equal(detector.decision_function(X), expected)
+    with pytest.raises(UserError, match="X: expected elements less than"):
+        detector.partial_fit(X[:1] * 1e300)
+
+
+def test_ranking_needs_no_more_than_a_model():
+    density = BrunoDensity().fit(X)
+    new = RNG.normal(size=(20, 3)) * 0.1 + [20.0, 5.0, 5.0]
+    rows, scores = density.rank(new[:3], np.concatenate([X, new[3:]]), top_k=17)
+    assert (rows >= len(X)).all()
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_a_far_element_is_forgotten_exactly_or_not_at_all():
+    density = BrunoDensity(process="student_t").fit(X[:50]).partial_fit(X[:1] + 1e7)
+    with pytest.raises(UserError, match="forget: expected elements nearer to the others"):
+        density.forget(X[:1] + 1e7)
+    assert int(density.evidence_.count) == 51
+
+
 @pytest.mark.parametrize("kind", [BrunoDensity, BrunoOutlierDetector])
 def test_saved_and_loaded(kind, tmp_path):
     estimator = kind().fit(X[:50]).partial_fit(X[50:60])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -16,20 +20,41 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from bruno.errors import CheckpointError, UserError
+from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
 from bruno.estimators.two_covariance import fit_two_covariance
 from bruno.evidence import Evidence
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES, load, locate, read_config, write_atomically
+from bruno.pretrained import (
+    PROCESSES,
+    load,
+    locate,
+    names,
+    read_config,
+    read_tensors,
+    write_atomically,
+)
+from bruno.processes import ExchangeableStudentT
 from bruno.training.loop import resolve_device
 
 _EVIDENCE_FILE = "evidence.safetensors"
+_HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("columns", "common")
+_DEVICES = ("auto", "cpu", "cuda")
 # Above this a full linear map costs more than it is likely to bring.
 _WIDEST_FULL = 1024
-_CHUNK_ELEMENTS = 2**22
+# What is computed at once: numbers of a table (64 MiB in float64), or pixels of images, each worth
+# some dozens of filters.
+CHUNK_ELEMENTS = 2**23
+_CHUNK_PIXELS = 2**19
+_DENSE_UNITS = 256
+# Squares of latent coordinates up to this, and sums of very many, are finite.
+_FURTHEST = 1e100
+# Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
+# to the variance.
+_MOST_ROUNDING = 1e-6
 
 
 class BrunoEstimator(BaseEstimator):
@@ -42,14 +67,58 @@ class BrunoEstimator(BaseEstimator):
     model_: Bruno
     n_features_in_: int
 
-    def _validated(self, X: Any, *, reset: bool) -> np.ndarray:  # noqa: N803
-        """Return a table as float64, or images of a pretrained image model as rows of pixels."""
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Let what fails leave the estimator as it was."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _check_parameters(self) -> None:
+        """Raise if a parameter is not what is expected, whatever the data."""
+        check_choice("process", self.process, PROCESSES)
+        check_choice("flow", self.flow, _FLOWS)
+        check_choice("scale", self.scale, _SCALES)
+        check_choice("device", self.device, _DEVICES)
+        check_whole("steps", self.steps, 1)
+        try:
+            check_random_state(self.random_state)
+        except ValueError as error:
+            raise UserError(
+                f"random_state: expected None, a seed or a RandomState: {error}"
+            ) from None
+
+    def _validated(
+        self,
+        X: Any,  # noqa: N803
+        given: Bruno | None = None,
+        *,
+        reset: bool,
+    ) -> np.ndarray:
+        """Return a table as float64, or images for a model of images as rows of pixels.
+
+        Args:
+            X: The table or images.
+            given: The model to fit with, if there is one already.
+            reset: Whether features are counted anew, or have to be those of the fit.
+        """
         if not reset and self._is_plain(X):
             return X
-        wide = np.asarray(X) if not hasattr(X, "iloc") and not _is_sparse(X) else X
-        if isinstance(wide, np.ndarray) and wide.ndim > 2 and wide.dtype != object:
-            wide = wide.reshape(len(wide), -1)
-        checked: np.ndarray = validate_data(self, wide, dtype=np.float64, reset=reset)
+        model = given if reset else self.model_
+        rows = X if model is None else _as_rows(X, model.event_shape)
+        checked: np.ndarray = validate_data(self, rows, dtype=np.float64, reset=reset)
+        if given is not None and given.process.dim != checked.shape[1]:
+            shape = " x ".join(map(str, given.event_shape))
+            raise UserError(
+                f"X: the model takes elements of {shape}, got {checked.shape[1]} features"
+            )
         return checked
 
     def _is_plain(self, X: Any) -> bool:  # noqa: N803
@@ -64,25 +133,42 @@ class BrunoEstimator(BaseEstimator):
             and bool(np.isfinite(X).all())
         )
 
-    def _fit_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
-        """Return the pretrained model, or one that is fitted to classes."""
-        if self.process not in PROCESSES:
+    def _given_model(self) -> Bruno | None:
+        """Return a copy of the model that is given by a parameter, ready for use, if there is one.
+
+        Raises:
+            UserError: If it is of a kind that an estimator cannot use, or other parameters say
+                what it should be.
+        """
+        if self.model is None:
+            return None
+        if isinstance(self.model, Bruno):
+            model = copy.deepcopy(self.model)
+        elif isinstance(self.model, (str, Path)):
+            model = load(self.model)
+        else:
+            kind = type(self.model).__name__
             raise UserError(
-                f"process: expected one of {', '.join(PROCESSES)}, got {self.process!r}"
+                f"model: expected a Bruno, a path, a name or None, got an object of type {kind}"
             )
-        if self.flow not in _FLOWS:
-            known = ", ".join(map(str, _FLOWS))
-            raise UserError(f"flow: expected one of {known}, got {self.flow!r}")
-        if self.scale not in _SCALES:
-            raise UserError(f"scale: expected one of {', '.join(_SCALES)}, got {self.scale!r}")
+        if model.flow.context_dim:
+            raise UserError("model: expected one that takes no context, got a conditional model")
+        if self.flow is not None:
+            raise UserError(f"flow: expected None beside a model, which has one, got {self.flow!r}")
+        # The default cannot be told from a choice.
+        if self.process != "gaussian" and type(model.process) is not PROCESSES[self.process]:
+            raise UserError(
+                f"process: expected the default beside a model, which has a "
+                f"{type(model.process).__name__}, got {self.process!r}"
+            )
+        return model.requires_grad_(False).to(resolve_device(self.device))
+
+    def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
+        """Return a model that is fitted to classes."""
         device = resolve_device(self.device)
-        if self.model is not None:
-            return self._given_model(x.shape[1]).requires_grad_(False).to(device)
         flow = self.flow or ("linear" if x.shape[1] <= _WIDEST_FULL else "affine")
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
         if flow == "dense":
-            if self.steps < 1:
-                raise UserError(f"steps: expected at least 1, got {self.steps}")
             model = fit_dense(
                 elements,
                 labels,
@@ -102,23 +188,6 @@ class BrunoEstimator(BaseEstimator):
             )
         return model.to(device)
 
-    def _given_model(self, features: int) -> Bruno:
-        if isinstance(self.model, Bruno):
-            model = self.model
-        elif isinstance(self.model, (str, Path)):
-            model = load(self.model)
-        else:
-            kind = type(self.model).__name__
-            raise UserError(
-                f"model: expected a Bruno, a path, a name or None, got an object of type {kind}"
-            )
-        if model.flow.context_dim:
-            raise UserError("model: expected one that takes no context, got a conditional model")
-        if model.process.dim != features:
-            shape = " x ".join(map(str, model.event_shape))
-            raise UserError(f"X: the model takes elements of {shape}, got {features} features")
-        return model
-
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
@@ -133,7 +202,7 @@ class BrunoEstimator(BaseEstimator):
                 f"from {x.min():g} to {x.max():g}"
             )
         parts = []
-        number = max(1, _CHUNK_ELEMENTS // x.shape[1])
+        number = _rows_at_once(model)
         for start in range(0, len(x), number):
             rows = x[start : start + number]
             elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
@@ -141,19 +210,95 @@ class BrunoEstimator(BaseEstimator):
             elements = elements.reshape(-1, *shape) + (0.5 if is_image else 0.0)
             z, log_det = model(elements)
             parts.append((z.double(), log_det.double()))
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat([z for z, _ in parts]), torch.cat([log_det for _, log_det in parts])
+        if len(parts) > 1:
+            z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+        else:
+            z, log_det = parts[0]
+        if not float(z.abs().max()) <= _FURTHEST:
+            raise UserError(
+                f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
+                "model was fitted to, got one so far away that densities are no numbers"
+            )
+        return z, log_det
+
+    def _gain(self, z: Tensor, evidence: Evidence) -> np.ndarray:
+        """Return log p(x | evidence) − log p(x) of latent vectors, in nats, ``(N,)``."""
+        process = self.model_.process
+        gain = process.predictive(evidence).log_prob(z)
+        gain = gain - process.predictive(self._nothing()).log_prob(z)
+        scores: np.ndarray = gain.cpu().numpy()
+        return scores
+
+    def _nothing(self) -> Evidence:
+        """Return the evidence of no elements."""
+        process = self.model_.process
+        return Evidence.empty(process.dim, device=process.loc.device)
+
+    def _without(self, seen: Evidence, forgotten: Evidence) -> Evidence:
+        """Return what is left of the evidence of one set when elements of it are forgotten.
+
+        Raises:
+            UserError: If these cannot have been part of it, or if they lie so far from the others
+                that what is left has lost too many digits beside them.
+        """
+        left = seen - forgotten
+        noise = self.model_.process.noise
+        share = forgotten.count / left.count.clamp_min(1)
+        error = (1 + share) * (seen.mean.abs() + forgotten.mean.abs()) / noise.sqrt()
+        if isinstance(self.model_.process, ExchangeableStudentT) and left.count > 1:
+            error = torch.maximum(error, seen.scatter / (noise + left.scatter))
+        if left.count and torch.finfo(torch.float64).eps * float(error.max()) > _MOST_ROUNDING:
+            raise UserError(
+                "forget: expected elements nearer to the others; what is left would be lost in "
+                "rounding errors, fit to it again"
+            )
+        return left
+
+    @torch.no_grad()
+    def rank(
+        self,
+        query_set: Any,
+        corpus: Any,
+        top_k: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        r"""Rank elements by how well they belong with a handful of examples of something new.
+
+        By :math:`\log p(x | \text{handful}) - \log p(x)`, as in *Bayesian Sets* (Ghahramani &
+        Heller, NeurIPS 2005). What was seen so far does not matter, only the model does.
+
+        Args:
+            query_set: The handful, ``(n, D)``.
+            corpus: What to rank, ``(N, D)``.
+            top_k: How many to return; by default all.
+
+        Returns:
+            Rows of the corpus, best first, and their scores in nats.
+
+        Raises:
+            ValueError: If the data are not what is expected.
+        """
+        check_is_fitted(self)
+        if top_k is not None:
+            check_whole("top_k", top_k, 1)
+        handful, _ = self._encoded(self._validated(query_set, reset=False))
+        z, _ = self._encoded(self._validated(corpus, reset=False))
+        scores = self._gain(z, Evidence.of(handful))
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return order, scores[order]
 
     def _drawn(self, evidence: Evidence, n: int, random_state: Any) -> np.ndarray:
-        """Return ``n`` new elements of one set, as rows."""
-        if n < 0:
-            raise UserError(f"n: expected at least 0, got {n}")
+        """Return ``n`` new elements of one set, as rows; grey levels in uint8 for images."""
+        check_whole("n", n, 0)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         z = self.model_.process.sample(evidence, (n,), generator)
-        drawn: np.ndarray = self.model_.decode(z).flatten(1).double().cpu().numpy()
-        return drawn
+        parts = [
+            self.model_.decode(rows).flatten(1) for rows in z.split(_rows_at_once(self.model_))
+        ]
+        drawn = torch.cat(parts).double().cpu().numpy()
+        if len(self.model_.event_shape) == 1:
+            return drawn
+        return np.floor(drawn).clip(0, LEVELS - 1).astype(np.uint8)
 
     def _state(self) -> dict[str, Any]:
         """Return what JSON can hold of a fitted estimator, besides its model and evidence."""
@@ -179,26 +324,32 @@ class BrunoEstimator(BaseEstimator):
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a directory, as safetensors and JSON.
 
-        A model that was given as an object is saved with it; loaded again, the parameter ``model``
-        names the directory.
+        The directory can be moved: a model that was given as an object or a path is saved with it,
+        and the parameter ``model`` of what is loaded again names the directory.
 
         Raises:
             NotFittedError: If it is not fitted.
-            UserError: If a parameter or a class is not what JSON can hold.
+            UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
         """
         check_is_fitted(self)
         path = Path(path)
         parameters = self.get_params(deep=False)
-        if isinstance(parameters["model"], Bruno):
-            parameters["model"] = str(path)
+        if isinstance(self.model, Bruno) or (self.model is not None and not _is_name(self.model)):
+            parameters["model"] = _HERE
         evidence = self._all_evidence()
-        tensors = {
-            name: getattr(evidence, name).cpu().contiguous()
-            for name in ("count", "mean", "scatter")
+        tensors = save_tensors(
+            {
+                name: getattr(evidence, name).cpu().contiguous()
+                for name in ("count", "mean", "scatter")
+            }
+        )
+        metadata = {
+            "parameters": {name: _plain(name, value) for name, value in parameters.items()},
+            "fitted": self._state(),
+            "evidence_sha256": hashlib.sha256(tensors).hexdigest(),
         }
-        metadata = {"parameters": parameters, "fitted": self._state()}
         self.model_.save_pretrained(path, metadata)
-        write_atomically(path / _EVIDENCE_FILE, save_tensors(tensors))
+        write_atomically(path / _EVIDENCE_FILE, tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -213,18 +364,19 @@ class BrunoEstimator(BaseEstimator):
         state = metadata.get("fitted", {})
         if state.get("estimator") != cls.__name__:
             raise UserError(f"path: expected a saved {cls.__name__} in {path}")
-        estimator = cls(**metadata["parameters"])
-        model = load(path).requires_grad_(False).to(resolve_device(estimator.device))
         try:
-            tensors = load_tensors((path / _EVIDENCE_FILE).read_bytes())
-            evidence = Evidence(
-                **{name: t.to(model.process.loc.device) for name, t in tensors.items()}
-            )
-        except (OSError, SafetensorError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path / _EVIDENCE_FILE}: cannot be read: {error}") from None
+            parameters = dict(metadata["parameters"])
+            if parameters["model"] == _HERE:
+                parameters["model"] = str(path)
+            estimator = cls(**parameters)
+            estimator._restore(state)
+            tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: is not a whole {cls.__name__}: {error}") from None
+        model = load(path).requires_grad_(False).to(resolve_device(estimator.device))
+        device = model.process.loc.device
+        estimator._take_evidence(Evidence(**{name: t.to(device) for name, t in tensors.items()}))
         estimator.model_ = model
-        estimator._restore(state)
-        estimator._take_evidence(evidence)
         return estimator
 
     def __sklearn_tags__(self) -> Any:
@@ -233,5 +385,55 @@ class BrunoEstimator(BaseEstimator):
         return tags
 
 
-def _is_sparse(X: Any) -> bool:  # noqa: N803
-    return hasattr(X, "tocsr")
+def _as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
+    """Return images of this shape as rows of pixels, and all else as it is.
+
+    Raises:
+        UserError: If these are images of another shape.
+    """
+    if len(event_shape) == 1 or hasattr(X, "iloc") or hasattr(X, "tocsr"):
+        return X
+    pixels = np.asarray(X)
+    if pixels.ndim <= 2:
+        return pixels
+    shapes = [event_shape, event_shape[1:]] if event_shape[0] == 1 else [event_shape]
+    if pixels.shape[1:] not in shapes:
+        expected = " x ".join(map(str, event_shape))
+        raise UserError(
+            f"X: expected images of {expected} or rows of {math.prod(event_shape)} grey levels, "
+            f"got shape {pixels.shape}"
+        )
+    return pixels.reshape(len(pixels), -1)
+
+
+def _rows_at_once(model: Bruno) -> int:
+    """Return how many elements pass the flow at once, in bounded memory."""
+    dim = model.process.dim
+    if len(model.event_shape) == 3:
+        return max(1, _CHUNK_PIXELS // dim)
+    return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
+
+
+def _is_name(model: str | Path) -> bool:
+    """Whether this is the name of a model that comes with the package."""
+    return str(model) in names() and not Path(model).exists()
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a parameter as JSON holds it.
+
+    Raises:
+        UserError: If JSON cannot hold it.
+    """
+
+    def converted(part: Any) -> Any:
+        if isinstance(part, (np.ndarray, np.generic)):
+            return part.tolist()
+        if isinstance(part, Path):
+            return str(part)
+        raise TypeError
+
+    try:
+        return json.loads(json.dumps(value, default=converted))
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: expected what JSON can hold, got {value!r}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +15,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.base import BrunoEstimator
+from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator
+from bruno.estimators.checks import check_choice, check_number
+from bruno.estimators.class_evidence import ClassEvidence
 from bruno.estimators.temperature import (
     choose_temperature,
     cross_validated,
@@ -22,6 +26,10 @@ from bruno.estimators.temperature import (
 from bruno.estimators.two_covariance import evidence_of_classes
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+
+# Where there are very many classes, so many elements are scored at once all the same: the evidence
+# of the classes takes more memory.
+_FEWEST_AT_ONCE = 256
 
 
 class BrunoClassifier(ClassifierMixin, BrunoEstimator):
@@ -34,24 +42,30 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     Args:
         model: A pretrained :class:`~bruno.Bruno`, its directory or name (``"omniglot"``, for rows
-            of 784 grey levels). By default a model is fitted to the classes given to ``fit``, and
-            then stays as it is: later examples and classes are described in its terms.
+            of 784 grey levels); the estimator works on a copy. By default a model is fitted to the
+            classes given to ``fit``, and then stays as it is: later examples and classes are
+            described in its terms. The parameters ``process``, ``flow``, ``scale`` and ``steps``
+            are for that; a model that is given has a process and a flow, and those that say
+            otherwise are refused.
         process: ``gaussian``, or ``student_t``, which also learns from the examples of a class how
             much that class varies: for few features, or many examples of each class.
-        flow: How to reach the latent space where no model is given: ``linear``, standardisation
-            and a full linear map (the two-covariance model); ``affine``, standardisation only, in
-            O(D) for an example; ``dense``, a dense Real NVP trained on the classes as sets; by
-            default ``linear`` up to 1024 features, above it ``affine``.
+        flow: How to reach the latent space: ``linear``, standardisation and a full linear map (the
+            two-covariance model); ``affine``, standardisation only, in O(D) for an example;
+            ``dense``, a dense Real NVP trained on the classes as sets; by default ``linear`` up to
+            1024 features, above it ``affine``.
         scale: ``columns`` where every feature has a unit of its own, as in most tables, or
             ``common`` where all have the same, as pixels and embeddings have: what hardly varies
-            among the examples is then not taken for important.
+            among the examples is then not taken for important. With ``flow="dense"`` it decides
+            how much noise each feature is trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         reject: Prior probability, between 0 and 1, that an element is of none of the known
-            classes; its density is then that of the first element of an unknown class. By default
-            everything is of a known class.
+            classes; its density is then that of the first element of an unknown class, and
+            probabilities have a column more than ``classes_``. By default everything is of a known
+            class.
         temperature: What log-densities are divided by before they become class probabilities;
-            ``auto`` chooses it by cross-validation in ``fit``. Densities are not changed.
+            ``auto`` chooses it by cross-validation in ``fit``, which with ``flow="dense"`` trains
+            three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
@@ -59,11 +73,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     Attributes:
         classes_: The known classes, sorted, ``(K,)``.
-        evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``.
+        evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
+            copy.
         model_: The model.
         temperature_: The temperature.
         unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
-            or ``"unknown"`` where classes are strings.
+            or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -80,7 +95,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     classes_: np.ndarray
     temperature_: float
-    _evidence: dict[Any, Evidence]
+    _known: ClassEvidence
 
     def __init__(
         self,
@@ -117,18 +132,21 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             y: Their classes, ``(N,)``.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected.
+            ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        self._check_parameters()
-        x, labels = self._validated_pair(X, y, reset=True)
-        names, indices = np.unique(labels, return_inverse=True)
-        model = self._fit_model(x, indices)
-        truth = torch.from_numpy(indices)
-        z, _ = self._encoded(x, model)
-        temperature = self._chosen_temperature(x, z, truth, model)
-        stacked = evidence_of_classes(z, truth.to(z.device))
-        self.model_, self.temperature_, self.classes_ = model, temperature, names
-        self._take_evidence(stacked)
+        with self._unchanged_on_error():
+            self._check_parameters()
+            given = self._given_model()
+            x, labels = self._validated_pair(X, y, given, reset=True)
+            classes, indices = np.unique(labels, return_inverse=True)
+            self._check_not_reserved("y", classes)
+            model = self._fitted_model(x, indices) if given is None else given
+            truth = torch.from_numpy(indices)
+            z, _ = self._encoded(x, model)
+            temperature = self._chosen_temperature(x, z, truth, given)
+            known = ClassEvidence(classes.tolist(), evidence_of_classes(z, truth.to(z.device)))
+            self.model_, self.temperature_ = model, temperature
+            self.classes_, self._known = classes, known
         return self
 
     @torch.no_grad()
@@ -143,21 +161,29 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             classes: Classes to know from now on, whether or not there are examples of them.
 
         Raises:
-            ValueError: If the data are not what is expected.
+            ValueError: If the data are not what is expected; then nothing changes.
         """
+        announced = None if classes is None else _checked_classes(classes)
         if not hasattr(self, "model_"):
-            self.fit(X, y)
-            known = dict(self._evidence)
+            with self._unchanged_on_error():
+                self.fit(X, y)
+                if announced is not None:
+                    self._take(self._announced(announced, {}), classes=announced)
+            return self
+        x, labels = self._validated_pair(X, y, reset=False)
+        z, _ = self._encoded(x)
+        changed: dict[Any, Evidence | None] = {}
+        for label, rows in _rows_by_label(labels):
+            if label not in self._known:
+                changed[label] = Evidence.of(z[rows])
+            else:
+                examples = z[rows]
+                seen = self._known[label]
+                changed[label] = seen.observe(examples[0] if len(examples) == 1 else examples)
+        if announced is None:
+            self._take(changed, y=labels)
         else:
-            x, labels = self._validated_pair(X, y, reset=False)
-            known = dict(self._evidence)
-            z, _ = self._encoded(x)
-            for label, rows in _rows_by_label(labels):
-                seen = known.get(label)
-                known[label] = Evidence.of(z[rows]) if seen is None else _with(seen, z[rows])
-        for label in [] if classes is None else np.unique(classes).tolist():
-            known.setdefault(label, Evidence.empty(self.model_.process.dim, device=self._device))
-        self._know(known)
+            self._take(changed | self._announced(announced, changed), y=labels, classes=announced)
         return self
 
     @torch.no_grad()
@@ -172,35 +198,34 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             y: Their classes.
 
         Raises:
-            ValueError: If a class is unknown, if these cannot have been among its examples, or if
-                nothing would be left; then nothing is forgotten.
+            ValueError: If a class is unknown, if these cannot have been among its examples, if
+                they lie so far from the others that rounding errors would be left, or if nothing
+                would be left; then nothing is forgotten.
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = self._encoded(x)
-        known = dict(self._evidence)
+        changed: dict[Any, Evidence | None] = {}
         for label, rows in _rows_by_label(labels):
-            if label not in known:
+            if label not in self._known:
                 raise UserError(f"y: expected known classes, got {label!r}")
-            left = known[label] - Evidence.of(z[rows])
-            if int(left.count):
-                known[label] = left
-            else:
-                del known[label]
-        if not known:
+            left = self._without(self._known[label], Evidence.of(z[rows]))
+            changed[label] = left if int(left.count) else None
+        dropped = [label for label, left in changed.items() if left is None]
+        if len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
-        self._know(known)
+        self._known.update(changed)
+        if dropped:
+            kept = [label in self._known for label in self.classes_.tolist()]
+            self.classes_ = self.classes_[kept]
         return self
 
+    @torch.no_grad()
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the most probable class of every element, ``(N,)``."""
-        best = self.predict_log_proba(X).argmax(1)
-        names = self.classes_
-        if self.reject is not None:
-            names = np.append(names.astype(object), self.unknown_label_)
-            if self.classes_.dtype.kind in "iufUS":
-                names = names.astype(np.result_type(self.classes_, type(self.unknown_label_)))
-        labels: np.ndarray = names[best]
+        names = self._names()
+        best = [scores.argmax(1).cpu().numpy() for scores in self._log_joint(X)]
+        labels: np.ndarray = names[np.concatenate(best)]
         return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -213,27 +238,41 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
         Columns are as ``classes_``; with ``reject`` a last one is for none of the known classes.
         """
+        parts = [scores.log_softmax(1).cpu().numpy() for scores in self._log_joint(X)]
+        log_proba: np.ndarray = np.concatenate(parts)
+        return log_proba
+
+    def _log_joint(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
+        """Yield log p(x, class), tempered, of some elements after the other: ``(n, K)`` each.
+
+        With ``reject`` there is a last column for none of the known classes.
+        """
         check_is_fitted(self)
         z, _ = self._encoded(self._validated(X, reset=False))
-        process, evidence = self.model_.process, self.evidence_
-        log_prior = self._log_prior()
+        process, evidence = self.model_.process, self._known.in_order_of_arrival
+        columns = self._known.positions(self.classes_.tolist())
+        in_order = bool((columns.diff() == 1).all())
+        log_prior = self._log_prior(evidence.count[columns].cpu().numpy())
         if self.reject is not None:
-            unknown = Evidence.empty(process.dim, (1,), device=self._device)
-            log_known, log_none = np.log1p(-self.reject), np.log(self.reject)
-            evidence = _joined(evidence, unknown)
-            log_prior = np.append(log_prior + log_known, log_none)
-        scores = process.log_prob_given(z, evidence) / self.temperature_
-        scores = scores + torch.from_numpy(log_prior).to(scores)
-        log_proba: np.ndarray = scores.log_softmax(-1).cpu().numpy()
-        return log_proba
+            self._check_reject()
+            self._check_not_reserved("reject", self.classes_)
+            log_prior = np.append(log_prior + math.log1p(-self.reject), math.log(self.reject))
+        widest = max(len(columns), z.shape[1])
+        for part in z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest)):
+            scores = process.log_prob_given(part, evidence)
+            if not in_order:
+                scores = scores[:, columns]
+            if self.reject is not None:
+                of_none = process.predictive(self._nothing()).log_prob(part)
+                scores = torch.cat([scores, of_none.unsqueeze(1)], 1)
+            yield scores / self.temperature_ + torch.from_numpy(log_prior).to(scores)
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x) of elements of a class nothing is known of, in nats, ``(N,)``."""
         check_is_fitted(self)
         z, log_det = self._encoded(self._validated(X, reset=False))
-        unknown = Evidence.empty(self.model_.process.dim, (1,), device=self._device)
-        log_prob = self.model_.process.log_prob_given(z, unknown)[:, 0] + log_det
+        log_prob = self.model_.process.predictive(self._nothing()).log_prob(z) + log_det
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
@@ -241,95 +280,95 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def sample(self, label: Any, n: int = 1, random_state: Any = None) -> np.ndarray:
         """Return ``n`` new elements of a known class, ``(n, D)``.
 
+        Of a model of images these are grey levels, in uint8.
+
         Args:
             label: One of ``classes_``.
             n: How many.
             random_state: Seed; by default the estimator's.
 
         Raises:
-            ValueError: If the class is unknown.
+            ValueError: If the class is unknown, or ``n`` is no number of elements.
         """
         check_is_fitted(self)
-        if label not in self._evidence:
+        if not isinstance(label, Hashable) or label not in self._known:
             raise UserError(f"label: expected one of {self.classes_.tolist()}, got {label!r}")
         seed = self.random_state if random_state is None else random_state
-        return self._drawn(self._evidence[label], n, seed)
-
-    @torch.no_grad()
-    def rank(
-        self,
-        query_set: Any,
-        corpus: Any,
-        top_k: int | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        r"""Rank elements by how well they belong with a handful of examples of something new.
-
-        By :math:`\log p(x | \text{handful}) - \log p(x)`, as in *Bayesian Sets* (Ghahramani &
-        Heller, NeurIPS 2005). The classes known do not matter, only the model does.
-
-        Args:
-            query_set: The handful, ``(n, D)``.
-            corpus: What to rank, ``(N, D)``.
-            top_k: How many to return; by default all.
-
-        Returns:
-            Rows of the corpus, best first, and their scores in nats.
-
-        Raises:
-            ValueError: If the data are not what is expected.
-        """
-        check_is_fitted(self)
-        if top_k is not None and top_k < 1:
-            raise UserError(f"top_k: expected at least 1, got {top_k}")
-        handful, _ = self._encoded(self._validated(query_set, reset=False))
-        z, _ = self._encoded(self._validated(corpus, reset=False))
-        evidence = Evidence.of(handful)
-        both = _joined(_batched(evidence), Evidence.empty(evidence.dim, (1,), device=self._device))
-        log_probs = self.model_.process.log_prob_given(z, both)
-        scores = (log_probs[:, 0] - log_probs[:, 1]).cpu().numpy()
-        order = np.argsort(-scores, kind="stable")[:top_k]
-        return order, scores[order]
+        return self._drawn(self._known[label], n, seed)
 
     @property
     def evidence_(self) -> Evidence:
-        """What is known of the classes, of batch shape ``(K,)``."""
-        parts = [self._evidence[label] for label in self.classes_.tolist()]
-        return Evidence(
-            *(
-                torch.stack([getattr(part, name) for part in parts])
-                for name in ("count", "mean", "scatter")
-            )
-        )
+        """What is known of the classes, of batch shape ``(K,)``; a copy."""
+        return self._known.copied(self.classes_.tolist())
 
     @property
     def unknown_label_(self) -> Any:
         """What ``predict`` returns for elements of none of the known classes."""
-        return "unknown" if self.classes_.dtype.kind in "OUS" else -1
+        return _unknown_label(self.classes_)
 
-    @property
-    def _device(self) -> torch.device:
-        return self.model_.process.loc.device
+    def _names(self) -> np.ndarray:
+        """Return what the columns of probabilities stand for."""
+        check_is_fitted(self)
+        if self.reject is None:
+            return self.classes_
+        return _joined(self.classes_, np.asarray([self.unknown_label_]))
 
     def _check_parameters(self) -> None:
-        if self.reject is not None and not 0 < self.reject < 1:
-            raise UserError(f"reject: expected a probability between 0 and 1, got {self.reject}")
-        temperature = self.temperature
-        if temperature != "auto" and (isinstance(temperature, str) or not temperature > 0):
-            raise UserError(
-                f"temperature: expected 'auto' or a positive number, got {temperature!r}"
+        super()._check_parameters()
+        if self.reject is not None:
+            self._check_reject()
+        if isinstance(self.temperature, str):
+            check_choice("temperature", self.temperature, ("auto",))
+        else:
+            check_number(
+                "temperature",
+                self.temperature,
+                "'auto' or a positive number",
+                lambda temperature: 0 < temperature < np.inf,
             )
-        if isinstance(self.class_prior, str) and self.class_prior not in {"uniform", "empirical"}:
+        if isinstance(self.class_prior, str):
+            check_choice("class_prior", self.class_prior, ("uniform", "empirical"))
+        else:
+            self._checked_prior()
+
+    def _check_reject(self) -> None:
+        check_number("reject", self.reject, "a probability between 0 and 1", lambda p: 0 < p < 1)
+
+    def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
+        """Raise if the label of what is rejected is also the label of a class."""
+        label = _unknown_label(classes)
+        if self.reject is not None and label in classes.tolist():
             raise UserError(
-                "class_prior: expected 'uniform', 'empirical' or probabilities, got "
-                f"{self.class_prior!r}"
+                f"{name}: expected no class {label!r}, which with reject stands for none of the "
+                "known classes, got it among them"
             )
 
-    def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
+    def _checked_prior(self) -> np.ndarray:
+        """Return the class prior that was given as probabilities."""
+        try:
+            prior = np.asarray(self.class_prior, dtype=np.float64)
+        except (TypeError, ValueError):
+            prior = np.empty(())
+        if prior.ndim != 1 or not (prior > 0).all() or not np.isclose(prior.sum(), 1):
+            raise UserError(
+                "class_prior: expected 'uniform', 'empirical' or positive probabilities that sum "
+                f"to 1, got {self.class_prior!r}"
+            )
+        return prior
+
+    def _validated_pair(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        given: Bruno | None = None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
         if y is None:
             raise UserError(
                 f"y: {type(self).__name__} requires y to be passed, but the target y is None"
             )
-        x = self._validated(X, reset=reset)
+        x = self._validated(X, given, reset=reset)
         if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
             labels = y
         else:
@@ -342,55 +381,85 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             )
         return x, labels
 
-    def _log_prior(self) -> np.ndarray:
-        number = len(self.classes_)
-        if isinstance(self.class_prior, str):
-            if self.class_prior == "uniform":
-                return np.full(number, -np.log(number))
-            count = self.evidence_.count.cpu().numpy()
-            # A class without examples is as likely as one with half an example.
-            count = np.maximum(count, 0.5)
-            return np.log(count / count.sum())
-        prior = np.asarray(self.class_prior, dtype=np.float64)
-        if prior.shape != (number,) or not (prior > 0).all() or not np.isclose(prior.sum(), 1):
-            raise UserError(
-                f"class_prior: expected {number} positive probabilities that sum to 1, got "
-                f"{self.class_prior!r}"
-            )
-        return np.log(prior)
+    def _log_prior(self, count: np.ndarray) -> np.ndarray:
+        """Return the logarithms of the class prior, by how many examples were seen of each."""
+        if not isinstance(self.class_prior, str):
+            prior = self._checked_prior()
+            if len(prior) != len(count):
+                raise UserError(
+                    f"class_prior: expected {len(count)} probabilities, one for each class, got "
+                    f"{len(prior)}"
+                )
+            return np.log(prior)
+        if self.class_prior == "uniform":
+            return np.full(len(count), -np.log(len(count)))
+        # A class without examples is as likely as one with half an example.
+        count = np.maximum(count, 0.5)
+        return np.log(count / count.sum())
 
-    def _chosen_temperature(self, x: np.ndarray, z: Tensor, truth: Tensor, model: Bruno) -> float:
+    def _chosen_temperature(
+        self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
+    ) -> float:
         """Return the temperature: as given, or by examples that were held out."""
         if self.temperature != "auto":
             return float(self.temperature)
-        generator = torch.Generator().manual_seed(self._seed())
-        fits_quickly = self.model is None and self.flow != "dense"
 
         def log_joint(learn: Tensor, score: Tensor) -> Tensor:
             classes = truth[learn]
-            if not fits_quickly:
+            if given is not None:
                 evidence = evidence_of_classes(z[learn.to(z.device)], classes.to(z.device))
-                return model.process.log_prob_given(z[score.to(z.device)], evidence)
-            fitted = self._fit_model(x[learn.numpy()], classes.numpy())
+                return given.process.log_prob_given(z[score.to(z.device)], evidence)
+            # What was fitted to examples is too sure of them: they are held out from the model.
+            fitted = self._fitted_model(x[learn.numpy()], classes.numpy())
             known, _ = self._encoded(x[learn.numpy()], fitted)
             held_out, _ = self._encoded(x[score.numpy()], fitted)
             evidence = evidence_of_classes(known, classes.to(known.device))
             return fitted.process.log_prob_given(held_out, evidence)
 
-        start = starting_temperature(x.shape[1]) if self.model is None else 1.0
-        return choose_temperature(cross_validated(log_joint, truth, generator), truth, start)
+        generator = torch.Generator().manual_seed(self._seed())
+        slow = given is None and self.flow == "dense"
+        scores = cross_validated(log_joint, truth, generator, once=slow)
+        start = starting_temperature(x.shape[1]) if given is None else 1.0
+        return choose_temperature(scores, truth, start)
 
-    def _know(self, known: dict[Any, Evidence]) -> None:
-        """Take the evidence of all classes."""
-        if known.keys() != self._evidence.keys():
-            self.classes_ = np.unique(np.asarray(list(known)))
-        self._evidence = known
+    def _announced(
+        self, classes: np.ndarray, changed: dict[Any, Evidence | None]
+    ) -> dict[Any, Evidence | None]:
+        """Return no evidence of those classes that there is none of yet."""
+        return {
+            label: self._nothing()
+            for label in classes.tolist()
+            if label not in self._known and label not in changed
+        }
+
+    def _take(self, changed: dict[Any, Evidence | None], **labels: np.ndarray) -> None:
+        """Take the evidence of known and of new classes.
+
+        Args:
+            changed: Their evidence.
+            labels: The arrays that the labels of new ones come from, by argument.
+
+        Raises:
+            UserError: If the new ones are of another type, or have the label of what is rejected;
+                then nothing changes.
+        """
+        if any(label not in self._known for label in changed):
+            classes, known = self.classes_, _kind(self.classes_)
+            for name, more in labels.items():
+                if _kind(more) != known:
+                    raise UserError(
+                        f"{name}: expected {known}, as the classes known, got {_kind(more)}"
+                    )
+                classes = np.unique(_joined(classes, more))
+                self._check_not_reserved(name, classes)
+            self.classes_ = classes
+        self._known.update(changed)
 
     def _all_evidence(self) -> Evidence:
         return self.evidence_
 
     def _take_evidence(self, evidence: Evidence) -> None:
-        self._evidence = {label: evidence[k] for k, label in enumerate(self.classes_.tolist())}
+        self._known = ClassEvidence(self.classes_.tolist(), evidence)
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {
@@ -413,19 +482,32 @@ def _rows_by_label(labels: np.ndarray) -> list[tuple[Any, Any]]:
     return [(name, np.flatnonzero(inverse == k)) for k, name in enumerate(names.tolist())]
 
 
-def _with(seen: Evidence, z: Tensor) -> Evidence:
-    return seen.observe(z[0]) if len(z) == 1 else seen.observe(z)
+def _checked_classes(classes: Any) -> np.ndarray:
+    """Return labels as an array of one dimension."""
+    try:
+        labels: np.ndarray = column_or_1d(classes)
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise UserError(f"classes: expected the labels of classes: {error}") from None
+    return labels
 
 
-def _batched(evidence: Evidence) -> Evidence:
-    """Return one set as a batch of one."""
-    return Evidence(evidence.count[None], evidence.mean[None], evidence.scatter[None])
+def _kind(labels: np.ndarray) -> str:
+    """Return what labels are; of different kinds none are equal."""
+    if labels.dtype.kind == "O":
+        return "strings" if isinstance(labels[0], str) else "numbers"
+    return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "numbers")
 
 
-def _joined(first: Evidence, second: Evidence) -> Evidence:
-    """Return two batches of sets as one."""
-    return Evidence(
-        torch.cat([first.count, second.count]),
-        torch.cat([first.mean, second.mean]),
-        torch.cat([first.scatter, second.scatter]),
-    )
+def _unknown_label(classes: np.ndarray) -> Any:
+    """Return the label of what is of none of these classes."""
+    return {"strings": "unknown", "bytes": b"unknown", "numbers": -1}[_kind(classes)]
+
+
+def _joined(labels: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Return labels of one kind together, without loss whatever their types."""
+    joined = np.concatenate([labels, more])
+    if joined.dtype.kind == "f" and "f" not in labels.dtype.kind + more.dtype.kind:
+        # Large unsigned numbers and negative ones have no common integer type.
+        return np.concatenate([labels.astype(object), more.astype(object)])
+    return joined

@@ -6,7 +6,9 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from bruno.console import error_console
 from bruno.estimators.two_covariance import standard_scale
+from bruno.flows.linear import ActivationNorm
 from bruno.model import Bruno
 from bruno.pretrained import build
 from bruno.seeding import generator_for
@@ -15,7 +17,7 @@ from bruno.training.objectives import Objective, ObjectiveConfig
 _SETS, _SET_SIZE = 32, 8
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-3, 1e-2
 # Tables hold whole numbers and repeated values, on which a density could grow without bound. Noise
-# of this share of each column's deviation keeps it smooth (Rothfuss et al., 2019).
+# of this share of the deviation keeps it smooth (Rothfuss et al., 2019).
 _NOISE = 0.1
 
 
@@ -36,7 +38,7 @@ def fit_dense(
         x: Elements, float64 ``(N, D)``, of at least two dimensions.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
-        common_scale: Whether all dimensions have one unit, as pixels have.
+        common_scale: Whether all dimensions have one unit, as pixels have, and so the same noise.
         steps: Number of steps of the optimiser.
         seed: Seed of the weights, the sets and the noise.
         verbose: Whether to show progress on standard error.
@@ -49,21 +51,23 @@ def fit_dense(
         model = build({"event_shape": (x.shape[1],), "preset": "dense"}, process)
     model.flow.double()
     generator = generator_for(seed)
-    _, deviation = standard_scale(x, common=common_scale)
-    noise = _NOISE * deviation
+    mean, deviation = standard_scale(x, common=common_scale)
+    x = (x - mean) / deviation
 
     def noisy(elements: Tensor) -> Tensor:
-        return elements + noise * torch.randn(elements.shape, generator=generator).to(x)
+        return elements + _NOISE * torch.randn(elements.shape, generator=generator).to(x)
 
     if len(x) > 1:
         model.flow.initialise(noisy(x))
     rows = [torch.nonzero(classes == k).flatten() for k in range(int(classes.max()) + 1)]
+    # A single example says nothing of how those of a class vary.
+    rows = [members for members in rows if len(members) > 1] or rows
     size = min(_SET_SIZE, min(map(len, rows)))
     tells_apart = float(size > 1 and len(rows) > 1)
     objective = Objective(model, ObjectiveConfig(discriminative_weight=tells_apart))
     optimiser = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
-    for _ in track(range(steps), "learning the flow", disable=not verbose):
+    for _ in track(range(steps), "learning the flow", console=error_console(), disable=not verbose):
         chosen = torch.randperm(len(rows), generator=generator)[:_SETS].tolist()
         members = [
             rows[k][torch.randperm(len(rows[k]), generator=generator)[:size]] for k in chosen
@@ -73,4 +77,13 @@ def fit_dense(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+    _take_units(model, mean, deviation)
     return model.requires_grad_(False)
+
+
+@torch.no_grad()
+def _take_units(model: Bruno, mean: Tensor, deviation: Tensor) -> None:
+    """Make a model of ``(x - mean) / deviation`` one of ``x``, through its first norm."""
+    norm = next(layer for layer in model.flow.modules() if isinstance(layer, ActivationNorm))
+    norm.shift.mul_(deviation).sub_(mean)
+    norm.log_scale.sub_(deviation.log())

@@ -10,8 +10,8 @@ import torch
 from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
+from bruno.estimators.checks import check_number
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 
@@ -26,17 +26,25 @@ class _OneSet(BrunoEstimator):
         """Fit the model, unless one is given, and take the elements ``(N, D)``.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected.
+            ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        x = self._validated(X, reset=True)
-        model = self._fit_model(x, np.zeros(len(x), dtype=np.int64))
-        evidence = Evidence.of(self._encoded(x, model)[0])
-        self.model_, self.evidence_ = model, evidence
+        with self._unchanged_on_error():
+            self._check_parameters()
+            given = self._given_model()
+            x = self._validated(X, given, reset=True)
+            one_class = np.zeros(len(x), dtype=np.int64)
+            model = self._fitted_model(x, one_class) if given is None else given
+            evidence = Evidence.of(self._encoded(x, model)[0])
+            self.model_, self.evidence_ = model, evidence
         return self
 
     @torch.no_grad()
     def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`."""
+        """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`.
+
+        Raises:
+            ValueError: If the data are not what is expected; then nothing changes.
+        """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
         z, _ = self._encoded(self._validated(X, reset=False))
@@ -48,12 +56,12 @@ class _OneSet(BrunoEstimator):
         """Take elements back, exactly: as if they had never been given to ``partial_fit``.
 
         Raises:
-            ValueError: If these cannot have been among the elements seen; then nothing is
-                forgotten.
+            ValueError: If these cannot have been among the elements seen, or lie so far from the
+                others that rounding errors would be left; then nothing is forgotten.
         """
         check_is_fitted(self)
         z, _ = self._encoded(self._validated(X, reset=False))
-        self.evidence_ = self.evidence_ - Evidence.of(z)
+        self.evidence_ = self._without(self.evidence_, Evidence.of(z))
         return self
 
     @torch.no_grad()
@@ -125,7 +133,13 @@ class BrunoDensity(DensityMixin, _OneSet):
 
     @torch.no_grad()
     def sample(self, n: int = 1, random_state: Any = None) -> np.ndarray:
-        """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen."""
+        """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen.
+
+        Of a model of images these are grey levels, in uint8.
+
+        Raises:
+            ValueError: If ``n`` is no number of elements.
+        """
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state
         return self._drawn(self.evidence_, n, seed)
@@ -151,7 +165,9 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         verbose: Whether to show the progress of training.
 
     Attributes:
-        offset_: The score, in nats, below which an element is an outlier.
+        offset_: The score, in nats, below which an element is an outlier. ``fit`` sets it, by the
+            elements given to it; ``partial_fit`` and ``forget`` change the scores and leave it as
+            it is.
         evidence_: What is known of the set.
         model_: The model.
         n_features_in_: Number of features.
@@ -164,6 +180,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
     """
 
     offset_: float
+    _scores_gain: bool
 
     def __init__(
         self,
@@ -191,29 +208,23 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         """Fit the model, unless one is given, take the elements, and set the threshold.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected.
+            ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        if not 0 < self.contamination <= 0.5:
-            raise UserError(
-                f"contamination: expected a share in (0, 0.5], got {self.contamination}"
-            )
-        super().fit(X, y)
-        self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
+        with self._unchanged_on_error():
+            super().fit(X, y)
+            # By what the parameter was then, for the threshold is of those scores.
+            self._scores_gain = self.model is not None
+            self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
         return self
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x | elements seen), with a given model minus log p(x), in nats, ``(N,)``."""
-        if self.model is None:
-            return super().score_samples(X)
         check_is_fitted(self)
+        if not self._scores_gain:
+            return super().score_samples(X)
         z, _ = self._encoded(self._validated(X, reset=False))
-        process = self.model_.process
-        nothing = Evidence.empty(process.dim, device=z.device)
-        gained = process.predictive(self.evidence_).log_prob(z)
-        gained = gained - process.predictive(nothing).log_prob(z)
-        scores: np.ndarray = gained.cpu().numpy()
-        return scores
+        return self._gain(z, self.evidence_)
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the scores above the threshold, in nats; negative for outliers."""
@@ -224,9 +235,19 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         """Return 1 for elements that belong to the set and −1 for outliers, ``(N,)``."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number(
+            "contamination",
+            self.contamination,
+            "a share in (0, 0.5]",
+            lambda share: 0 < share <= 0.5,
+        )
+
     def _state(self) -> dict[str, Any]:
-        return super()._state() | {"offset_": self.offset_}
+        return super()._state() | {"offset_": self.offset_, "scores_gain": self._scores_gain}
 
     def _restore(self, state: dict[str, Any]) -> None:
         super()._restore(state)
         self.offset_ = state["offset_"]
+        self._scores_gain = state["scores_gain"]

@@ -50,21 +50,26 @@ def choose_temperature(log_joint: Tensor, truth: Tensor, start: float) -> float:
     return min((start, *_CANDIDATES), key=cost)
 
 
-def cross_validated(log_joint: LogJoint, classes: Tensor, generator: torch.Generator) -> Tensor:
+def cross_validated(
+    log_joint: LogJoint, classes: Tensor, generator: torch.Generator, *, once: bool = False
+) -> Tensor:
     """Return held-out log p(x, class) of every example, ``(repeats, N, K)``.
 
     Args:
         log_joint: Learns from some rows and scores others.
         classes: Class of every row, int64 ``(N,)``.
         generator: Source of the divisions into folds.
+        once: Whether to divide only once, into the fewest folds, because learning takes long.
 
     Returns:
         One repeat for every division, each with every class in every fold; few examples are
         divided more often. No repeats if some class has fewer than three examples.
     """
     count = torch.bincount(classes)
-    folds = min(_FOLDS, int(count.min()))
-    repeats = max(1, min(_REPEATS, _ENOUGH // len(classes))) if folds >= _FEWEST_FOLDS else 0
+    folds = min(_FEWEST_FOLDS if once else _FOLDS, int(count.min()))
+    repeats = 1 if once else max(1, min(_REPEATS, _ENOUGH // len(classes)))
+    if folds < _FEWEST_FOLDS:
+        repeats = 0
     scores = torch.zeros(repeats, len(classes), len(count), dtype=torch.float64)
     for repeat in scores:
         fold = _stratified(classes, folds, generator)

@@ -1,0 +1,93 @@
+"""What is known of the classes of a classifier: one table that grows and shrinks in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from bruno.evidence import Evidence
+
+
+class ClassEvidence:
+    """The evidence of every class, stacked, with an index from labels to rows.
+
+    To replace, add or drop a class moves O(D) numbers (amortised, where it is added), however many
+    classes there are: rows are in order of arrival, there is room for more, and the last row takes
+    the place of one that is dropped.
+
+    Args:
+        labels: The classes.
+        evidence: What is known of them, of batch shape ``(K,)``; copied.
+    """
+
+    def __init__(self, labels: Iterable[Any], evidence: Evidence) -> None:
+        self._labels = list(labels)
+        self._rows = {label: row for row, label in enumerate(self._labels)}
+        self._count = evidence.count.clone()
+        self._mean = evidence.mean.clone()
+        self._scatter = evidence.scatter.clone()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._rows
+
+    def __getitem__(self, label: Any) -> Evidence:
+        """Return the evidence of one class, until the next :meth:`update`."""
+        row = self._rows[label]
+        return Evidence(self._count[row], self._mean[row], self._scatter[row])
+
+    @property
+    def in_order_of_arrival(self) -> Evidence:
+        """The evidence of all classes, ``(K,)``, not copied: until the next :meth:`update`."""
+        used = len(self._labels)
+        return Evidence(self._count[:used], self._mean[:used], self._scatter[:used])
+
+    def positions(self, labels: Sequence[Any]) -> torch.Tensor:
+        """Return where classes are in :attr:`in_order_of_arrival`, int64."""
+        return torch.tensor([self._rows[label] for label in labels], device=self._count.device)
+
+    def copied(self, labels: Sequence[Any]) -> Evidence:
+        """Return the evidence of classes in the order given, independent of later updates."""
+        return self.in_order_of_arrival[self.positions(labels)]
+
+    def update(self, changed: Mapping[Any, Evidence | None]) -> None:
+        """Take the evidence of classes in the place of what was known; None drops a class."""
+        for label, evidence in changed.items():
+            if evidence is None:
+                self._drop(label)
+            else:
+                self._write(self._row_for(label), evidence)
+
+    def _write(self, row: int, evidence: Evidence) -> None:
+        self._count[row] = evidence.count
+        self._mean[row] = evidence.mean
+        self._scatter[row] = evidence.scatter
+
+    def _row_for(self, label: Any) -> int:
+        """Return the row of a class, a new one if it has none."""
+        if label not in self._rows:
+            self._reserve(len(self._labels) + 1)
+            self._rows[label] = len(self._labels)
+            self._labels.append(label)
+        return self._rows[label]
+
+    def _drop(self, label: Any) -> None:
+        row, last = self._rows[label], self._labels[-1]
+        self._write(row, self[last])
+        self._labels[row], self._rows[last] = last, row
+        self._labels.pop()
+        del self._rows[label]
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for so many rows, twice as much as there is if it is too little."""
+        if rows <= len(self._count):
+            return
+        more = max(rows, 2 * len(self._count)) - len(self._count)
+        self._count = torch.cat([self._count, self._count.new_zeros(more)])
+        room = self._mean.new_zeros(more, self._mean.shape[1])
+        self._mean = torch.cat([self._mean, room])
+        self._scatter = torch.cat([self._scatter, room])
