@@ -20,7 +20,8 @@ from bruno.data.registry import DataConfig
 images = load_dataset(DataConfig("glyphs"), "test")
 with torch.no_grad():
     latent = Bruno.from_pretrained("glyphs").encode(dequantise(images.images, None))
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 np.save(folder / "vectors.npy", PCA(200, random_state=0).fit_transform(latent.numpy()))
 np.save(folder / "names.npy", np.array(images.class_names)[images.labels])
 
@@ -51,6 +52,7 @@ print(f"ten most like three of one character: {of_them.sum()} are of it")
 new.save(folder / "classifier")
 same = BrunoClassifier.load(folder / "classifier").predict(vectors[rest])
 print("saved and loaded, it says the same:", bool((same == new.predict(vectors[rest])).all()))
+temporary.cleanup()
 
 if len(sys.argv) > 1:
     _, axes = plt.subplots(1, 14, figsize=(10, 1.2))

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,8 +16,12 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 def test_example(script, tmp_path, monkeypatch, capsys):
     picture = tmp_path / "picture.png"
     monkeypatch.setattr(sys, "argv", [str(script), str(picture)])
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     runpy.run_path(str(script), run_name="__main__")
     plt.close("all")
+    assert not list(temporary.glob(f"{tempfile.gettempprefix()}*"))
     assert capsys.readouterr().out
     with Image.open(picture) as image:
         assert min(image.size) > 50

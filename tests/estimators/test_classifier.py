@@ -6,6 +6,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -339,6 +340,17 @@ def test_labels_of_every_type_survive(classes):
     classifier.partial_fit(X[:1], classes[:1]).forget(X[known][Y[known] == 1], classes[Y[Y == 1]])
     assert classifier.classes_.tolist() == classes[:1].tolist()
     assert classifier.classes_.dtype == classes.dtype
+
+
+def test_scorers_of_probabilities_need_the_known_classes_alone():
+    classifier = fitted(reject=0.1)
+    assert get_scorer("accuracy")(classifier, X, Y) > 0.8
+    with pytest.raises(ValueError, match="classes"):
+        get_scorer("neg_log_loss")(classifier, X, Y)
+    known = classifier.predict_proba(X)[:, :-1]
+    known /= known.sum(1, keepdims=True)
+    closed = fitted().predict_proba(X)
+    np.testing.assert_allclose(known, closed, atol=1e-9)
 
 
 def test_many_classes_take_memory_in_proportion():

@@ -214,7 +214,7 @@ class BrunoEstimator(BaseEstimator):
             z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
         else:
             z, log_det = parts[0]
-        if not float(z.abs().max()) <= _FURTHEST:
+        if not float(torch.linalg.vector_norm(z, math.inf)) <= _FURTHEST:
             raise UserError(
                 f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
                 "model was fitted to, got one so far away that densities are no numbers"
@@ -367,7 +367,7 @@ class BrunoEstimator(BaseEstimator):
         try:
             parameters = dict(metadata["parameters"])
             if parameters["model"] == _HERE:
-                parameters["model"] = str(path)
+                parameters["model"] = str(path.resolve())
             estimator = cls(**parameters)
             estimator._restore(state)
             tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
