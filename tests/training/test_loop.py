@@ -282,7 +282,7 @@ def test_a_gradient_that_is_not_finite_is_named(digits):
     objective = Objective(model, TINY.objective)
     model.process.raw_variance.grad = torch.full((64,), math.inf).double()
     assert first_non_finite_layer(objective, training_batch(digits[0], TINY, 0), 1) is None
-    assert first_non_finite_gradient(objective) == "process.raw_variance"
+    assert first_non_finite_gradient(objective) == "the gradient of process.raw_variance"
 
 
 def test_other_errors_of_a_step_stay_what_they_are(digits, tmp_path, monkeypatch):
