@@ -31,7 +31,7 @@ examples = [X[y == digit][:EACH] for digit in range(10)]
 
 start = np.concatenate(examples[:FIRST]), np.repeat(np.arange(FIRST), EACH)
 # Pixels have one unit; what hardly varies in two digits may vary in a third.
-ours = BrunoClassifier(scale="common", random_state=0).fit(*start)
+ours = BrunoClassifier(random_state=0).fit(*start)
 theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
 print("classes   Bruno, %   us per example   refitted LogisticRegression, %   ms per refit")
@@ -51,7 +51,7 @@ for digit in range(FIRST, 10):
     history.append((digit + 1, own, other, update, refit))
     print(f"{digit + 1:7} {own:10.1f} {1e6 * update:16.0f} {other:32.1f} {1e3 * refit:14.0f}")
 
-again = BrunoClassifier(scale="common", random_state=0)
+again = BrunoClassifier(random_state=0)
 again.fit(np.concatenate(examples), np.repeat(np.arange(10), EACH))
 print(f"Bruno, fitted once to all ten classes: {100 * again.score(X_test, y_test):.1f} %")
 

@@ -16,9 +16,9 @@ from bruno import BrunoClassifier, BrunoOutlierDetector
 x, y = load_digits(return_X_y=True)
 x, x_test, y, y_test = train_test_split(x, y, test_size=0.5, random_state=0, stratify=y)
 
-# Only 0 to 6 are known; one element in ten is expected to be of none of them.
+# Only 0 to 6 are known; three elements in ten are expected to be of none of them.
 known = y < 7
-classifier = BrunoClassifier(reject=0.1, random_state=0)
+classifier = BrunoClassifier(reject=0.3, random_state=0)
 classifier.fit(x[known], y[known])
 predicted = classifier.predict(x_test)
 unknown = predicted == classifier.unknown_label_
@@ -31,7 +31,7 @@ none_of_them = classifier.predict_proba(x_test)[:, -1]
 print(f"area under the curve of p(none of them): {roc_auc_score(new, none_of_them):.3f}")
 
 # What does not belong to a set: here, everything that is not a three.
-detector = BrunoOutlierDetector(scale="common", contamination=0.05)
+detector = BrunoOutlierDetector(contamination=0.05)
 detector.fit(x[y == 3])
 scores = detector.decision_function(x_test)
 print(f"outliers among threes: {(scores[y_test == 3] < 0).mean():.1%}, ", end="")

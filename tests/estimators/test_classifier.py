@@ -248,7 +248,7 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
         ({"flow": "paper"}, "flow: expected one of None, affine, linear, dense"),
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
-        ({"scale": "rows"}, "scale: expected one of columns, common"),
+        ({"scale": "rows"}, "scale: expected one of auto, columns, common"),
         ({"device": "tpu"}, "device: expected one of auto, cpu, cuda"),
         ({"process": []}, "process: expected one of gaussian, student_t"),
         ({"reject": "some"}, "reject: expected a probability"),
@@ -495,6 +495,24 @@ def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
     classifier.fit(X[:101], Y[:101])
     classifier.fit(X[[0, 60, 120]], Y[[0, 60, 120]])
     assert [config.discriminative_weight for config in configs] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("units", "scale"), [((1, 1, 1), "common"), ((1, 5, 2), "common"), ((1, 100, 1), "columns")]
+)
+def test_units_are_taken_for_common_unless_a_column_varies_much_more(units, scale):
+    x = np.random.default_rng(0).normal(size=(60, 3)) * units
+    y = np.arange(60) % 3
+    chosen = BrunoClassifier(temperature=1.0).fit(x, y)
+    asked = BrunoClassifier(scale=scale, temperature=1.0).fit(x, y)
+    assert chosen.scale_ == scale
+    np.testing.assert_array_equal(chosen.predict_log_proba(x), asked.predict_log_proba(x))
+    assert BrunoClassifier(chosen.model_).fit(x, y).scale_ is None
+
+
+def test_constant_columns_say_nothing_of_units():
+    x = np.random.default_rng(0).normal(size=(60, 5)) * [1, 0, 0, 0, 2] + 1e3
+    assert BrunoClassifier(temperature=1.0).fit(x, np.arange(60) % 3).scale_ == "common"
 
 
 @pytest.mark.parametrize("scale", ["columns", "common"])

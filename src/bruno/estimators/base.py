@@ -22,7 +22,7 @@ from torch import Tensor
 from bruno.errors import CheckpointError, UserError
 from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
-from bruno.estimators.two_covariance import fit_two_covariance
+from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit
 from bruno.evidence import Evidence
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
@@ -41,7 +41,7 @@ from bruno.training.loop import resolve_device
 _EVIDENCE_FILE = "evidence.safetensors"
 _HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
 _FLOWS = (None, "affine", "linear", "dense")
-_SCALES = ("columns", "common")
+_SCALES = ("auto", "columns", "common")
 _DEVICES = ("auto", "cpu", "cuda")
 # Above this a full linear map costs more than it is likely to bring.
 _WIDEST_FULL = 1024
@@ -61,10 +61,12 @@ class BrunoEstimator(BaseEstimator):
     """Base of the estimators.
 
     Subclasses have the parameters ``model``, ``process``, ``flow``, ``scale``, ``steps``,
-    ``device``, ``random_state`` and ``verbose``, and set ``model_`` when they are fitted.
+    ``device``, ``random_state`` and ``verbose``, and set ``model_`` and ``scale_`` when they are
+    fitted.
     """
 
     model_: Bruno
+    scale_: str | None
     n_features_in_: int
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -163,8 +165,14 @@ class BrunoEstimator(BaseEstimator):
             )
         return model.requires_grad_(False).to(resolve_device(self.device))
 
+    def _chosen_scale(self, x: np.ndarray) -> str:
+        """Return whether columns have units of their own or a common one, as given or as seen."""
+        if self.scale != "auto":
+            return str(self.scale)
+        return "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
+
     def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
-        """Return a model that is fitted to classes."""
+        """Return a model that is fitted to classes, with ``scale_``."""
         device = resolve_device(self.device)
         flow = self.flow or ("linear" if x.shape[1] <= _WIDEST_FULL else "affine")
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
@@ -173,7 +181,7 @@ class BrunoEstimator(BaseEstimator):
                 elements,
                 labels,
                 self.process,
-                common_scale=self.scale == "common",
+                common_scale=self.scale_ == "common",
                 steps=self.steps,
                 seed=self._seed(),
                 verbose=self.verbose,
@@ -184,7 +192,7 @@ class BrunoEstimator(BaseEstimator):
                 labels,
                 self.process,
                 full=flow == "linear",
-                common_scale=self.scale == "common",
+                common_scale=self.scale_ == "common",
             )
         return model.to(device)
 
@@ -305,12 +313,14 @@ class BrunoEstimator(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         return {
             "estimator": type(self).__name__,
+            "scale_": self.scale_,
             "n_features_in_": self.n_features_in_,
             "feature_names_in_": None if names is None else list(names),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take what :meth:`_state` returned."""
+        self.scale_ = state["scale_"]
         self.n_features_in_ = state["n_features_in_"]
         if state["feature_names_in_"] is not None:
             self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)

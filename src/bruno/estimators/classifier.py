@@ -55,8 +55,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             1024 features, above it ``affine``.
         scale: ``columns`` where every feature has a unit of its own, as in most tables, or
             ``common`` where all have the same, as pixels and embeddings have: what hardly varies
-            among the examples is then not taken for important. With ``flow="dense"`` it decides
-            how much noise each feature is trained with.
+            among the examples is then not taken for important. ``auto`` takes it for common unless
+            some feature varies ten times as much as the median one. With ``flow="dense"`` it
+            decides how much noise each feature is trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         reject: Prior probability, between 0 and 1, that an element is of none of the known
@@ -76,6 +77,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
             copy.
         model_: The model.
+        scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
         unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
             or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
@@ -102,7 +104,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model: Bruno | str | Path | None = None,
         process: str = "gaussian",
         flow: str | None = None,
-        scale: str = "columns",
+        scale: str = "auto",
         class_prior: Any = "uniform",
         reject: float | None = None,
         temperature: float | str = "auto",
@@ -140,6 +142,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             x, labels = self._validated_pair(X, y, given, reset=True)
             classes, indices = np.unique(labels, return_inverse=True)
             self._check_not_reserved("y", classes)
+            self.scale_ = self._chosen_scale(x) if given is None else None
             model = self._fitted_model(x, indices) if given is None else given
             truth = torch.from_numpy(indices)
             z, _ = self._encoded(x, model)

@@ -33,6 +33,7 @@ class _OneSet(BrunoEstimator):
             given = self._given_model()
             x = self._validated(X, given, reset=True)
             one_class = np.zeros(len(x), dtype=np.int64)
+            self.scale_ = self._chosen_scale(x) if given is None else None
             model = self._fitted_model(x, one_class) if given is None else given
             evidence = Evidence.of(self._encoded(x, model)[0])
             self.model_, self.evidence_ = model, evidence
@@ -96,6 +97,7 @@ class BrunoDensity(DensityMixin, _OneSet):
     Attributes:
         evidence_: What is known of the set.
         model_: The model.
+        scale_: The scale that was chosen; None if a model was given.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -112,7 +114,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         model: Bruno | str | Path | None = None,
         process: str = "gaussian",
         flow: str | None = None,
-        scale: str = "columns",
+        scale: str = "auto",
         steps: int = 400,
         device: str = "auto",
         random_state: Any = None,
@@ -170,6 +172,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
             it is.
         evidence_: What is known of the set.
         model_: The model.
+        scale_: The scale that was chosen; None if a model was given.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -187,7 +190,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         model: Bruno | str | Path | None = None,
         process: str = "gaussian",
         flow: str | None = None,
-        scale: str = "columns",
+        scale: str = "auto",
         contamination: float = 0.1,
         steps: int = 400,
         device: str = "auto",

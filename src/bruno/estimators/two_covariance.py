@@ -33,6 +33,8 @@ _SMALLEST_BETWEEN = 0.05
 _EXCESS, _EXCESS_DEVIATION = 300.0, 0.5
 _EXCESS_RANGE = (1.0, 1e5)
 _ITERATIONS = 50
+# Columns are taken to have one unit if none varies so many times as much as the median one.
+_ONE_UNIT = 10.0
 
 
 def fit_two_covariance(
@@ -165,6 +167,12 @@ def standard_scale(x: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
         largest = deviation.max()
         return mean * size, largest * (deviation / largest).square().mean().sqrt().expand_as(size)
     return mean * size, torch.where(changes, deviation, deviation[changes].median())
+
+
+def has_one_unit(x: Tensor) -> bool:
+    """Return whether the columns of a table ``(N, D)`` vary alike enough to have one unit."""
+    _, deviation = standard_scale(x, common=False)
+    return bool(deviation.max() < _ONE_UNIT * deviation.median())
 
 
 def _set_scale(norm: ActivationNorm, mean: Tensor, deviation: Tensor, x: Tensor) -> Tensor:
