@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn import datasets
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -72,6 +73,19 @@ def table(name: str) -> Table:
     """Return a bundled table of scikit-learn, ``(N, D)`` and ``(N,)``."""
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     return x.astype(np.float64), y
+
+
+class CommonScaler(TransformerMixin, BaseEstimator):
+    """Divides all columns by one number, the root of their mean variance."""
+
+    def fit(self, x: np.ndarray, y: Any = None) -> CommonScaler:  # noqa: ARG002
+        """Take the number from a table ``(N, D)``."""
+        self.scale_ = float(np.sqrt(x.var(0).mean())) or 1.0
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Return the table divided by it."""
+        return x / self.scale_
 
 
 def few_of_each(y: np.ndarray, shot: int, seed: int) -> Split:
@@ -124,6 +138,9 @@ def classifiers(shot: int, seed: int) -> dict[str, Any]:
         "Bruno, affine": BrunoClassifier(flow="affine", random_state=seed),
         "Bruno, scale of columns": BrunoClassifier(scale="columns", random_state=seed),
         "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
+        "LogisticRegression, common scale": make_pipeline(
+            CommonScaler(), LogisticRegression(max_iter=2000)
+        ),
         **{name: make_pipeline(StandardScaler(), other) for name, other in others.items()},
     }
 
@@ -397,6 +414,7 @@ _COLOURS = {
     "LDA, shrinkage": "C2",
     "LDA, taught, LogisticRegression": "C2",
     "LogisticRegression": "C4",
+    "LogisticRegression, common scale": "C6",
     "KNeighbors": "C5",
     "SVC, calibrated": "C7",
 }
