@@ -253,6 +253,7 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
         ({"process": []}, "process: expected one of gaussian, student_t"),
         ({"reject": "some"}, "reject: expected a probability"),
         ({"reject": True}, "reject: expected a probability"),
+        ({"temperature": "hot"}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": None}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": np.inf}, "temperature: expected 'auto' or a positive number"),
         ({"class_prior": ["a", "b"]}, "class_prior: expected 'uniform', 'empirical' or positive"),

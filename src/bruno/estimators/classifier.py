@@ -320,9 +320,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         super()._check_parameters()
         if self.reject is not None:
             self._check_reject()
-        if isinstance(self.temperature, str):
-            check_choice("temperature", self.temperature, ("auto",))
-        else:
+        if not (isinstance(self.temperature, str) and self.temperature == "auto"):
             check_number(
                 "temperature",
                 self.temperature,
