@@ -29,7 +29,8 @@ def card_and_data(name, real_data):
 
 
 def test_the_weights_are_there():
-    expected = {"glyphs", "mnist", "omniglot", "omniglot-compact", "omniglot-density"}
+    omniglot = {"omniglot", "omniglot-compact", "omniglot-density", "omniglot-spectral"}
+    expected = {"glyphs", "mnist"} | omniglot
     assert expected | set(CONDITIONAL) == set(NAMES)
 
 

@@ -32,7 +32,7 @@ _FLAGS = {"as_json": "--json"}
 _LISTS: dict[str, tuple[type, str]] = {
     "given": (str, "image files, or folders of them, that show what to draw more of"),
     "context": (str, "labels to draw with, as azimuth=45 or azimuth=0,90,180"),
-    "given_context": (str, "labels of the given images (default: the most likely angle)"),
+    "given_context": (str, "labels of the given images (default: angles from the first)"),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
 }

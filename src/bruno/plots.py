@@ -196,7 +196,7 @@ def plot_angle_likelihood(
         )
     if ax is None:
         ax = _line_axes()
-    apart = (angles - true.unsqueeze(1) + 180) % 360 - 180
+    apart = ((angles - true.unsqueeze(1)).round(decimals=3) + 180) % 360 - 180
     order = apart.argsort(1)
     relative = scores - scores.max(1, keepdim=True).values
     for x, y in zip(apart.gather(1, order), relative.gather(1, order), strict=True):

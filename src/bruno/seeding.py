@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from bruno.errors import UserError
+
 
 def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator that depends only on ``key``, a few non-negative integers.
@@ -11,10 +13,15 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
     along makes every step reproducible on its own, which is what exact resuming needs. Trailing
     zeros of a key do not count: ``(5,)`` and ``(5, 0)`` are one stream.
 
+    Raises:
+        UserError: If one of them is negative.
+
     Example:
         >>> bool((torch.rand(3, generator=generator_for(0, 7))
         ...       == torch.rand(3, generator=generator_for(0, 7))).all())
         True
     """
+    if min(key, default=0) < 0:
+        raise UserError(f"seed: expected a non-negative integer, got {min(key)}")
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(seed & (2**63 - 1))

@@ -120,7 +120,19 @@ def test_labels_say_what_is_missing(labelled_folder):
     with pytest.raises(UserError, match="expected CSV in UTF-8"):
         read_labels(file, [], [])
     file.write_text("image,azimuth\na/0.png,1\n")
-    with pytest.raises(UserError, match=r"expected a column file and .* got image, azimuth"):
+    with pytest.raises(UserError, match=r"expected a column file and .* got 'image', 'azimuth'"):
         read_labels(file, [], [])
+    for header in ("file,azimuth,azimuth", "file,azimuth,"):
+        file.write_text(f"{header}\na/0.png,1,2\n")
+        with pytest.raises(UserError, match="one for every label, with names of their own"):
+            read_labels(file, [], [])
+    file.write_text("file,azimuth\na/0.png,1,2\n")
+    with pytest.raises(UserError, match=r"more columns for a/0\.png than names"):
+        read_labels(file, [], [])
+    file.write_text("file,azimuth\na/0.png,1e300\n")
+    with pytest.raises(UserError, match=r"a number for azimuth of a/0\.png in .* got '1e300'"):
+        read_labels(file, [], ["a/0.png"])
+    file.write_text("file, azimuth\na/0.png, 90\n")
+    assert read_labels(file, ["azimuth"], ["a/0.png"])[1]["azimuth"].tolist() == [90.0]
     with pytest.raises(UserError, match="angles: expected labels"):
         load_folder(labelled_folder, angles=["azimuth"])

@@ -74,7 +74,8 @@ def test_where_it_is_looked_for(tmp_path):
         ({"views": np.zeros((4, 0, 2, 2), np.uint8)}, r"views: .* uint8 \(4, 0, 2, 2\)"),
         ({"azimuth": np.zeros(3)}, r"azimuth: expected shape \(4,\)"),
         ({"azimuth": np.array(["a"] * 4)}, "azimuth: expected degrees"),
-        ({"azimuth": np.full(4, np.nan)}, "expected finite numbers for azimuth"),
+        ({"azimuth": np.full(4, np.nan)}, r"azimuth: expected finite degrees in .*bad\.npz"),
+        ({"azimuth": np.full(4, 1j)}, "azimuth: expected degrees in .*, got complex"),
         ({"category": np.zeros(3)}, r"category: expected shape \(40,\)"),
         ({"object": np.zeros(3)}, r"object: expected shape \(40,\)"),
     ],
@@ -85,7 +86,18 @@ def test_what_does_not_fit_is_named(tmp_path, arrays, message):
         load_turntable(tmp_path / "bad.npz", "train")
 
 
+def test_angles_may_be_stored_in_any_byte_order(tmp_path):
+    angles = np.array([0, 90, 180, 270])
+    write(tmp_path / "small.npz", azimuth=angles)
+    write(tmp_path / "big.npz", azimuth=angles.astype(">f8"))
+    small, big = (load_turntable(tmp_path / name, "train") for name in ("small.npz", "big.npz"))
+    assert torch.equal(small.context, big.context)
+
+
 def test_damaged_and_small_files(tmp_path):
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"plain\.npy is not a readable NumPy archive"):
+        load_turntable(tmp_path / "plain.npy", "train")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(UserError, match="not a readable NumPy archive"):
         load_turntable(tmp_path / "bad.npz", "train")

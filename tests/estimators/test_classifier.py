@@ -201,7 +201,7 @@ def test_a_dense_flow_is_learnt():
     dense = BrunoClassifier(flow="dense", steps=300, **parameters).fit(moons, labels)
     linear = BrunoClassifier(flow="linear", **parameters).fit(moons, labels)
     assert dense.score(moons, labels) > 0.1 + linear.score(moons, labels)
-    with pytest.raises(UserError, match="D >= 2"):
+    with pytest.raises(UserError, match="X: expected at least 2 features"):
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)
     with pytest.raises(UserError, match="steps: expected a whole number of at least 1"):
         BrunoClassifier(flow="dense", steps=0).fit(moons, labels)
@@ -604,3 +604,71 @@ def test_one_example_of_each_class():
     assert classifier.score(X, Y) > 0.6
     one = BrunoClassifier().fit(X[:1], ["only"])
     assert one.predict(X[5:7]).tolist() == ["only", "only"]
+
+
+def test_forgetting_is_exact_with_a_model_in_single_precision():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = RealNVP((1, 8, 8), filters=4, dense_units=8, dense_couplings=2)
+        for parameter in flow.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    model = Bruno(flow, ExchangeableGaussian(64))
+    images = np.random.default_rng(0).integers(0, 256, (60, 64))
+    names = np.arange(60) % 3
+    never_seen = BrunoClassifier(model, temperature=1.0).fit(images[7:], names[7:])
+    forgotten = BrunoClassifier(model, temperature=1.0).fit(images, names)
+    for image, name in zip(images[:7, None], names[:7, None], strict=True):
+        forgotten.forget(image, name)
+    expected = never_seen.predict_log_proba(images[:20])
+    np.testing.assert_allclose(forgotten.predict_log_proba(images[:20]), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
+def test_pickled_with_every_flow(flow):
+    classifier = fitted(flow=flow, steps=3, temperature=1.0)
+    again = pickle.loads(pickle.dumps(classifier)).partial_fit(X[:1], Y[:1])  # noqa: S301
+    classifier.partial_fit(X[:1], Y[:1])
+    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
+
+
+def test_models_that_are_given_travel_to_other_processes():
+    model = fitted(flow="dense", steps=3, temperature=1.0).model_
+    grid = {"temperature": [1.0, 5.0]}
+    search = GridSearchCV(BrunoClassifier(model=model), grid, n_jobs=2, cv=2)
+    assert search.fit(X, Y).best_score_ > 1 / 3
+
+
+def test_labels_are_sorted_however_they_came():
+    classifier = BrunoClassifier(random_state=0).fit(X[50:], Y[50:])
+    names = [7, 2**63, 3, -5, 2**63]
+    for name in names:
+        classifier.partial_fit(X[:1], np.array([name]))
+    classifier.forget(X[:1], np.array([7]))
+    assert classifier.classes_.tolist() == [-5, 1, 2, 3, 2**63]
+    classifier.partial_fit(X[:1], np.array([7]))
+    assert classifier.classes_.tolist() == [-5, 1, 2, 3, 7, 2**63]
+    assert classifier.predict_proba(X).shape == (150, 6)
+    assert classifier.evidence_.count.tolist() == [1, 50, 50, 1, 1, 2]
+
+
+def test_a_value_far_from_all_others_does_not_stand_in_the_way():
+    far = X.copy()
+    far[0, 0] = 1e300
+    classifier = BrunoClassifier(random_state=0).fit(far, Y)
+    assert np.isfinite(classifier.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("name", ["classes_", "evidence_", "unknown_label_"])
+def test_nothing_is_known_before_the_fit(name):
+    with pytest.raises(NotFittedError):
+        getattr(BrunoClassifier(), name)
+
+
+def test_labels_of_two_kinds_and_priors_of_none_are_refused():
+    with pytest.raises(UserError, match="y: expected all numbers or all strings"):
+        BrunoClassifier().fit(X[:2], np.array(["a", 1], dtype=object))
+    days = np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]")
+    with pytest.raises(UserError, match="y: expected all numbers or all strings, got date"):
+        BrunoClassifier().fit(X[:2], days)
+    with pytest.raises(UserError, match="class_prior: expected one of uniform, empirical"):
+        fitted().set_params(class_prior="foo").predict(X)

@@ -11,6 +11,7 @@ from bruno import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
     [
         BrunoClassifier(),
         BrunoClassifier(process="student_t", flow="affine"),
+        BrunoClassifier(flow="dense", steps=2, temperature=1.0),
         BrunoDensity(),
         BrunoOutlierDetector(),
     ]

@@ -9,7 +9,7 @@ from bruno.commands.views import draw_views, evaluate_views
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
-from bruno.evaluation.pose import has_front, scores_by_label
+from bruno.evaluation.pose import angle_between, degrees, has_front, scores_by_label
 from bruno.evaluation.views import closeness
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
@@ -17,7 +17,7 @@ from tests.evaluation.conftest import make_dataset, make_model
 AZIMUTH = Label("azimuth", is_angle=True)
 SIDES = 12
 NOISE = 1 / 6  # variance of rounding to grey levels and of dequantisation
-PATTERN = 15 * torch.randn(2, 64, generator=generator_for(11)).double()
+PATTERN = 25 * torch.randn(2, 64, generator=generator_for(11)).double()
 
 
 class Shift(nn.Module):
@@ -84,6 +84,12 @@ def test_the_true_model_beats_all_competitors_after_one_view():
         variance = NOISE * (1 + 100 / (NOISE + 100 * row.given))
         expected = 64 * 0.5 * (math.log(100 + NOISE) - math.log(variance))
         assert prior.nats.mean - row.nats.mean == pytest.approx(expected, rel=0.1)
+        assert row.gain.mean == pytest.approx(prior.nats.mean - row.nats.mean)
+        assert row.gain.half_width < row.gain.mean
+        assert row.unconditional_nats.mean > row.nats.mean
+    assert prior.gain == prior.step == Estimate(0.0, 0.0, 12)
+    assert one.step == one.gain
+    assert four.step.mean == pytest.approx(one.nats.mean - four.nats.mean)
     for row in (one, four):
         mean = row.pictures["mean"]
         for name in ("nearest training object", "mean training view", "unconditional model"):
@@ -156,6 +162,15 @@ def test_an_angle_that_changes_nothing_is_a_guess():
     assert result.margin.mean == pytest.approx(0, abs=1e-9)
 
 
+def test_an_error_of_twenty_degrees_is_at_most_twenty():
+    """Whatever the directions are rounded to as sines and cosines."""
+    angles = torch.arange(36) * 10.0
+    told = degrees(encode_context([AZIMUTH], {"azimuth": angles}))
+    for steps in range(36):
+        expected = min(steps, 36 - steps) * 10.0
+        assert (angle_between(told, told.roll(steps)) == expected).all()
+
+
 def test_scores_are_the_log_densities_of_the_labels():
     data = objects("test")
     x, context = data.images[0].double() + 0.5, data.context[:SIDES]
@@ -182,8 +197,9 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"given": ()}, "given: expected numbers of views"),
-        ({"given": (-1,)}, "given: expected numbers of views"),
+        ({"given": ()}, "given: expected ascending numbers of views"),
+        ({"given": (2, 1)}, "given: expected ascending numbers of views"),
+        ({"given": (-1,)}, "given: expected ascending numbers of views"),
         ({"given": (10,), "targets": 3}, "given: 10 views and 3 targets are more than the 12"),
         ({"targets": 0}, "targets: expected at least 1"),
         ({"samples": 0}, "samples: expected at least 1"),

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ ARCHITECTURES = {
     "compact": ((1, 8, 8), {"preset": "compact", **SMALL}),
     "compact, odd at a quarter": ((1, 6, 10), {"preset": "compact", **SMALL}),
     "lattice": ((1, 8, 8), {"preset": "lattice", **SMALL}),
+    "spectral": ((1, 6, 8), {"preset": "spectral", "dense_units": 8, "dense_couplings": 2}),
+    "spectral, colour": ((3, 4, 4), {"preset": "spectral", "dense_units": 8, "dense_couplings": 2}),
     "compact, steered": ((1, 6, 6), {"preset": "compact", "context_angles": [1], **SMALL}),
     "compact, colour": ((3, 4, 4), {"preset": "compact", **SMALL}),
     "dense, image": ((1, 8, 8), {"preset": "dense", "dense_units": 8, "dense_couplings": 3}),
@@ -196,6 +200,22 @@ def test_config_builds_the_same_flow_again(name):
     assert "RealNVP" in repr(flow)
 
 
+@architectures
+def test_copied_and_pickled(name):
+    flow = make_flow(name)
+    next(flow.parameters()).requires_grad_(False)
+    x = batch(flow.event_shape, 2)
+    state = torch.get_rng_state()
+    copies = copy.deepcopy(flow.eval()), pickle.loads(pickle.dumps(flow))  # noqa: S301
+    assert torch.equal(torch.get_rng_state(), state)
+    for other in copies:
+        assert torch.equal(other(x)[0], flow(x)[0])
+        assert not other.training
+        for ours, theirs in zip(flow.parameters(), other.parameters(), strict=True):
+            assert ours.requires_grad == theirs.requires_grad
+            assert ours.data_ptr() != theirs.data_ptr()
+
+
 def test_black_and_white_pixels_are_valid_to_the_edge():
     flow = RealNVP((1, 4, 4), **SMALL)
     for value in (0.0, 255.999, 256.0):
@@ -224,7 +244,7 @@ def test_conditioners_may_compute_in_bfloat16_without_losing_the_inverse():
         ({"event_shape": (8, 8)}, r"expected \(C, H, W\)"),
         (
             {"event_shape": (1, 8, 8), "preset": "huge"},
-            "expected one of paper, conditional-paper, compact, lattice, dense",
+            "expected one of paper, conditional-paper, compact, lattice, spectral, dense",
         ),
         ({"event_shape": (8,), "preset": "compact"}, "vectors of shape"),
         ({"event_shape": (8,), "context_dim": -1}, "context_dim"),
@@ -320,9 +340,12 @@ def test_the_conditional_flow_of_the_paper_has_its_sizes():
 def test_linear_maps(preset, dim):
     flow = RealNVP((dim,), preset=preset).double()
     generator = generator_for(3)
-    for name, value in flow.state_dict().items():
-        random = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        value.copy_(torch.linalg.qr(random)[0] if name.endswith("matrix") else 0.3 * random)
+    for parameter in flow.parameters():
+        parameter.copy_(0.3 * torch.randn(dim, generator=generator, dtype=torch.float64))
+    if preset == "linear":
+        matrix = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+        log_abs_det = torch.linalg.slogdet(matrix).logabsdet
+        flow.layers.layers[1].set(matrix, torch.linalg.inv(matrix), log_abs_det)
     x = batch((dim,), 4)
     z, log_det = flow(x)
     back, inverse_log_det = flow.inverse(z)

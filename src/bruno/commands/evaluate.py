@@ -192,6 +192,9 @@ def evaluate(
         as_json: Print the figures as JSON on standard output.
     """
     located = locate_model(run, pretrained)
+    path = Path(out) if out else located.directory / EVALUATION_FILE
+    if path.is_dir():
+        raise UserError(f"out: expected a file for the figures, {path} is a directory")
     model = located.load().to(resolve_device(device))
     dataset = load_dataset(located.data_config(data.given()), split)
     if dataset.event_shape != model.event_shape:
@@ -219,6 +222,7 @@ def evaluate(
         ways = [way for way in _WAYS if way <= dataset.num_classes] or [dataset.num_classes]
     if shots is None:
         shots = [shot for shot in _SHOTS if shot < int(dataset.class_sizes.min())] or [1]
+    start = time.perf_counter()
     with StageDisplay() as display:
         evaluation = evaluate_model(
             model,
@@ -234,19 +238,22 @@ def evaluate(
             progress=display,
         )
         if conditional:
+            # Of other data than it was trained on, the training split is nothing a model has seen.
+            is_own = split != "train" and not data.given().keys() - {"data_dir"}
             views = evaluate_views(
                 model,
                 dataset,
-                _training_set(located.data_config(data.given())),
+                _training_set(located.data_config(data.given())) if is_own else None,
                 unconditional=competitor,
                 seed=seed,
                 progress=display,
             )
-            evaluation = dataclasses.replace(evaluation, views=views)
+            evaluation = dataclasses.replace(
+                evaluation, views=views, seconds=time.perf_counter() - start
+            )
     report = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
     if unconditional is not None:
         report["unconditional"] = unconditional
-    path = Path(out) if out else located.directory / EVALUATION_FILE
     pictures = draw_views(model, dataset, seed) if conditional else {}
     files = {path: json.dumps(report, indent=2).encode() + b"\n"}
     files |= {path.with_name(f"{path.stem}-{name}"): image for name, image in pictures.items()}

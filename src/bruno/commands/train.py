@@ -37,7 +37,7 @@ def train(
         seed: Seed of initialisation, batches and noise.
         out: Directory of the run; by default runs/ and the name of the data set.
         device: auto, cpu or cuda.
-        max_minutes: Length of the schedule in minutes, instead of training.steps.
+        max_minutes: Length of the schedule in minutes, or training.steps if they end first.
         resume: Go on with the run in the directory, if there is one.
         as_json: Print the last validation as JSON on standard output.
     """

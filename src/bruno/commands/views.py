@@ -67,8 +67,8 @@ def evaluate_views(
         progress=progress,
     )
     poses: tuple[PoseResult, ...] = ()
-    if len(_with_front(dataset)) > 1:
-        given = [count for count in _POSE_GIVEN if count < number]
+    given = [count for count in _POSE_GIVEN if count < number]
+    if given and len(_with_front(dataset)) > 1:
         poses = pose(model, dataset, given=given, seed=seed, progress=progress)
     return ViewsEvaluation(views, poses)
 
@@ -81,9 +81,15 @@ def print_views(evaluation: ViewsEvaluation, title: str) -> None:
         table(
             f"{title}: new views of {views.objects} objects from {views.dataset}, seed "
             f"{views.seed}",
-            ["views given", "nats per view", "bits/dim"],
+            ["views given", "nats per view", "bits/dim", "gained", "without labels"],
             [
-                [str(row.given), str(row.nats), f"{row.nats.mean * views.bits_per_nat:.3f}"]
+                [
+                    str(row.given),
+                    str(row.nats),
+                    f"{row.nats.mean * views.bits_per_nat:.3f}",
+                    str(row.gain),
+                    str(row.unconditional_nats or ""),
+                ]
                 for row in views.rows
             ],
         )
@@ -105,7 +111,7 @@ def print_views(evaluation: ViewsEvaluation, title: str) -> None:
             table(
                 f"pose of {evaluation.pose[0].objects} of {evaluation.pose[0].of} objects, without "
                 "rotational symmetry",
-                ["views given", "median error, degrees", "below 20 degrees, %", "margin, nats"],
+                ["views given", "median error, degrees", "at most 20 degrees, %", "margin, nats"],
                 [
                     [str(one.given), str(one.median), str(one.near), str(one.margin)]
                     for one in evaluation.pose

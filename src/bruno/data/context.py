@@ -102,8 +102,11 @@ def encode_context(labels: Sequence[Label], values: Mapping[str, Tensor | float]
     columns = []
     for label in labels:
         value = torch.as_tensor(values[label.name], dtype=torch.float64)
-        if not bool(torch.isfinite(value).all()):
-            raise UserError(f"context: expected finite numbers for {label.name}, got {value}")
+        wrong = value[~torch.isfinite(value)]
+        if len(wrong):
+            raise UserError(
+                f"context: expected finite numbers for {label.name}, got {float(wrong[0])}"
+            )
         radians = value.deg2rad()
         columns += [radians.sin(), radians.cos()] if label.is_angle else [value]
     encoded = torch.stack(torch.broadcast_tensors(*columns), -1)
@@ -134,17 +137,20 @@ def read_labels(
     try:
         # Spreadsheets put a byte order mark in front, which utf-8-sig leaves out.
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+            reader = csv.DictReader(stream, skipinitialspace=True)
             columns = list(reader.fieldnames or ())
             listed = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"labels: expected CSV in UTF-8, {file} is not: {error}") from None
     names = [name for name in columns if name != "file"]
-    if "file" not in columns or not names:
+    if "file" not in columns or not names or len(set(columns)) < len(columns) or "" in columns:
         raise UserError(
-            f"labels: expected a column file and one for every label in {file}, got "
-            f"{_listing(columns)}"
+            f"labels: expected a column file and one for every label, with names of their own, in "
+            f"{file}, got {_listing(list(map(repr, columns)))}"
         )
+    longer = next((row["file"] for row in listed if None in row), None)
+    if longer is not None:
+        raise UserError(f"labels: {file} has more columns for {longer} than names of columns")
     unknown = [name for name in angles if name not in names]
     if unknown:
         raise UserError(
@@ -173,7 +179,7 @@ def _number(file: Path, image: str, name: str, text: str | None) -> float:
         number = float(text or "")
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= torch.finfo(torch.float32).max:
         raise UserError(f"labels: expected a number for {name} of {image} in {file}, got {text!r}")
     return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ FOLDER = "turntable"
 DEFAULT_FILE = "models.npz"
 AZIMUTH = Label("azimuth", is_angle=True)
 
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # Of ten objects of a kind that follow each other in a random order.
 _OF_TEN = ("train",) * 7 + ("val",) + ("test",) * 2
 _SPLIT_SEED = 42
@@ -26,7 +31,7 @@ def load_turntable(file: Path, split: str) -> LabelledImages:
     """Load one split of a turntable archive: a class an object, an image a view of it.
 
     70 % of the objects are for training, 10 % for validation and 20 % for testing, each category
-    in these shares.
+    as nearly in these shares as whole objects allow.
 
     Args:
         file: A NumPy archive of ``views``, uint8 ``(objects, V, H, W)``; optionally ``azimuth``,
@@ -52,8 +57,8 @@ def load_turntable(file: Path, split: str) -> LabelledImages:
     chosen = np.flatnonzero(_splits(kinds) == split)
     if chosen.size == 0:
         raise UserError(f"split: {file} has {count} objects, too few for train, val and test")
-    azimuths = torch.as_tensor(arrays.get("azimuth", np.arange(number) * (360 / number)))
-    context = encode_context([AZIMUTH], {"azimuth": azimuths.double()})
+    azimuths = arrays.get("azimuth", np.arange(number) * (360 / number)).astype(np.float64)
+    context = encode_context([AZIMUTH], {"azimuth": torch.from_numpy(azimuths)})
     return LabelledImages(
         images=torch.from_numpy(views[chosen]).flatten(0, 1).unsqueeze(1),
         labels=torch.arange(len(chosen)).repeat_interleave(number),
@@ -74,7 +79,7 @@ def _read(file: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise UserError(f"turntable: {file} is not a readable NumPy archive ({error})") from error
     views = arrays.get("views")
     if views is None or views.dtype != np.uint8 or views.ndim != 4 or not views.size:
@@ -86,8 +91,11 @@ def _read(file: Path) -> dict[str, NDArray[np.generic]]:
             raise UserError(
                 f"{name}: expected shape ({length},) in {file}, got {arrays[name].shape}"
             )
-    if "azimuth" in arrays and not np.issubdtype(arrays["azimuth"].dtype, np.number):
-        raise UserError(f"azimuth: expected degrees in {file}, got {arrays['azimuth'].dtype}")
+    azimuth = arrays.get("azimuth", np.zeros(0))
+    if azimuth.dtype.kind not in "iuf":
+        raise UserError(f"azimuth: expected degrees in {file}, got {azimuth.dtype}")
+    if not np.isfinite(azimuth).all():
+        raise UserError(f"azimuth: expected finite degrees in {file}, got NaN or infinity")
     return arrays
 
 

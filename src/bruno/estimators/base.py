@@ -54,7 +54,7 @@ _DENSE_UNITS = 256
 _FURTHEST = 1e100
 # Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
 # to the variance.
-_MOST_ROUNDING = 1e-6
+_MOST_ROUNDING = 1e-9
 
 
 class BrunoEstimator(BaseEstimator):
@@ -67,6 +67,7 @@ class BrunoEstimator(BaseEstimator):
 
     model_: Bruno
     scale_: str | None
+    _exact_model: Bruno
     n_features_in_: int
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -177,6 +178,10 @@ class BrunoEstimator(BaseEstimator):
         flow = self.flow or ("linear" if x.shape[1] <= _WIDEST_FULL else "affine")
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
         if flow == "dense":
+            if x.shape[1] == 1:
+                raise UserError(
+                    "X: expected at least 2 features with flow='dense', got 1 feature(s)"
+                )
             model = fit_dense(
                 elements,
                 labels,
@@ -195,6 +200,15 @@ class BrunoEstimator(BaseEstimator):
                 common_scale=self.scale_ == "common",
             )
         return model.to(device)
+
+    def _use(self, model: Bruno) -> None:
+        """Take a model that is ready for use.
+
+        Evidence is gathered in double precision, whatever that of the model: in single precision an
+        element is encoded a little differently in every batch, and would not be forgotten exactly.
+        """
+        self.model_ = model
+        self._exact_model = model if _is_exact(model) else copy.deepcopy(model).double()
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -288,7 +302,7 @@ class BrunoEstimator(BaseEstimator):
         check_is_fitted(self)
         if top_k is not None:
             check_whole("top_k", top_k, 1)
-        handful, _ = self._encoded(self._validated(query_set, reset=False))
+        handful, _ = self._encoded(self._validated(query_set, reset=False), self._exact_model)
         z, _ = self._encoded(self._validated(corpus, reset=False))
         scores = self._gain(z, Evidence.of(handful))
         order = np.argsort(-scores, kind="stable")[:top_k]
@@ -386,7 +400,7 @@ class BrunoEstimator(BaseEstimator):
         model = load(path).requires_grad_(False).to(resolve_device(estimator.device))
         device = model.process.loc.device
         estimator._take_evidence(Evidence(**{name: t.to(device) for name, t in tensors.items()}))
-        estimator.model_ = model
+        estimator._use(model)
         return estimator
 
     def __sklearn_tags__(self) -> Any:
@@ -422,6 +436,11 @@ def _rows_at_once(model: Bruno) -> int:
     if len(model.event_shape) == 3:
         return max(1, _CHUNK_PIXELS // dim)
     return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
+
+
+def _is_exact(model: Bruno) -> bool:
+    """Whether the flow of a model computes in double precision."""
+    return next(model.flow.parameters()).dtype == torch.float64
 
 
 def _is_name(model: str | Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,9 +96,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         True
     """
 
-    classes_: np.ndarray
     temperature_: float
     _known: ClassEvidence
+    # Labels in order, and those that arrived or left since: to sort them takes longer than an
+    # update where there are many.
+    _sorted: np.ndarray
+    _arrived: list[np.ndarray]
+    _left: bool
 
     def __init__(
         self,
@@ -145,11 +150,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self.scale_ = self._chosen_scale(x) if given is None else None
             model = self._fitted_model(x, indices) if given is None else given
             truth = torch.from_numpy(indices)
-            z, _ = self._encoded(x, model)
-            temperature = self._chosen_temperature(x, z, truth, given)
-            known = ClassEvidence(classes.tolist(), evidence_of_classes(z, truth.to(z.device)))
-            self.model_, self.temperature_ = model, temperature
-            self.classes_, self._known = classes, known
+            self._use(model)
+            z, _ = self._encoded(x, self._exact_model)
+            self.temperature_ = self._chosen_temperature(x, z, truth, given)
+            self._know(classes, evidence_of_classes(z, truth.to(z.device)))
         return self
 
     @torch.no_grad()
@@ -174,7 +178,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                     self._take(self._announced(announced, {}), classes=announced)
             return self
         x, labels = self._validated_pair(X, y, reset=False)
-        z, _ = self._encoded(x)
+        z, _ = self._encoded(x, self._exact_model)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in _rows_by_label(labels):
             if label not in self._known:
@@ -207,7 +211,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
-        z, _ = self._encoded(x)
+        z, _ = self._encoded(x, self._exact_model)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in _rows_by_label(labels):
             if label not in self._known:
@@ -218,9 +222,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
         self._known.update(changed)
-        if dropped:
-            kept = [label in self._known for label in self.classes_.tolist()]
-            self.classes_ = self.classes_[kept]
+        self._left = self._left or bool(dropped)
         return self
 
     @torch.no_grad()
@@ -253,12 +255,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         check_is_fitted(self)
         z, _ = self._encoded(self._validated(X, reset=False))
         process, evidence = self.model_.process, self._known.in_order_of_arrival
-        columns = self._known.positions(self.classes_.tolist())
+        classes = self.classes_
+        columns = self._known.positions(classes.tolist())
         in_order = bool((columns.diff() == 1).all())
         log_prior = self._log_prior(evidence.count[columns].cpu().numpy())
         if self.reject is not None:
             self._check_reject()
-            self._check_not_reserved("reject", self.classes_)
+            self._check_not_reserved("reject", classes)
             log_prior = np.append(log_prior + math.log1p(-self.reject), math.log(self.reject))
         widest = max(len(columns), z.shape[1])
         for part in z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest)):
@@ -300,14 +303,28 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return self._drawn(self._known[label], n, seed)
 
     @property
+    def classes_(self) -> np.ndarray:
+        """The known classes, sorted, ``(K,)``."""
+        check_is_fitted(self)
+        if self._arrived:
+            self._sorted = np.unique(_joined(self._sorted, *self._arrived))
+            self._arrived = []
+        if self._left:
+            kept = [label in self._known for label in self._sorted.tolist()]
+            self._sorted, self._left = self._sorted[kept], False
+        return self._sorted
+
+    @property
     def evidence_(self) -> Evidence:
         """What is known of the classes, of batch shape ``(K,)``; a copy."""
+        check_is_fitted(self)
         return self._known.copied(self.classes_.tolist())
 
     @property
     def unknown_label_(self) -> Any:
         """What ``predict`` returns for elements of none of the known classes."""
-        return _unknown_label(self.classes_)
+        check_is_fitted(self)
+        return _unknown_label(self._sorted)
 
     def _names(self) -> np.ndarray:
         """Return what the columns of probabilities stand for."""
@@ -373,8 +390,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
             labels = y
         else:
-            check_classification_targets(y)
+            try:
+                check_classification_targets(y)
+            except TypeError as error:  # labels that cannot be sorted
+                raise UserError(f"y: expected all numbers or all strings: {error}") from None
             labels = column_or_1d(y, warn=True)
+            _check_one_kind(labels)
         if len(labels) != len(x):
             raise UserError(
                 f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
@@ -392,6 +413,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                     f"{len(prior)}"
                 )
             return np.log(prior)
+        check_choice("class_prior", self.class_prior, ("uniform", "empirical"))
         if self.class_prior == "uniform":
             return np.full(len(count), -np.log(len(count)))
         # A class without examples is as likely as one with half an example.
@@ -419,8 +441,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
         generator = torch.Generator().manual_seed(self._seed())
         slow = given is None and self.flow == "dense"
-        scores = cross_validated(log_joint, truth, generator, once=slow)
         start = starting_temperature(x.shape[1]) if given is None else 1.0
+        try:
+            scores = cross_validated(log_joint, truth, generator, once=slow)
+        except UserError:
+            # Held out, an element is too far from all others to have a density.
+            return start
         return choose_temperature(scores, truth, start)
 
     def _announced(
@@ -445,22 +471,26 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 then nothing changes.
         """
         if any(label not in self._known for label in changed):
-            classes, known = self.classes_, _kind(self.classes_)
+            known = _kind(self._sorted)
             for name, more in labels.items():
                 if _kind(more) != known:
                     raise UserError(
                         f"{name}: expected {known}, as the classes known, got {_kind(more)}"
                     )
-                classes = np.unique(_joined(classes, more))
-                self._check_not_reserved(name, classes)
-            self.classes_ = classes
+                self._check_not_reserved(name, more)
+            self._arrived.extend(labels.values())
         self._known.update(changed)
 
     def _all_evidence(self) -> Evidence:
         return self.evidence_
 
     def _take_evidence(self, evidence: Evidence) -> None:
-        self._known = ClassEvidence(self.classes_.tolist(), evidence)
+        self._know(self._sorted, evidence)
+
+    def _know(self, classes: np.ndarray, evidence: Evidence) -> None:
+        """Know these classes, sorted, and no others."""
+        self._known = ClassEvidence(classes.tolist(), evidence)
+        self._sorted, self._arrived, self._left = classes, [], False
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {
@@ -471,7 +501,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     def _restore(self, state: dict[str, Any]) -> None:
         super()._restore(state)
-        self.classes_ = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
+        self._sorted = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
         self.temperature_ = state["temperature_"]
 
 
@@ -493,6 +523,21 @@ def _checked_classes(classes: Any) -> np.ndarray:
     return labels
 
 
+def _check_one_kind(labels: np.ndarray) -> None:
+    """Raise if labels are not all numbers or all strings.
+
+    Raises:
+        UserError: With the kinds that came.
+    """
+    values = labels.tolist()
+    if not any(
+        all(isinstance(value, kind) for value in values)
+        for kind in (str, bytes, (Real, bool, np.bool_))
+    ):
+        kinds = sorted({type(value).__name__ for value in values})
+        raise UserError(f"y: expected all numbers or all strings, got {', '.join(kinds)}")
+
+
 def _kind(labels: np.ndarray) -> str:
     """Return what labels are; of different kinds none are equal."""
     if labels.dtype.kind == "O":
@@ -505,10 +550,10 @@ def _unknown_label(classes: np.ndarray) -> Any:
     return {"strings": "unknown", "bytes": b"unknown", "numbers": -1}[_kind(classes)]
 
 
-def _joined(labels: np.ndarray, more: np.ndarray) -> np.ndarray:
+def _joined(*parts: np.ndarray) -> np.ndarray:
     """Return labels of one kind together, without loss whatever their types."""
-    joined = np.concatenate([labels, more])
-    if joined.dtype.kind == "f" and "f" not in labels.dtype.kind + more.dtype.kind:
+    joined = np.concatenate(parts)
+    if joined.dtype.kind == "f" and not any(part.dtype.kind == "f" for part in parts):
         # Large unsigned numbers and negative ones have no common integer type.
-        return np.concatenate([labels.astype(object), more.astype(object)])
+        return np.concatenate([part.astype(object) for part in parts])
     return joined

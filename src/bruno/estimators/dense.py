@@ -7,6 +7,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bruno.console import error_console
+from bruno.errors import UserError
 from bruno.estimators.two_covariance import standard_scale
 from bruno.flows.linear import ActivationNorm
 from bruno.model import Bruno
@@ -46,6 +47,8 @@ def fit_dense(
     Raises:
         UserError: If there is only one dimension.
     """
+    if x.shape[1] < 2:
+        raise UserError('X: expected at least 2 features with flow="dense", got 1 feature(s)')
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build({"event_shape": (x.shape[1],), "preset": "dense"}, process)

@@ -35,8 +35,8 @@ class _OneSet(BrunoEstimator):
             one_class = np.zeros(len(x), dtype=np.int64)
             self.scale_ = self._chosen_scale(x) if given is None else None
             model = self._fitted_model(x, one_class) if given is None else given
-            evidence = Evidence.of(self._encoded(x, model)[0])
-            self.model_, self.evidence_ = model, evidence
+            self._use(model)
+            self.evidence_ = Evidence.of(self._encoded(x, self._exact_model)[0])
         return self
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class _OneSet(BrunoEstimator):
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
-        z, _ = self._encoded(self._validated(X, reset=False))
+        z, _ = self._encoded(self._validated(X, reset=False), self._exact_model)
         self.evidence_ = self.evidence_.observe(z)
         return self
 
@@ -61,7 +61,7 @@ class _OneSet(BrunoEstimator):
                 others that rounding errors would be left; then nothing is forgotten.
         """
         check_is_fitted(self)
-        z, _ = self._encoded(self._validated(X, reset=False))
+        z, _ = self._encoded(self._validated(X, reset=False), self._exact_model)
         self.evidence_ = self._without(self.evidence_, Evidence.of(z))
         return self
 

@@ -10,15 +10,18 @@ process in every dimension, with :math:`\rho = B_{dd}` and :math:`v = 1 + B_{dd}
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bruno.evidence import Evidence
-from bruno.flows.linear import ActivationNorm, Rotation
+from bruno.flows.linear import ActivationNorm, LinearMap
 from bruno.model import Bruno
 from bruno.pretrained import build
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 # What is believed before seeing data: in standard units, elements of a class have this variance
 # about its mean, which is worth so many observations for each dimension that mixes with others.
@@ -61,15 +64,18 @@ def fit_two_covariance(
     preset = "linear" if full else "affine"
     model = build({"event_shape": (dim,), "preset": preset}, process)
     model.flow.double()
-    norms = [layer for layer in model.flow.modules() if isinstance(layer, ActivationNorm)]
-    rotations = [layer for layer in model.flow.modules() if isinstance(layer, Rotation)]
-    x = _set_scale(norms[0], *standard_scale(x, common=common_scale), x)
+    norm = _only(ActivationNorm, model)
+    x = _set_scale(norm, *standard_scale(x, common=common_scale), x)
     if full:
         within, between, basis, second_basis = _covariances(x, classes)
-        rotations[0].matrix.copy_(basis)
-        x = _set_scale(norms[1], torch.zeros_like(within), within.sqrt(), x @ basis)
-        rotations[1].matrix.copy_(second_basis)
-        x, within = x @ second_basis, torch.ones_like(within)
+        deviation = within.sqrt()
+        linear = _only(LinearMap, model)
+        linear.set(
+            (basis / deviation) @ second_basis,
+            (second_basis.T * deviation) @ basis.T,
+            -deviation.log().sum(),
+        )
+        x, within = linear(x)[0], torch.ones_like(within)
     else:
         within, between = _variances(x, classes)
     between = between.clamp_min(_SMALLEST_BETWEEN)
@@ -173,6 +179,12 @@ def has_one_unit(x: Tensor) -> bool:
     """Return whether the columns of a table ``(N, D)`` vary alike enough to have one unit."""
     _, deviation = standard_scale(x, common=False)
     return bool(deviation.max() < _ONE_UNIT * deviation.median())
+
+
+def _only(kind: type[Layer], model: Bruno) -> Layer:
+    """Return the one layer of this kind in the flow of a model."""
+    (layer,) = (layer for layer in model.flow.modules() if isinstance(layer, kind))
+    return layer
 
 
 def _set_scale(norm: ActivationNorm, mean: Tensor, deviation: Tensor, x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class PoseResult:
         given: Views of each that were given with their angle.
         median: Median over objects of the angular error, in degrees; its interval is that of a
             bootstrap over objects.
-        near: Share of errors below 20 degrees, in per cent.
+        near: Share of errors of at most 20 degrees, in per cent.
         margin: log p(x | h) of the true angle, minus that of the others on average, in nats.
         seed: Seed of views and noise.
     """
@@ -106,7 +106,7 @@ def pose(
             sides = context[index]
             predictive = condition(model, noisy[index, seen].unsqueeze(0), sides[seen][None])
             scores = scores_by_label(predictive, noisy[index, query], sides)
-            errors.append(_apart(angles[index, scores.argmax()], angles[index, query]))
+            errors.append(angle_between(angles[index, scores.argmax()], angles[index, query]))
             others = torch.arange(len(sides)) != query
             margins.append(scores[query] - scores[others].mean())
             if progress is not None:
@@ -119,7 +119,7 @@ def pose(
                 of=len(views),
                 given=count,
                 median=_median(error, seed),
-                near=estimate(100 * (error < _NEAR).double()),
+                near=estimate(100 * (error <= _NEAR).double()),
                 margin=estimate(torch.stack(margins)),
                 seed=seed,
             )
@@ -144,9 +144,12 @@ def scores_by_label(predictive: Predictive, x: Tensor, context: Tensor) -> Tenso
 
 
 def degrees(context: Tensor) -> Tensor:
-    """Return the angles whose sine and cosine a context is, ``(*B, 2) -> (*B,)``."""
+    """Return the angles whose sine and cosine a context is, ``(*B, 2) -> (*B,)``.
+
+    Rounded to a thousandth, so that the difference of two is what it would be without the detour.
+    """
     sine, cosine = context.double().unbind(-1)
-    return torch.atan2(sine, cosine).rad2deg()
+    return torch.atan2(sine, cosine).rad2deg().round(decimals=3)
 
 
 def has_front(views: Tensor, angles: Tensor) -> Tensor:
@@ -168,15 +171,15 @@ def has_front(views: Tensor, angles: Tensor) -> Tensor:
     size = unit.square().mean((1, 2)).sqrt()
     smallest = torch.full((len(views),), torch.inf)
     for turn in range(1, views.shape[1]):
-        far = (_apart(angles, angles.roll(turn, 1)) >= _APART).all(1)
+        far = (angle_between(angles, angles.roll(turn, 1)) >= _APART).all(1)
         change = (unit - unit.roll(turn, 1)).square().mean((1, 2)).sqrt() / size.clamp_min(1e-9)
         smallest = torch.where(far, smallest.minimum(change), smallest)
     return (smallest > _ALIKE) | ~all_around
 
 
-def _apart(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle between two directions, in degrees, 0 to 180."""
-    return ((a - b + 180) % 360 - 180).abs()
+def angle_between(a: Tensor, b: Tensor) -> Tensor:
+    """Return the angle between two directions, in degrees, 0 to 180, to a thousandth."""
+    return ((a - b + 180) % 360 - 180).abs().round(decimals=3)
 
 
 def _median(error: Tensor, seed: int) -> Estimate:

@@ -55,6 +55,10 @@ class ViewsGiven:
     Attributes:
         given: Views seen.
         nats: Of a new view, −log p(x | seen views, its label).
+        gain: How many nats fewer that is than with the fewest views, with an interval over the
+            differences of objects.
+        step: How many nats fewer than with the number of views before this one, likewise.
+        unconditional_nats: Of a new view after as many, by the unconditional model if there is one.
         pictures: How close they come: ``mean`` of the samples and one ``sample`` each, and the
             competitors: ``nearest training object``, ``mean training view``, and ``unconditional
             model`` if there is one.
@@ -62,7 +66,23 @@ class ViewsGiven:
 
     given: int
     nats: Estimate
+    gain: Estimate
+    step: Estimate
+    unconditional_nats: Estimate | None
     pictures: Mapping[str, Closeness]
+
+    def to_dict(self, bits_per_nat: float) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        alone = self.unconditional_nats
+        return {
+            "given": self.given,
+            "nats": self.nats.to_dict(),
+            "bits_per_dim": self.nats.scaled(bits_per_nat).to_dict(),
+            "gain": self.gain.to_dict(),
+            "step": self.step.to_dict(),
+            **({} if alone is None else {"unconditional_nats": alone.to_dict()}),
+            "pictures": {name: one.to_dict() for name, one in self.pictures.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -94,16 +114,7 @@ class ViewsResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        rows = [
-            {
-                "given": row.given,
-                "nats": row.nats.to_dict(),
-                "bits_per_dim": row.nats.scaled(self.bits_per_nat).to_dict(),
-                "pictures": {name: one.to_dict() for name, one in row.pictures.items()},
-            }
-            for row in self.rows
-        ]
-        return self.__dict__ | {"rows": rows}
+        return self.__dict__ | {"rows": [row.to_dict(self.bits_per_nat) for row in self.rows]}
 
 
 @torch.no_grad()
@@ -128,7 +139,7 @@ def novel_views(
             object whose views are nearest to those given, and the mean view of all training
             objects. Left out without training objects, and where not all objects are seen from the
             same sides.
-        given: Numbers of views to give.
+        given: Numbers of views to give, ascending.
         targets: New views of every object.
         samples: Samples a mean picture is made of.
         unconditional: A model of the same images without labels, as a competitor.
@@ -142,8 +153,10 @@ def novel_views(
     check_conditional(model, dataset)
     if unconditional is not None:
         check_unconditional(unconditional, dataset)
-    if not given or min(given) < 0:
-        raise UserError(f"given: expected numbers of views of at least 0, got {list(given)}")
+    if not given or min(given) < 0 or list(given) != sorted(set(given)):
+        raise UserError(
+            f"given: expected ascending numbers of views of at least 0, got {list(given)}"
+        )
     for name, number in (("targets", targets), ("samples", samples)):
         if number < 1:
             raise UserError(f"{name}: expected at least 1, got {number}")
@@ -165,18 +178,21 @@ def novel_views(
     here = torch.arange(objects).unsqueeze(1)
     wanted = order[:, :targets]
     truth = _unit(views[here, wanted])
-    rows = []
+    rows: list[ViewsGiven] = []
+    of_objects: list[Tensor] = []  # nats for every number of views, (objects,) each
     for count in given:
         seen = order[:, targets : targets + count]
-        nats, pictures = [], []
+        nats, pictures, others, other_pictures = [], [], [], []
         for start in range(0, objects, _objects_at_once(model)):
             part = slice(start, start + _objects_at_once(model))
-            predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
             new, label = noisy[here, wanted][part], context[here, wanted][part]
-            nats.append(
-                -predictive.log_prob(*_to(model, new.transpose(0, 1), _swap(label))).T.cpu()
-            )
+            predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
+            nats.append(_nats(predictive, new, label))
             pictures.append(_drawn(predictive, label, samples, generator))
+            if unconditional is not None:
+                alone = condition(unconditional, noisy[here, seen][part], None)
+                others.append(_nats(alone, new, None))
+                other_pictures.append(_drawn(alone, None, samples, generator))
             if progress is not None:
                 progress(f"views, {count} given", min(part.stop, objects), objects)
         drawn = torch.cat(pictures, 1)  # (samples, objects, targets, *event)
@@ -187,15 +203,17 @@ def novel_views(
         if training_views is not None:
             shown["mean training view"] = _unit(training_views).mean(0)[wanted]
         if unconditional is not None:
-            predictive = condition(unconditional, noisy[here, seen], None)
-            shown["unconditional model"] = (
-                _drawn(predictive, None, samples, generator).mean(0).unsqueeze(1).expand_as(truth)
-            )
+            alike = torch.cat(other_pictures, 1).mean(0).unsqueeze(1)
+            shown["unconditional model"] = alike.expand_as(truth)
+        of_objects.append(torch.cat(nats))
         rows.append(
             ViewsGiven(
                 count,
-                estimate(torch.cat(nats).mean(1)),
-                {name: closeness(picture, truth) for name, picture in shown.items()},
+                estimate(of_objects[-1]),
+                gain=estimate(of_objects[0] - of_objects[-1]),
+                step=estimate(of_objects[max(0, len(rows) - 1)] - of_objects[-1]),
+                unconditional_nats=estimate(torch.cat(others)) if others else None,
+                pictures={name: closeness(picture, truth) for name, picture in shown.items()},
             )
         )
     return ViewsResult(
@@ -289,13 +307,15 @@ def _unit(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def _swap(by_object: Tensor) -> Tensor:
-    """Put targets before objects: samples come before sets."""
-    return by_object.transpose(0, 1)
+def _nats(predictive: Predictive, new: Tensor, label: Tensor | None) -> Tensor:
+    """Return the nats of new views ``(objects, targets, *event)``, averaged: ``(objects,)``."""
+    context = None if label is None else _first(predictive, label)
+    return -predictive.log_prob(_first(predictive, new), context).mean(0).cpu()
 
 
-def _to(model: Bruno, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(tensor.to(model.process.loc.device) for tensor in tensors)
+def _first(predictive: Predictive, of_objects: Tensor) -> Tensor:
+    """Put targets before objects, for samples come before sets; on the device of the model."""
+    return of_objects.transpose(0, 1).to(predictive.model.process.loc.device)
 
 
 def _objects_at_once(model: Bruno) -> int:
@@ -317,8 +337,7 @@ def _drawn(
     """Return samples in [0, 1], ``(samples, objects, targets, *event)``, or without targets."""
     if label is None:
         return _unit(quantise(predictive.sample(samples, generator=generator).cpu()))
-    (context,) = _to(predictive.model, _swap(label))
-    drawn = predictive.sample((samples, len(context)), context, generator)
+    drawn = predictive.sample((samples, label.shape[1]), _first(predictive, label), generator)
     return _unit(quantise(drawn.transpose(1, 2).cpu()))
 
 

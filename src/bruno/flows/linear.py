@@ -1,4 +1,4 @@
-"""Invertible affine maps: activation normalisation, 1×1 convolutions and rotations."""
+"""Invertible affine maps: norms, 1×1 convolutions, cosine transforms and matrices."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class ActivationNorm(Bijection):
 class InvertibleConvolution(Bijection):
     r"""A 1×1 convolution with weight :math:`P L U`, whose determinant is a product.
 
-    Starts as a random rotation of the channels (Kingma & Dhariwal, *Glow*, NeurIPS 2018,
-    section 3.2): the permutation :math:`P` and the signs of the diagonal of :math:`U` stay as
-    they are, so the map can never become singular.
+    Works on ``(B, C, H, W)`` and, as a linear map, on ``(B, C)``. Starts as a random rotation of
+    the channels (Kingma & Dhariwal, *Glow*, NeurIPS 2018, section 3.2): the permutation :math:`P`
+    and the signs of the diagonal of :math:`U` stay as they are, so the map can never become
+    singular.
     """
 
     permutation: Tensor
@@ -67,7 +68,7 @@ class InvertibleConvolution(Bijection):
         self.log_diagonal = nn.Parameter(diagonal.abs().log().to(dtype))
 
     def weight(self) -> Tensor:
-        """Return the ``(C, C)`` matrix that multiplies the channels of every pixel, in float64.
+        """Return the ``(C, C)`` matrix that multiplies the channels of every position, in float64.
 
         The product and its inverse are formed in double precision: rounding in a matrix that
         every pixel goes through would be the largest error of a round trip.
@@ -79,18 +80,21 @@ class InvertibleConvolution(Bijection):
         return self.permutation.double() @ lower @ upper
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply the channels of every pixel by the weight."""
+        """Multiply the channels of every position by the weight."""
         return self._multiply(x, self.weight()), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply the channels of every pixel by the inverse of the weight."""
+        """Multiply the channels of every position by the inverse of the weight."""
         return self._multiply(z, torch.linalg.inv(self.weight())), -self._log_det(z)
 
     @staticmethod
     def _multiply(x: Tensor, weight: Tensor) -> Tensor:
         # Reduced precision here would break the round trip; it is for conditioners only.
         with torch.autocast(device_type=x.device.type, enabled=False):
-            return nn.functional.conv2d(x, weight.to(x.dtype)[..., None, None])
+            weight = weight.to(x.dtype)
+            if x.dim() == 2:
+                return nn.functional.linear(x, weight)
+            return nn.functional.conv2d(x, weight[..., None, None])
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (self.log_diagonal.sum() * math.prod(x.shape[2:])).expand(x.shape[0])
@@ -100,25 +104,83 @@ class InvertibleConvolution(Bijection):
         return f"channels={self.sign.shape[0]}"
 
 
-class Rotation(Bijection):
-    """A fixed rotation (or reflection) of vectors; its log-determinant is 0.
+class CosineTransform(Bijection):
+    r"""The orthonormal cosine transform of an image, lowest frequencies first.
 
-    Starts as the identity; not trained, but set from statistics of data.
+    Coefficient :math:`(k, l)` weighs pixel :math:`(i, j)` with
+    :math:`\cos(\pi (i + 1/2) k / H) \cos(\pi (j + 1/2) l / W)`, scaled to norm 1 (Ahmed, Natarajan
+    & Rao, *Discrete Cosine Transform*, 1974). Maps ``(B, C, H, W)`` to ``(B, H·W·C)``, in the
+    order of :math:`(k / H)^2 + (l / W)^2`, channels varying fastest; the log-determinant is 0.
+    """
+
+    order: Tensor
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.shape = (channels, height, width)
+        vertical, horizontal = torch.arange(height) / height, torch.arange(width) / width
+        frequency = (vertical[:, None].square() + horizontal.square()).flatten()
+        self.register_buffer("order", frequency.argsort(stable=True), persistent=False)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the coefficients and zeros."""
+        rows, columns = (_cosines(size, x) for size in self.shape[1:])
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            coefficients = rows @ x @ columns.T
+        ordered = coefficients.flatten(2)[..., self.order]
+        return ordered.transpose(1, 2).flatten(1), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the image of given coefficients and zeros."""
+        rows, columns = (_cosines(size, z) for size in self.shape[1:])
+        ordered = z.unflatten(1, (-1, self.shape[0])).transpose(1, 2)
+        coefficients = ordered[..., self.order.argsort()].unflatten(2, self.shape[1:])
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            image = rows.T @ coefficients @ columns
+        return image, z.new_zeros(z.shape[0])
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"shape={self.shape}"
+
+
+def _cosines(size: int, like: Tensor) -> Tensor:
+    """Return the orthonormal waves along an axis as rows, slowest first."""
+    place = torch.arange(size, dtype=torch.float64, device=like.device)
+    waves = torch.cos(torch.pi / size * torch.outer(place, place + 0.5))
+    return (waves / waves.norm(dim=1, keepdim=True)).to(like.dtype)
+
+
+class LinearMap(Bijection):
+    """A fixed invertible linear map of vectors.
+
+    Starts as the identity; not trained, but set from statistics of data. Its inverse and
+    log-determinant are kept beside it, so that a single vector costs one product with a matrix.
     """
 
     matrix: Tensor
+    inverse_matrix: Tensor
+    log_abs_det: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("matrix", torch.eye(dim))
+        self.register_buffer("inverse_matrix", torch.eye(dim))
+        self.register_buffer("log_abs_det", torch.zeros(()))
+
+    def set(self, matrix: Tensor, inverse_matrix: Tensor, log_abs_det: Tensor) -> None:
+        """Become another map, in place; what is given must belong together."""
+        self.matrix.copy_(matrix)
+        self.inverse_matrix.copy_(inverse_matrix)
+        self.log_abs_det.copy_(log_abs_det)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``x`` in the basis of the matrix's columns."""
-        return x @ self.matrix, x.new_zeros(x.shape[0])
+        """Multiply by the matrix."""
+        return x @ self.matrix, self.log_abs_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the vectors that have coordinates ``z``."""
-        return z @ self.matrix.T, z.new_zeros(z.shape[0])
+        """Multiply by its inverse."""
+        return z @ self.inverse_matrix, -self.log_abs_det.expand(z.shape[0])
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""

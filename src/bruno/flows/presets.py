@@ -13,10 +13,18 @@ from bruno.flows.bijection import Bijection
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.coupling import MaskedCoupling, SplitCoupling
 from bruno.flows.lattice import LatticeGaussianisation
-from bruno.flows.linear import ActivationNorm, InvertibleConvolution, Rotation
+from bruno.flows.linear import ActivationNorm, CosineTransform, InvertibleConvolution, LinearMap
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
 from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
-from bruno.flows.reshape import Chain, EverySecond, FactorOut, Flatten, Squeeze, Unsqueeze
+from bruno.flows.reshape import (
+    Chain,
+    EverySecond,
+    FactorOut,
+    Flatten,
+    Leading,
+    Squeeze,
+    Unsqueeze,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Architecture:
             halving of the distance, finest first; none where pixels are only given their marginal.
         lattice_blocks: Residual blocks of these networks.
         grey_groups: Groups of grey levels they tell apart.
+        frequencies: Coefficients of the cosine transform, lowest first, that the dense couplings
+            of ``spectral`` act on.
         modulated: Whether a context scales the hidden layers of the conditioners, too.
     """
 
@@ -46,6 +56,7 @@ class Architecture:
     lattice_filters: tuple[int, ...] = ()
     lattice_blocks: int = 0
     grey_groups: int = 0
+    frequencies: int = 0
     modulated: bool = True
 
 
@@ -66,6 +77,7 @@ PRESETS = {
         lattice_blocks=2,
         grey_groups=96,
     ),
+    "spectral": Architecture(dense_couplings=8, frequencies=64),
     "dense": Architecture(dense_units=256),
     "linear": Architecture(),
     "affine": Architecture(),
@@ -94,6 +106,7 @@ def layers_of(
         "conditional-paper": _paper_layers,
         "compact": _compact_layers,
         "lattice": _lattice_layers,
+        "spectral": _spectral_layers,
         "dense": _dense_layers,
         "linear": _linear_layers,
         "affine": _affine_layers,
@@ -180,6 +193,34 @@ def _lattice_layers(
     return [lattice, EverySecond(height, width, mixing)]
 
 
+def _spectral_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
+) -> list[Bijection]:
+    """High frequencies given low ones, which are then mixed with each other again and again."""
+    dim = math.prod(event_shape)
+    low = min(architecture.frequencies, dim // 2)
+    half = (slice(None, low // 2), slice(low // 2, None))
+    steps: list[Bijection] = []
+    for _ in range(architecture.dense_couplings):
+        steps += [
+            ActivationNorm(low),
+            InvertibleConvolution(low),
+            _dense_coupling(low, *half, architecture, context_dim),
+        ]
+    steps += [ActivationNorm(low), InvertibleConvolution(low)]
+    coarse_to_fine = _dense_coupling(
+        dim, slice(None, low), slice(low, None), architecture, context_dim
+    )
+    return [
+        PixelGaussianisation(),
+        CosineTransform(*event_shape),
+        ActivationNorm(dim),
+        coarse_to_fine,
+        Leading(low, Chain(steps)),
+        ActivationNorm(dim),
+    ]
+
+
 def _mixing_steps(
     event_shape: tuple[int, ...], architecture: Architecture, context_dim: int
 ) -> list[Bijection]:
@@ -224,22 +265,29 @@ def _dense_steps(dim: int, architecture: Architecture, context_dim: int) -> list
     layers: list[Bijection] = []
     for i in range(architecture.dense_couplings):
         kept, moved = slice(1 - i % 2, None, 2), slice(i % 2, None, 2)
-        kept_dim = len(range(*kept.indices(dim)))
-        conditioner = DenseConditioner(
-            kept_dim,
-            2 * (dim - kept_dim),
-            architecture.dense_units,
-            context_dim,
-            modulated=architecture.modulated,
-        )
-        layers += [ActivationNorm(dim), SplitCoupling(kept, moved, conditioner)]
+        coupling = _dense_coupling(dim, kept, moved, architecture, context_dim)
+        layers += [ActivationNorm(dim), coupling]
     return [*layers, ActivationNorm(dim)]
 
 
+def _dense_coupling(
+    dim: int, kept: slice, moved: slice, architecture: Architecture, context_dim: int
+) -> SplitCoupling:
+    """Return a coupling of two slices of a vector's dimensions, which together are all."""
+    kept_dim = len(range(*kept.indices(dim)))
+    conditioner = DenseConditioner(
+        kept_dim,
+        2 * (dim - kept_dim),
+        architecture.dense_units,
+        context_dim,
+        modulated=architecture.modulated,
+    )
+    return SplitCoupling(kept, moved, conditioner)
+
+
 def _linear_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:
-    """Any invertible linear map, as rotations and scales (the singular value decomposition)."""
-    (dim,) = event_shape
-    return [ActivationNorm(dim), Rotation(dim), ActivationNorm(dim), Rotation(dim)]
+    """A scale and a shift of every dimension, then any invertible linear map."""
+    return [ActivationNorm(*event_shape), LinearMap(*event_shape)]
 
 
 def _affine_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:

@@ -104,6 +104,30 @@ class FactorOut(Bijection):
         return torch.cat([passing, rest], 1), log_det
 
 
+class Leading(Bijection):
+    """Transform the first dimensions of vectors and let the others pass.
+
+    Args:
+        number: How many are transformed.
+        inner: What transforms ``(B, number)``.
+    """
+
+    def __init__(self, number: int, inner: Bijection) -> None:
+        super().__init__()
+        self.number = number
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the first dimensions."""
+        first, log_det = self.inner(x[:, : self.number], context)
+        return torch.cat([first, x[:, self.number :]], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the first dimensions back."""
+        first, log_det = self.inner.inverse(z[:, : self.number], context)
+        return torch.cat([first, z[:, self.number :]], 1), log_det
+
+
 class EverySecond(Bijection):
     """Transform every second pixel along each axis, let the others pass, and flatten them all.
 

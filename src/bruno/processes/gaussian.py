@@ -60,10 +60,17 @@ class ExchangeableGaussian(ExchangeableProcess):
         centre = mean.detach().median(0).values
         from_centre, shift = z - centre, mean - centre
         precision = variance.reciprocal()
-        squares = from_centre.square() @ precision.T - 2 * from_centre @ (shift * precision).T
         size = (shift.square() * precision).sum(-1)
         normaliser = (variance.log() + _LOG_TWO_PI).sum(-1)
-        log_prob = -0.5 * (squares + (size + normaliser))
+        # The precision depends on a set through its count only: one row for every count there is.
+        counts, count_of_set = evidence.count.unique(return_inverse=True)
+        one_of_count = torch.zeros_like(counts).scatter_(
+            0, count_of_set, torch.arange(len(count_of_set), device=counts.device)
+        )
+        squares = from_centre.square() @ precision[one_of_count].T
+        log_prob = torch.addmm(
+            -0.5 * (size + normaliser), from_centre, (shift * precision).T
+        ) - 0.5 * (squares if len(counts) == 1 else squares[:, count_of_set])
         # A query and a set that both lie far from the centre are compared directly.
         queries, sets = (
             torch.nonzero(squared > _FAR * self.dim).flatten()

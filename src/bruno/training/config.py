@@ -126,8 +126,9 @@ class TrainingConfig:
     """The optimisation.
 
     Attributes:
-        steps: Length of the schedule in steps.
-        max_minutes: Length of the schedule in minutes of wall-clock time, instead of steps.
+        steps: Length of the schedule in steps; 2000 where no length is given at all.
+        max_minutes: Length of the schedule in minutes of wall-clock time; with ``steps``, too, it
+            ends with whichever comes first.
         sets_per_batch: Sets, each of another class, in a batch; with fewer classes, one of each.
         images_per_set: Images in each set.
         learning_rate: Peak learning rate of the flow (AdamW).
@@ -146,7 +147,7 @@ class TrainingConfig:
         checkpoint_every: Steps between checkpoints.
     """
 
-    steps: int = 2000
+    steps: int | None = None
     max_minutes: float | None = None
     sets_per_batch: int = 60
     images_per_set: int = 5
@@ -180,8 +181,9 @@ class TrainingConfig:
             "checkpoint_every": 1,
         }
         for name, low in lowest.items():
-            if getattr(self, name) < low:
-                raise UserError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"{name}: expected at least {low}, got {value}")
         for name in ("learning_rate", "process_learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected a positive number, got {getattr(self, name)}")

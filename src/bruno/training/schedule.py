@@ -7,17 +7,21 @@ import time
 
 from bruno.training.config import TrainingConfig
 
+_USUAL_STEPS = 2000
+
 
 def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float, float]:
     """Return the share of the schedule that is done and the factor on the learning rates.
 
-    Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or, where
-    ``max_minutes`` is set, over wall-clock time.
+    Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or over
+    wall-clock time, whichever is further.
     """
-    if training.max_minutes is None:
-        progress = step / training.steps
-    else:
-        progress = seconds / (60 * training.max_minutes)
+    steps, minutes = training.steps, training.max_minutes
+    if steps is None and minutes is None:
+        steps = _USUAL_STEPS
+    by_step = 0.0 if steps is None else step / steps
+    by_clock = 0.0 if minutes is None else seconds / (60 * minutes)
+    progress = max(by_step, by_clock)
     warmup = min(1.0, (step + 1) / (training.warmup_steps + 1))
     return progress, warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
