@@ -31,6 +31,8 @@ _ORIGINAL = [
     {"name": "BRUNO, generative", "flop": 1.7e18, "accuracy": 69.2, "nats": 537.1},
     {"name": "BRUNO, fine-tuned", "flop": 1.9e18, "accuracy": 91.3, "nats": None},
 ]
+# Names of models that lie on each other, moved apart; in points.
+_LIFT = {"omniglot": 5, "omniglot-compact": -12}
 
 
 def training_flop_per_image(located: LocatedModel) -> float:
@@ -91,7 +93,7 @@ def draw(points: list[dict[str, Any]]) -> plt.Figure:
                 axis.annotate(
                     one["name"],
                     (one["flop"], one[key]),
-                    xytext=(-7 if left else 7, -3),
+                    xytext=(-7 if left else 7, _LIFT.get(one["name"], -3)),
                     textcoords="offset points",
                     ha="right" if left else "left",
                     fontsize=8,

@@ -543,8 +543,25 @@ def update_cost(flow: str, dim: int = 784, repetitions: int = 500) -> dict[str, 
     return figures
 
 
+def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
+    """Return microseconds to take the first example of a new class, by how many are known."""
+    classifier, rng = few_classes("affine", "gaussian", 10, dim, 20)
+    figures = {}
+    known = 10
+    for classes in (100, 10_000):
+        taken = []
+        for name in range(known, classes + repetitions):
+            example = rng.standard_normal((1, dim))
+            start = time.perf_counter()
+            classifier.partial_fit(example, np.array([name]))
+            taken.append(time.perf_counter() - start)
+        known = classes + repetitions
+        figures[f"{classes} known"] = spread(taken[-repetitions:])
+    return figures
+
+
 def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512) -> dict[str, Any]:
-    """Return milliseconds of many queries against many classes, and of bare matrix products."""
+    """Return milliseconds of many queries against many classes, and of a bare matrix product."""
     generator = torch.Generator().manual_seed(_FIRST_SEED)
     process = ExchangeableGaussian.from_parameters(variance=torch.full((dim,), 2.0), covariance=1.0)
     sets = torch.randn(classes, 5, dim, generator=generator, dtype=torch.float64)
@@ -552,15 +569,11 @@ def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512)
     z = torch.randn(queries, dim, generator=generator, dtype=torch.float64)
     weights = evidence.mean
 
-    def products() -> None:
-        _ = z @ weights.T
-        _ = z @ weights.T
-
     with torch.no_grad():
-        bare = milliseconds(products)
+        bare = milliseconds(lambda: z @ weights.T)
         scored_all = milliseconds(lambda: process.log_prob_given(z, evidence))
     figures = {
-        "two float64 matrix products": bare,
+        "float64 matrix product": bare,
         "log_prob_given": scored_all,
         "ratio": scored_all / bare,
     }
@@ -594,6 +607,7 @@ def cost() -> dict[str, Any]:
             "microseconds of one example, D = 784": {
                 flow: update_cost(flow) for flow in ("affine", "linear")
             },
+            "microseconds of a new class, D = 64": class_cost(),
             "milliseconds of 10,000 queries and 1,000 classes, D = 512": prediction_cost(),
         }
     figures["largest difference after forgetting 1,000 examples, nats"] = {

@@ -30,7 +30,7 @@ X, X_test, y, y_test = train_test_split(X, y, test_size=0.5, stratify=y, random_
 examples = [X[y == digit][:EACH] for digit in range(10)]
 
 start = np.concatenate(examples[:FIRST]), np.repeat(np.arange(FIRST), EACH)
-# Pixels have one unit; what hardly varies in two digits may vary in a third.
+# Pixels have one unit, and the default sees that: what hardly varies in two digits may in a third.
 ours = BrunoClassifier(random_state=0).fit(*start)
 theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
