@@ -162,7 +162,7 @@ MISTAKES = {
     "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, blocks, omniglot"),
     "unknown preset": (
         ["train", *TINY, "--model.preset=dance"],
-        "one of paper, conditional-paper, compact, lattice, dense",
+        "one of paper, conditional-paper, compact, lattice, spectral, dense",
     ),
     "unknown process": (["train", *TINY, "--model.process=dance"], "one of gaussian, student_t"),
     "unknown device": (["train", *TINY, "--device=dance"], "expected auto, cpu or cuda"),
@@ -202,6 +202,9 @@ def test_mistakes_about_a_model(run, tmp_path, capsys):
         (["evaluate", "--importance_samples=-1"], "importance_samples: expected at least 0"),
         (["sample", "--out=samples.psd"], "out: expected a picture"),
         (["sample", "--count=0"], "count: expected at least 1"),
+        (["sample", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
+        (["evaluate", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
+        (["evaluate", f"--out={tmp_path}"], "out: expected a file for the figures"),
         (["sample", "--out=samples.dance"], "out: expected a picture"),
         (["sample", "--given", "nowhere.png"], "nowhere.png not found"),
     ):

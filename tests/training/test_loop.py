@@ -198,6 +198,10 @@ def test_schedule_warms_up_and_falls_to_zero():
     assert schedule(training, 100, 0.0)[1] == pytest.approx(0.0)
     minutes = dataclasses.replace(training, max_minutes=2.0)
     assert schedule(minutes, 50, 60.0) == (0.5, pytest.approx(0.5))
+    both = dataclasses.replace(minutes, steps=100)
+    assert schedule(both, 50, 6.0)[0] == 0.5
+    assert schedule(both, 10, 90.0)[0] == 0.75
+    assert schedule(TrainingConfig(), 500, 1e6)[0] == 0.25
     factors = [schedule(training, step, 0.0)[1] for step in range(10, 100)]
     assert factors == sorted(factors, reverse=True)
 
