@@ -178,10 +178,6 @@ class BrunoEstimator(BaseEstimator):
         flow = self.flow or ("linear" if x.shape[1] <= _WIDEST_FULL else "affine")
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
         if flow == "dense":
-            if x.shape[1] == 1:
-                raise UserError(
-                    "X: expected at least 2 features with flow='dense', got 1 feature(s)"
-                )
             model = fit_dense(
                 elements,
                 labels,
