@@ -8,7 +8,6 @@ million elements costs as much memory as a set of one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
+from bruno.finite import all_finite
 
 # An element that is forgotten may have been encoded again in float32, in a batch of another size,
 # and then differs from what was observed by about this much, relative to its magnitude.
@@ -218,8 +218,7 @@ def checked_elements(z: Tensor) -> Tensor:
     if z.dim() < 2 or z.shape[-1] < 1:
         raise UserError(f"z: expected shape (*B, n, D), got {tuple(z.shape)}")
     z = z.double()
-    # The sum is finite exactly if every summand is, short of overflow; it is the faster question.
-    if not math.isfinite(z.detach().sum()) and not bool(torch.isfinite(z).all()):
+    if not all_finite(z):
         raise UserError("z: expected finite numbers, got NaN or infinity")
     return z
 

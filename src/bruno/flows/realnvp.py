@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bruno.errors import UserError
+from bruno.finite import all_finite
 from bruno.flows.initialise import initialise_from_data
 from bruno.flows.linear import ActivationNorm
 from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
@@ -262,7 +263,7 @@ class RealNVP(nn.Module):
         if x.shape[len(batch) :] != event_shape:
             expected = ", ".join(map(str, event_shape))
             raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
-        if not bool(torch.isfinite(x).all()):
+        if not all_finite(x):
             raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
         context = self._checked_context(context, batch)
         x = x.reshape(-1, *event_shape).to(dtype)
@@ -292,7 +293,7 @@ class RealNVP(nn.Module):
                 f"context: expected a floating-point tensor of shape {expected}, got "
                 f"{context.dtype} {tuple(context.shape)}"
             )
-        if not bool(torch.isfinite(context).all()):
+        if not all_finite(context):
             raise UserError("context: expected finite numbers, got NaN or infinity")
         return context.reshape(-1, self.context_dim).to(self._dtype)
 
