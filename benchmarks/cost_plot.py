@@ -43,7 +43,8 @@ def training_flop_per_image(located: LocatedModel) -> float:
     sets = (training["sets_per_batch"], training["images_per_set"])
     generator = generator_for(0)
     x = 256 * torch.rand(*sets, *model.event_shape, generator=generator)
-    context = torch.randn(*sets, model.flow.context_dim) if model.flow.context_dim else None
+    labels = model.flow.context_dim
+    context = torch.randn(*sets, labels, generator=generator) if labels else None
     with FlopCounterMode(display=False) as counter:
         losses = Objective(model, ObjectiveConfig(**objective))(x, shots[0], context, generator)
         losses.loss.backward()

@@ -1,5 +1,7 @@
 """The models that come with the package still do what their cards say."""
 
+import math
+
 import pytest
 import torch
 
@@ -42,6 +44,7 @@ def test_every_model_is_small_and_says_how_it_was_made(name):
     assert "bruno train --config " in card["command"]
     assert card["evaluated with"].startswith(f"bruno evaluate --pretrained {name}")
     assert card["training images"] > 0
+    assert (located.experiment["training"]["steps"] or math.inf) >= card["training step"]
     assert {"seed", "date", "machine", "torch"} <= card.keys()
     assert located.experiment["data"]["data_dir"] is None
     model = located.load()

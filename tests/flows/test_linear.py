@@ -23,6 +23,18 @@ def test_cosine_transform_is_that_of_scipy_lowest_frequencies_first(shape):
     torch.testing.assert_close(transform.inverse(z)[0], x, rtol=0, atol=1e-12)
 
 
+def test_equal_frequencies_keep_their_order_whatever_the_precision():
+    order = CosineTransform(1, 28, 28).order
+    frequency = np.add.outer(np.arange(28) ** 2, np.arange(28) ** 2).ravel()
+    assert order.tolist() == np.argsort(frequency, kind="stable").tolist()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(CosineTransform(1, 28, 28).order, order)
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_a_convolution_of_vectors_is_that_of_images_of_one_pixel():
     layer = InvertibleConvolution(5).double()
     x = torch.randn(3, 5, generator=generator_for(1), dtype=torch.float64)

@@ -168,7 +168,8 @@ def evaluate(
     """Measure a model on classes it was not trained on.
 
     That is likelihood and few-shot accuracy; for a conditional model likelihood, and how well new
-    views of an object are predicted from a few, with pictures in the directory of the run.
+    views of an object are predicted from a few, with pictures in the directory of the run. It is
+    compared with pictures of the objects it was trained on, unless other data are named.
 
     Args:
         run: Directory of a run or of a saved model; by default the newest run in runs/.
@@ -238,8 +239,8 @@ def evaluate(
             progress=display,
         )
         if conditional:
-            # Of other data than it was trained on, the training split is nothing a model has seen.
-            is_own = split != "train" and not data.given().keys() - {"data_dir"}
+            # The training split of other data is nothing the model was trained on.
+            is_own = split != "train" and not data.given().keys() - {"data_dir", "skip_bad"}
             views = evaluate_views(
                 model,
                 dataset,

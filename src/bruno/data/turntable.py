@@ -18,9 +18,15 @@ FOLDER = "turntable"
 DEFAULT_FILE = "models.npz"
 AZIMUTH = Label("azimuth", is_angle=True)
 
+# A single array in the place of an archive is a TypeError or an AttributeError.
 _UNREADABLE = (
-    *(OSError, EOFError, ValueError, AttributeError, TypeError),
-    *(zipfile.BadZipFile, zlib.error),
+    OSError,
+    EOFError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 # Of ten objects of a kind that follow each other in a random order.
 _OF_TEN = ("train",) * 7 + ("val",) + ("test",) * 2

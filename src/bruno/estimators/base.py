@@ -57,6 +57,10 @@ _FURTHEST = 1e100
 _MOST_ROUNDING = 1e-9
 
 
+class TooFarError(UserError):
+    """An element is so far from what a model was fitted to that its density is no number."""
+
+
 class BrunoEstimator(BaseEstimator):
     """Base of the estimators.
 
@@ -72,6 +76,15 @@ class BrunoEstimator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_exact_model"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "model_"):
+            self._use(self.model_)
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -233,7 +246,7 @@ class BrunoEstimator(BaseEstimator):
         else:
             z, log_det = parts[0]
         if not float(torch.linalg.vector_norm(z, math.inf)) <= _FURTHEST:
-            raise UserError(
+            raise TooFarError(
                 f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
                 "model was fitted to, got one so far away that densities are no numbers"
             )
@@ -436,7 +449,7 @@ def _rows_at_once(model: Bruno) -> int:
 
 def _is_exact(model: Bruno) -> bool:
     """Whether the flow of a model computes in double precision."""
-    return next(model.flow.parameters()).dtype == torch.float64
+    return all(weight.dtype == torch.float64 for weight in model.flow.parameters())
 
 
 def _is_name(model: str | Path) -> bool:

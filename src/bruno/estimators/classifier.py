@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator
+from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator, TooFarError
 from bruno.estimators.checks import check_choice, check_number
 from bruno.estimators.class_evidence import ClassEvidence
 from bruno.estimators.temperature import (
@@ -306,13 +306,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def classes_(self) -> np.ndarray:
         """The known classes, sorted, ``(K,)``."""
         check_is_fitted(self)
+        classes = self._sorted
         if self._arrived:
-            self._sorted = np.unique(_joined(self._sorted, *self._arrived))
-            self._arrived = []
+            classes = np.unique(_joined(classes, *self._arrived))
         if self._left:
-            kept = [label in self._known for label in self._sorted.tolist()]
-            self._sorted, self._left = self._sorted[kept], False
-        return self._sorted
+            classes = classes[[label in self._known for label in classes.tolist()]]
+        # Several threads that ask may each find this out; they find the same.
+        self._sorted, self._arrived, self._left = classes, [], False
+        return classes
 
     @property
     def evidence_(self) -> Evidence:
@@ -444,7 +445,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         start = starting_temperature(x.shape[1]) if given is None else 1.0
         try:
             scores = cross_validated(log_joint, truth, generator, once=slow)
-        except UserError:
+        except TooFarError:
             # Held out, an element is too far from all others to have a density.
             return start
         return choose_temperature(scores, truth, start)
@@ -552,8 +553,7 @@ def _unknown_label(classes: np.ndarray) -> Any:
 
 def _joined(*parts: np.ndarray) -> np.ndarray:
     """Return labels of one kind together, without loss whatever their types."""
-    joined = np.concatenate(parts)
-    if joined.dtype.kind == "f" and not any(part.dtype.kind == "f" for part in parts):
-        # Large unsigned numbers and negative ones have no common integer type.
+    if {"i", "u"} <= {part.dtype.kind for part in parts}:
+        # Large unsigned numbers and negative ones have no common type.
         return np.concatenate([part.astype(object) for part in parts])
-    return joined
+    return np.concatenate(parts)

@@ -21,7 +21,7 @@ from bruno.model import Bruno
 from bruno.pretrained import build
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 
-Layer = TypeVar("Layer", bound=nn.Module)
+_Layer = TypeVar("_Layer", bound=nn.Module)
 
 # What is believed before seeing data: in standard units, elements of a class have this variance
 # about its mean, which is worth so many observations for each dimension that mixes with others.
@@ -181,7 +181,7 @@ def has_one_unit(x: Tensor) -> bool:
     return bool(deviation.max() < _ONE_UNIT * deviation.median())
 
 
-def _only(kind: type[Layer], model: Bruno) -> Layer:
+def _only(kind: type[_Layer], model: Bruno) -> _Layer:
     """Return the one layer of this kind in the flow of a model."""
     (layer,) = (layer for layer in model.flow.modules() if isinstance(layer, kind))
     return layer

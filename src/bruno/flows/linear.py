@@ -118,7 +118,8 @@ class CosineTransform(Bijection):
     def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__()
         self.shape = (channels, height, width)
-        vertical, horizontal = torch.arange(height) / height, torch.arange(width) / width
+        # In whole numbers: rounding would order equal frequencies in one way here, another there.
+        vertical, horizontal = torch.arange(height) * width, torch.arange(width) * height
         frequency = (vertical[:, None].square() + horizontal.square()).flatten()
         self.register_buffer("order", frequency.argsort(stable=True), persistent=False)
 

@@ -154,11 +154,14 @@ class RealNVP(nn.Module):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be copied and pickled as configuration and weights; normalised weights cannot be."""
+        """Be copied and pickled as configuration and weights, for normalised weights cannot be.
+
+        Hooks are not taken along.
+        """
         first = next(self.parameters())
         learnt = {name for name, weight in self.named_parameters() if weight.requires_grad}
         kind = (first.dtype, first.device)
-        return _rebuilt, (self.config, kind, self.state_dict(), learnt, self.training)
+        return _rebuilt, (type(self), self.config, kind, self.state_dict(), learnt, self.training)
 
     @property
     def dim(self) -> int:
@@ -299,6 +302,7 @@ class RealNVP(nn.Module):
 
 
 def _rebuilt(
+    cls: type[RealNVP],
     config: dict[str, Any],
     kind: tuple[torch.dtype, torch.device],
     weights: dict[str, Tensor],
@@ -307,7 +311,7 @@ def _rebuilt(
 ) -> RealNVP:
     """Return a flow that was taken apart by ``__reduce__``."""
     with torch.random.fork_rng(devices=[]):
-        flow = RealNVP(**config)
+        flow = cls(**config)
     flow.to(kind[1], kind[0]).load_state_dict(weights)
     for name, weight in flow.named_parameters():
         weight.requires_grad_(name in learnt)
