@@ -237,8 +237,9 @@ class BrunoEstimator(BaseEstimator):
         for start in range(0, len(x), number):
             rows = x[start : start + number]
             elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
-            # The middle of its bin stands for a grey level.
-            elements = elements.reshape(-1, *shape) + (0.5 if is_image else 0.0)
+            if is_image:
+                # The middle of its bin stands for a grey level.
+                elements = elements.reshape(-1, *shape) + 0.5
             z, log_det = model(elements)
             parts.append((z.double(), log_det.double()))
         if len(parts) > 1:

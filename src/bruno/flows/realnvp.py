@@ -74,6 +74,8 @@ class RealNVP(nn.Module):
         True
     """
 
+    _like: Tensor
+
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -146,6 +148,8 @@ class RealNVP(nn.Module):
             )
         context_units = _CONTEXT_UNITS if self._other_entries else 0
         self.layers = Chain(layers_of(self.preset, self.event_shape, architecture, context_units))
+        # Follows the parameters to every precision; to look one of them up takes longer.
+        self.register_buffer("_like", torch.zeros(0), persistent=False)
         # The norm takes away the mean of all elements, turned to the angle 0.
         self.steering = (
             Chain([Steering(self.dim, self.context_angles), ActivationNorm(self.dim)])
@@ -247,7 +251,7 @@ class RealNVP(nn.Module):
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return self._like.dtype
 
     def _flattened(
         self,
