@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ class TooFarError(UserError):
     """An element is so far from what a model was fitted to that its density is no number."""
 
 
-class BrunoEstimator(BaseEstimator):
+class BrunoEstimator(BaseEstimator, ABC):
     """Base of the estimators.
 
     Subclasses have the parameters ``model``, ``process``, ``flow``, ``scale``, ``steps``,
@@ -349,11 +350,13 @@ class BrunoEstimator(BaseEstimator):
         if state["feature_names_in_"] is not None:
             self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)
 
+    @abstractmethod
     def _all_evidence(self) -> Evidence:
-        raise NotImplementedError
+        """Return what is known, as it is saved."""
 
+    @abstractmethod
     def _take_evidence(self, evidence: Evidence) -> None:
-        raise NotImplementedError
+        """Know what was saved, and nothing else."""
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a directory, as safetensors and JSON.
