@@ -1,7 +1,6 @@
 """The scikit-learn estimators beside those of scikit-learn, on the same splits.
 
     OMP_NUM_THREADS=1 python benchmarks/estimators.py [--only few_shot adapt outliers] [--seeds 20]
-    python benchmarks/estimators.py --only cost          # times; nothing else should run meanwhile
 
 ``few_shot``: scikit-learn's bundled tables with 1 to 10 examples per class. ``adapt``: digits 5-9
 from a handful of each, with what classes 0-4 have taught, and built-in characters as principal
@@ -14,17 +13,13 @@ tables with 95 % intervals and draws ``docs/images/estimators-*.png``.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn import datasets
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -41,10 +36,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, OneClassSVM
 
-from bruno import BrunoClassifier, BrunoOutlierDetector, Evidence, ExchangeableGaussian
-from bruno.commands.evaluate import provenance
+from bruno import BrunoClassifier, BrunoOutlierDetector
 from bruno.data import load_dataset
-from bruno.evaluation.interval import Estimate, estimate
+from bruno.evaluation.interval import Estimate
+from comparison import Figures, above, add_row, print_table, summary
 from experiments import rows
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -61,8 +56,6 @@ _ODD = (1, 3, 5, 7, 9)  # the pretrained model has seen even digits only
 _MNIST_COUNTS = (20, 200)
 _MNIST_TESTED = 200  # images of the class, and as many of others
 
-Figures = dict[str, dict[str, float]]
-"""Figures by method and quantity."""
 Split = tuple[np.ndarray, np.ndarray]
 """Rows to learn from and rows to be tested on."""
 Table = tuple[np.ndarray, np.ndarray]
@@ -342,70 +335,6 @@ def outliers(file: Path, seeds: Iterable[int]) -> None:
                 )
 
 
-def add_row(file: Path, key: dict[str, Any], measure: Callable[[], Figures]) -> None:
-    """Measure and append a row, unless it is there."""
-    if any(key.items() <= row.items() for row in rows(file)):
-        return
-    figures = measure()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
-        stream.write(json.dumps({**key, **provenance(), "figures": figures}) + "\n")
-
-
-def summary(found: list[dict[str, Any]], quantity: str) -> dict[str, dict[str, Estimate]]:
-    """Return the mean of a quantity with its interval, by data and method.
-
-    Intervals are over seeds; where classes take turns, clustered by class. A method that could not
-    be fitted to every split of the data is left out there.
-    """
-    means: dict[str, dict[str, Estimate]] = {}
-    for data in dict.fromkeys(data_of(row) for row in found):
-        mine = [row for row in found if data_of(row) == data]
-        methods = dict.fromkeys(name for row in mine for name in row["figures"])
-        means[data] = {
-            name: estimate(
-                torch.tensor([row["figures"][name][quantity] for row in mine]),
-                torch.tensor([row.get("normal", row["seed"]) for row in mine]),
-            )
-            for name in methods
-            if all(name in row["figures"] for row in mine)
-        }
-    return means
-
-
-def above(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return rows of what each method has more than one of them, on the same split."""
-    return [
-        {
-            **row,
-            "figures": {
-                method: {key: value - row["figures"][name][key] for key, value in figures.items()}
-                for method, figures in row["figures"].items()
-                if method != name
-            },
-        }
-        for row in found
-    ]
-
-
-def data_of(row: dict[str, Any]) -> str:
-    """Return what a row is of, without its seed and class."""
-    return f"{row['data']}, {row['shot']}" if "shot" in row else str(row["data"])
-
-
-def print_table(
-    title: str,
-    means: dict[str, dict[str, Estimate]],
-    shown: Callable[[str], bool] = lambda _: True,
-) -> None:
-    """Print estimates as a Markdown table, a row for each data set and a column for each method."""
-    every = dict.fromkeys(name for cells in means.values() for name in cells)
-    methods = [name for name in every if shown(name)]
-    print(f"\n{title}\n\n| | {' | '.join(methods)} |\n|---|{'---|' * len(methods)}")
-    for data, cells in means.items():
-        print(f"| {data} | {' | '.join(str(cells.get(name, '')) for name in methods)} |")
-
-
 _COLOURS = {
     "BrunoClassifier": "C3",
     "BrunoClassifier, taught": "C1",
@@ -494,128 +423,6 @@ def draw_bars(means: dict[str, dict[str, Estimate]]) -> plt.Figure:
     return figure
 
 
-def milliseconds(work: Callable[[], Any], repetitions: int = 5) -> float:
-    """Return the median wall-clock time of a piece of work, after one run to warm up."""
-    work()
-    taken = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        taken.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(taken))
-
-
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Return median and 95 % range, in microseconds."""
-    low, median, high = np.percentile(1e6 * np.asarray(seconds), [2.5, 50, 97.5])
-    return {"median": median, "low": low, "high": high}
-
-
-def few_classes(
-    flow: str, process: str, classes: int, dim: int, each: int
-) -> tuple[BrunoClassifier, np.random.Generator]:
-    """Return a classifier of normal classes, fitted, and the source of more elements."""
-    rng = np.random.default_rng(_FIRST_SEED)
-    y = np.repeat(np.arange(classes), each)
-    x = rng.standard_normal((classes, dim))[y] + rng.standard_normal((len(y), dim))
-    # How long the choice of a temperature takes is not asked here.
-    return BrunoClassifier(flow=flow, process=process, temperature=1.0).fit(x, y), rng
-
-
-def update_cost(flow: str, dim: int = 784, repetitions: int = 500) -> dict[str, Any]:
-    """Return microseconds to take and to forget one example, by how many a class has seen."""
-    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
-    figures = {}
-    for new, seen in enumerate((10, 1_000, 100_000), start=10):
-        for start in range(0, seen, 10_000):
-            x = rng.standard_normal((min(10_000, seen - start), dim))
-            classifier.partial_fit(x, np.full(len(x), new))
-        taken, forgotten = [], []
-        for example in rng.standard_normal((repetitions, 1, dim)):
-            y = np.array([new])
-            start_of_update = time.perf_counter()
-            classifier.partial_fit(example, y)
-            taken.append(time.perf_counter() - start_of_update)
-            start_of_update = time.perf_counter()
-            classifier.forget(example, y)
-            forgotten.append(time.perf_counter() - start_of_update)
-        figures[f"{seen} seen"] = {"partial_fit": spread(taken), "forget": spread(forgotten)}
-    return figures
-
-
-def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
-    """Return microseconds to take the first example of a new class, by how many are known."""
-    classifier, rng = few_classes("affine", "gaussian", 10, dim, 20)
-    figures = {}
-    known = 10
-    for classes in (100, 10_000):
-        taken = []
-        for name in range(known, classes + repetitions):
-            example = rng.standard_normal((1, dim))
-            start = time.perf_counter()
-            classifier.partial_fit(example, np.array([name]))
-            taken.append(time.perf_counter() - start)
-        known = classes + repetitions
-        figures[f"{classes} known"] = spread(taken[-repetitions:])
-    return figures
-
-
-def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512) -> dict[str, Any]:
-    """Return milliseconds of many queries against many classes, and of a bare matrix product."""
-    generator = torch.Generator().manual_seed(_FIRST_SEED)
-    process = ExchangeableGaussian.from_parameters(variance=torch.full((dim,), 2.0), covariance=1.0)
-    sets = torch.randn(classes, 5, dim, generator=generator, dtype=torch.float64)
-    evidence = Evidence.of(sets)
-    z = torch.randn(queries, dim, generator=generator, dtype=torch.float64)
-    weights = evidence.mean
-
-    with torch.no_grad():
-        bare = milliseconds(lambda: z @ weights.T)
-        scored_all = milliseconds(lambda: process.log_prob_given(z, evidence))
-    figures = {
-        "float64 matrix product": bare,
-        "log_prob_given": scored_all,
-        "ratio": scored_all / bare,
-    }
-    for flow in ("affine", "linear"):
-        classifier, rng = few_classes(flow, "gaussian", classes, dim, 5)
-        x = rng.standard_normal((queries, dim))
-        figures[f"predict, {flow}"] = milliseconds(
-            lambda classifier=classifier, x=x: classifier.predict(x), 3
-        )
-    return figures
-
-
-def forgetting(flow: str, dim: int = 784, count: int = 1_000) -> float:
-    """Return the largest difference of log-probabilities to never having seen some examples."""
-    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
-    queries = rng.standard_normal((200, dim))
-    before = classifier.predict_log_proba(queries)
-    x, y = rng.standard_normal((count, dim)), np.arange(count) % 11
-    for i in range(count):
-        classifier.partial_fit(x[i : i + 1], y[i : i + 1])
-    classifier.forget(x, y)
-    return float(np.abs(classifier.predict_log_proba(queries) - before).max())
-
-
-def cost() -> dict[str, Any]:
-    """Return all that is timed, with one thread and with all."""
-    figures: dict[str, Any] = {}
-    for threads in dict.fromkeys((1, os.cpu_count() or 1)):
-        torch.set_num_threads(threads)
-        figures[f"{threads} threads"] = {
-            "microseconds of one example, D = 784": {
-                flow: update_cost(flow) for flow in ("affine", "linear")
-            },
-            "microseconds of a new class, D = 64": class_cost(),
-            "milliseconds of 10,000 queries and 1,000 classes, D = 512": prediction_cost(),
-        }
-    figures["largest difference after forgetting 1,000 examples, nats"] = {
-        flow: forgetting(flow) for flow in ("affine", "linear")
-    }
-    return figures
-
-
 def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> None:
     """Print and draw what was measured of classifiers."""
     means = {key: summary(found, key) for key in ("accuracy", "log-loss", "calibration error")}
@@ -655,8 +462,8 @@ def report_outliers(found: list[dict[str, Any]], images: Path) -> None:
 def main() -> None:
     """Measure what is missing, then print and draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    choices = ("few_shot", "adapt", "outliers", "cost")
-    parser.add_argument("--only", nargs="+", choices=choices, default=choices[:-1])
+    choices = ("few_shot", "adapt", "outliers")
+    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 100 on")
     parser.add_argument("--docs", type=Path, default=_DOCS, help="where rows and pictures go")
     arguments = parser.parse_args()
@@ -666,11 +473,6 @@ def main() -> None:
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.seeds)
     measures = {"few_shot": few_shot, "adapt": adapt, "outliers": outliers}
     for name in arguments.only:
-        if name == "cost":
-            text = json.dumps({**provenance(), **cost()}, indent=2)
-            print(text)
-            (results / "estimators-cost.json").write_text(text + "\n", encoding="utf-8")
-            continue
         file = results / f"estimators-{name.replace('_', '-')}.jsonl"
         measures[name](file, seeds)
         found = [row for row in rows(file) if row["seed"] in seeds]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors.torch import save as save_tensors
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -23,24 +20,15 @@ from torch import Tensor
 from bruno.errors import CheckpointError, UserError
 from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
+from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
 from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit
 from bruno.evidence import Evidence
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
-from bruno.pretrained import (
-    PROCESSES,
-    load,
-    locate,
-    names,
-    read_config,
-    read_tensors,
-    write_atomically,
-)
+from bruno.pretrained import PROCESSES, load
 from bruno.processes import ExchangeableStudentT
 from bruno.training.loop import resolve_device
 
-_EVIDENCE_FILE = "evidence.safetensors"
-_HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("auto", "columns", "common")
 _DEVICES = ("auto", "cpu", "cuda")
@@ -337,26 +325,22 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Return what JSON can hold of a fitted estimator, besides its model and evidence."""
         names = getattr(self, "feature_names_in_", None)
         return {
-            "estimator": type(self).__name__,
             "scale_": self.scale_,
             "n_features_in_": self.n_features_in_,
             "feature_names_in_": None if names is None else list(names),
         }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Take what :meth:`_state` returned."""
-        self.scale_ = state["scale_"]
-        self.n_features_in_ = state["n_features_in_"]
-        if state["feature_names_in_"] is not None:
-            self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)
 
     @abstractmethod
     def _all_evidence(self) -> Evidence:
         """Return what is known, as it is saved."""
 
     @abstractmethod
-    def _take_evidence(self, evidence: Evidence) -> None:
-        """Know what was saved, and nothing else."""
+    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
+        """Take what :meth:`_state` and :meth:`_all_evidence` returned."""
+        self.scale_ = state["scale_"]
+        self.n_features_in_ = state["n_features_in_"]
+        if state["feature_names_in_"] is not None:
+            self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a directory, as safetensors and JSON.
@@ -369,24 +353,8 @@ class BrunoEstimator(BaseEstimator, ABC):
             UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
         """
         check_is_fitted(self)
-        path = Path(path)
-        parameters = self.get_params(deep=False)
-        if isinstance(self.model, Bruno) or (self.model is not None and not _is_name(self.model)):
-            parameters["model"] = _HERE
-        evidence = self._all_evidence()
-        tensors = save_tensors(
-            {
-                name: getattr(evidence, name).cpu().contiguous()
-                for name in ("count", "mean", "scatter")
-            }
-        )
-        metadata = {
-            "parameters": {name: _plain(name, value) for name, value in parameters.items()},
-            "fitted": self._state(),
-            "evidence_sha256": hashlib.sha256(tensors).hexdigest(),
-        }
-        self.model_.save_pretrained(path, metadata)
-        write_atomically(path / _EVIDENCE_FILE, tensors)
+        saved = SavedEstimator(self.get_params(deep=False), self._state(), self._all_evidence())
+        write_estimator(Path(path), type(self).__name__, saved, self.model_)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -396,24 +364,17 @@ class BrunoEstimator(BaseEstimator, ABC):
             UserError: If there is none at this path, or one of another class.
             CheckpointError: If the files are damaged.
         """
-        path = locate(path)
-        metadata = read_config(path).get("metadata", {})
-        state = metadata.get("fitted", {})
-        if state.get("estimator") != cls.__name__:
-            raise UserError(f"path: expected a saved {cls.__name__} in {path}")
+        saved = read_estimator(path, cls.__name__)
+        model = load(path).requires_grad_(False)
         try:
-            parameters = dict(metadata["parameters"])
-            if parameters["model"] == _HERE:
-                parameters["model"] = str(path.resolve())
-            estimator = cls(**parameters)
-            estimator._restore(state)
-            tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
+            estimator = cls(**saved.parameters)
+            device = resolve_device(estimator.device)
+            known = saved.evidence
+            known = Evidence(*(t.to(device) for t in (known.count, known.mean, known.scatter)))
+            estimator._restore(saved.state, known)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: is not a whole {cls.__name__}: {error}") from None
-        model = load(path).requires_grad_(False).to(resolve_device(estimator.device))
-        device = model.process.loc.device
-        estimator._take_evidence(Evidence(**{name: t.to(device) for name, t in tensors.items()}))
-        estimator._use(model)
+        estimator._use(model.to(device))
         return estimator
 
     def __sklearn_tags__(self) -> Any:
@@ -454,28 +415,3 @@ def _rows_at_once(model: Bruno) -> int:
 def _is_exact(model: Bruno) -> bool:
     """Whether the flow of a model computes in double precision."""
     return all(weight.dtype == torch.float64 for weight in model.flow.parameters())
-
-
-def _is_name(model: str | Path) -> bool:
-    """Whether this is the name of a model that comes with the package."""
-    return str(model) in names() and not Path(model).exists()
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a parameter as JSON holds it.
-
-    Raises:
-        UserError: If JSON cannot hold it.
-    """
-
-    def converted(part: Any) -> Any:
-        if isinstance(part, (np.ndarray, np.generic)):
-            return part.tolist()
-        if isinstance(part, Path):
-            return str(part)
-        raise TypeError
-
-    try:
-        return json.loads(json.dumps(value, default=converted))
-    except (TypeError, ValueError):
-        raise UserError(f"{name}: expected what JSON can hold, got {value!r}") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from bruno.estimators.labels import joined
 from bruno.evidence import Evidence
 
 
@@ -18,12 +20,17 @@ class ClassEvidence:
     the place of one that is dropped.
 
     Args:
-        labels: The classes.
+        labels: The classes, sorted, all numbers or all strings.
         evidence: What is known of them, of batch shape ``(K,)``; copied.
     """
 
-    def __init__(self, labels: Iterable[Any], evidence: Evidence) -> None:
-        self._labels = list(labels)
+    def __init__(self, labels: np.ndarray, evidence: Evidence) -> None:
+        # Labels in order, and those that arrived or left since: to sort them takes longer than an
+        # update where there are many.
+        self._sorted = labels
+        self._arrived: list[np.ndarray] = []
+        self._some_left = False
+        self._labels: list[Any] = labels.tolist()
         self._rows = {label: row for row, label in enumerate(self._labels)}
         self._count = evidence.count.clone()
         self._mean = evidence.mean.clone()
@@ -41,6 +48,23 @@ class ClassEvidence:
         return Evidence(self._count[row], self._mean[row], self._scatter[row])
 
     @property
+    def labels(self) -> np.ndarray:
+        """The classes, sorted, ``(K,)``."""
+        labels = self._sorted
+        if self._arrived:
+            labels = np.unique(joined(labels, *self._arrived))
+        if self._some_left:
+            labels = labels[[label in self._rows for label in labels.tolist()]]
+        # Several threads that ask may each find this out; they find the same.
+        self._sorted, self._arrived, self._some_left = labels, [], False
+        return labels
+
+    @property
+    def some_labels(self) -> np.ndarray:
+        """Labels of the kind of all, at least one; not sorted again."""
+        return self._sorted
+
+    @property
     def in_order_of_arrival(self) -> Evidence:
         """The evidence of all classes, ``(K,)``, not copied: until the next :meth:`update`."""
         used = len(self._labels)
@@ -54,8 +78,14 @@ class ClassEvidence:
         """Return the evidence of classes in the order given, independent of later updates."""
         return self.in_order_of_arrival[self.positions(labels)]
 
-    def update(self, changed: Mapping[Any, Evidence | None]) -> None:
-        """Take the evidence of classes in the place of what was known; None drops a class."""
+    def update(self, changed: Mapping[Any, Evidence | None], *names: np.ndarray) -> None:
+        """Take the evidence of classes in the place of what was known; None drops a class.
+
+        Args:
+            changed: The evidence.
+            names: Arrays with the labels of all new classes, perhaps beside known ones.
+        """
+        self._arrived.extend(names)
         for label, evidence in changed.items():
             if evidence is None:
                 self._drop(label)
@@ -81,6 +111,7 @@ class ClassEvidence:
         self._labels[row], self._rows[last] = last, row
         self._labels.pop()
         del self._rows[label]
+        self._some_left = True
 
     def _reserve(self, rows: int) -> None:
         """Make room for so many rows, twice as much as there is if it is too little."""

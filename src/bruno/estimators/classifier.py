@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from numbers import Real
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator, TooFarError
-from bruno.estimators.checks import check_choice, check_number
-from bruno.estimators.class_evidence import ClassEvidence
-from bruno.estimators.temperature import (
+from bruno.estimators.calibration import (
+    Score,
+    choose_offset,
     choose_temperature,
     cross_validated,
+    novelty,
     starting_temperature,
+)
+from bruno.estimators.checks import check_number
+from bruno.estimators.class_evidence import ClassEvidence
+from bruno.estimators.class_prior import check_prior, log_prior
+from bruno.estimators.labels import (
+    checked_classes,
+    checked_labels,
+    joined,
+    kind_of,
+    rows_by_label,
+    unknown_label,
 )
 from bruno.estimators.two_covariance import evidence_of_classes
 from bruno.evidence import Evidence
@@ -62,12 +73,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         reject: Prior probability, between 0 and 1, that an element is of none of the known
-            classes; its density is then that of the first element of an unknown class, and
-            probabilities have a column more than ``classes_``. By default everything is of a known
-            class.
+            classes; its density is then that of the first element of an unknown class, times
+            exp(``unknown_offset_``), and probabilities have a column more than ``classes_``. By
+            default everything is of a known class.
         temperature: What log-densities are divided by before they become class probabilities;
-            ``auto`` chooses it by cross-validation in ``fit``, which with ``flow="dense"`` trains
-            three more flows. Densities are not changed.
+            ``auto`` chooses it by cross-validation in ``fit``, and with ``reject`` also
+            ``unknown_offset_``, by leaving classes out, too. With ``flow="dense"`` each of the two
+            trains three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
@@ -80,6 +92,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model_: The model.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
+        unknown_offset_: How much more probable an element of an unknown class is than the model
+            says, in nats; 0 without ``reject``, with a ``temperature`` that was given, and where
+            there are fewer than three classes or fewer than three examples of one.
         unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
             or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
         n_features_in_: Number of features.
@@ -97,12 +112,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     """
 
     temperature_: float
+    unknown_offset_: float
     _known: ClassEvidence
-    # Labels in order, and those that arrived or left since: to sort them takes longer than an
-    # update where there are many.
-    _sorted: np.ndarray
-    _arrived: list[np.ndarray]
-    _left: bool
 
     def __init__(
         self,
@@ -152,8 +163,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             truth = torch.from_numpy(indices)
             self._use(model)
             z, _ = self._encoded(x, self._exact_model)
-            self.temperature_ = self._chosen_temperature(x, z, truth, given)
-            self._know(classes, evidence_of_classes(z, truth.to(z.device)))
+            self._calibrate(x, z, truth, given)
+            self._known = ClassEvidence(classes, evidence_of_classes(z, truth.to(z.device)))
         return self
 
     @torch.no_grad()
@@ -170,7 +181,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Raises:
             ValueError: If the data are not what is expected; then nothing changes.
         """
-        announced = None if classes is None else _checked_classes(classes)
+        announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
             with self._unchanged_on_error():
                 self.fit(X, y)
@@ -180,7 +191,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = self._encoded(x, self._exact_model)
         changed: dict[Any, Evidence | None] = {}
-        for label, rows in _rows_by_label(labels):
+        for label, rows in rows_by_label(labels):
             if label not in self._known:
                 changed[label] = Evidence.of(z[rows])
             else:
@@ -213,7 +224,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = self._encoded(x, self._exact_model)
         changed: dict[Any, Evidence | None] = {}
-        for label, rows in _rows_by_label(labels):
+        for label, rows in rows_by_label(labels):
             if label not in self._known:
                 raise UserError(f"y: expected known classes, got {label!r}")
             left = self._without(self._known[label], Evidence.of(z[rows]))
@@ -222,7 +233,6 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
         self._known.update(changed)
-        self._left = self._left or bool(dropped)
         return self
 
     @torch.no_grad()
@@ -258,11 +268,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         classes = self.classes_
         columns = self._known.positions(classes.tolist())
         in_order = bool((columns.diff() == 1).all())
-        log_prior = self._log_prior(evidence.count[columns].cpu().numpy())
+        prior = log_prior(self.class_prior, evidence.count[columns].cpu().numpy())
         if self.reject is not None:
             self._check_reject()
             self._check_not_reserved("reject", classes)
-            log_prior = np.append(log_prior + math.log1p(-self.reject), math.log(self.reject))
+            prior = np.append(prior + math.log1p(-self.reject), math.log(self.reject))
         widest = max(len(columns), z.shape[1])
         for part in z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest)):
             scores = process.log_prob_given(part, evidence)
@@ -270,8 +280,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 scores = scores[:, columns]
             if self.reject is not None:
                 of_none = process.predictive(self._nothing()).log_prob(part)
+                of_none = of_none + self.unknown_offset_
                 scores = torch.cat([scores, of_none.unsqueeze(1)], 1)
-            yield scores / self.temperature_ + torch.from_numpy(log_prior).to(scores)
+            yield scores / self.temperature_ + torch.from_numpy(prior).to(scores)
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -306,14 +317,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def classes_(self) -> np.ndarray:
         """The known classes, sorted, ``(K,)``."""
         check_is_fitted(self)
-        classes = self._sorted
-        if self._arrived:
-            classes = np.unique(_joined(classes, *self._arrived))
-        if self._left:
-            classes = classes[[label in self._known for label in classes.tolist()]]
-        # Several threads that ask may each find this out; they find the same.
-        self._sorted, self._arrived, self._left = classes, [], False
-        return classes
+        return self._known.labels
 
     @property
     def evidence_(self) -> Evidence:
@@ -325,14 +329,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def unknown_label_(self) -> Any:
         """What ``predict`` returns for elements of none of the known classes."""
         check_is_fitted(self)
-        return _unknown_label(self._sorted)
+        return unknown_label(self._known.some_labels)
 
     def _names(self) -> np.ndarray:
         """Return what the columns of probabilities stand for."""
         check_is_fitted(self)
         if self.reject is None:
             return self.classes_
-        return _joined(self.classes_, np.asarray([self.unknown_label_]))
+        return joined(self.classes_, np.asarray([self.unknown_label_]))
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -345,35 +349,19 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 "'auto' or a positive number",
                 lambda temperature: 0 < temperature < np.inf,
             )
-        if isinstance(self.class_prior, str):
-            check_choice("class_prior", self.class_prior, ("uniform", "empirical"))
-        else:
-            self._checked_prior()
+        check_prior(self.class_prior)
 
     def _check_reject(self) -> None:
         check_number("reject", self.reject, "a probability between 0 and 1", lambda p: 0 < p < 1)
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
         """Raise if the label of what is rejected is also the label of a class."""
-        label = _unknown_label(classes)
+        label = unknown_label(classes)
         if self.reject is not None and label in classes.tolist():
             raise UserError(
                 f"{name}: expected no class {label!r}, which with reject stands for none of the "
                 "known classes, got it among them"
             )
-
-    def _checked_prior(self) -> np.ndarray:
-        """Return the class prior that was given as probabilities."""
-        try:
-            prior = np.asarray(self.class_prior, dtype=np.float64)
-        except (TypeError, ValueError):
-            prior = np.empty(())
-        if prior.ndim != 1 or not (prior > 0).all() or not np.isclose(prior.sum(), 1):
-            raise UserError(
-                "class_prior: expected 'uniform', 'empirical' or positive probabilities that sum "
-                f"to 1, got {self.class_prior!r}"
-            )
-        return prior
 
     def _validated_pair(
         self,
@@ -388,15 +376,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 f"y: {type(self).__name__} requires y to be passed, but the target y is None"
             )
         x = self._validated(X, given, reset=reset)
-        if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
-            labels = y
-        else:
-            try:
-                check_classification_targets(y)
-            except TypeError as error:  # labels that cannot be sorted
-                raise UserError(f"y: expected all numbers or all strings: {error}") from None
-            labels = column_or_1d(y, warn=True)
-            _check_one_kind(labels)
+        labels = checked_labels(y)
         if len(labels) != len(x):
             raise UserError(
                 f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
@@ -404,51 +384,50 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             )
         return x, labels
 
-    def _log_prior(self, count: np.ndarray) -> np.ndarray:
-        """Return the logarithms of the class prior, by how many examples were seen of each."""
-        if not isinstance(self.class_prior, str):
-            prior = self._checked_prior()
-            if len(prior) != len(count):
-                raise UserError(
-                    f"class_prior: expected {len(count)} probabilities, one for each class, got "
-                    f"{len(prior)}"
-                )
-            return np.log(prior)
-        check_choice("class_prior", self.class_prior, ("uniform", "empirical"))
-        if self.class_prior == "uniform":
-            return np.full(len(count), -np.log(len(count)))
-        # A class without examples is as likely as one with half an example.
-        count = np.maximum(count, 0.5)
-        return np.log(count / count.sum())
-
-    def _chosen_temperature(
-        self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
-    ) -> float:
-        """Return the temperature: as given, or by examples that were held out."""
+    def _calibrate(self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None) -> None:
+        """Set the temperature, and the offset of unknown classes, by examples held out."""
+        self.unknown_offset_ = 0.0
         if self.temperature != "auto":
-            return float(self.temperature)
-
-        def log_joint(learn: Tensor, score: Tensor) -> Tensor:
-            classes = truth[learn]
-            if given is not None:
-                evidence = evidence_of_classes(z[learn.to(z.device)], classes.to(z.device))
-                return given.process.log_prob_given(z[score.to(z.device)], evidence)
-            # What was fitted to examples is too sure of them: they are held out from the model.
-            fitted = self._fitted_model(x[learn.numpy()], classes.numpy())
-            known, _ = self._encoded(x[learn.numpy()], fitted)
-            held_out, _ = self._encoded(x[score.numpy()], fitted)
-            evidence = evidence_of_classes(known, classes.to(known.device))
-            return fitted.process.log_prob_given(held_out, evidence)
-
+            self.temperature_ = float(self.temperature)
+            return
+        score = self._score_held_out(x, z, truth, given)
         generator = torch.Generator().manual_seed(self._seed())
-        slow = given is None and self.flow == "dense"
+        once = given is None and self.flow == "dense"
         start = starting_temperature(x.shape[1]) if given is None else 1.0
-        try:
-            scores = cross_validated(log_joint, truth, generator, once=slow)
-        except TooFarError:
-            # Held out, an element is too far from all others to have a density.
-            return start
-        return choose_temperature(scores, truth, start)
+        self.temperature_ = start
+        # Held out, an element may be too far from all others to have a density.
+        with suppress(TooFarError):
+            log_joint = cross_validated(score, truth, generator, once=once)
+            self.temperature_ = choose_temperature(log_joint, truth, start)
+        if self.reject is not None:
+            with suppress(TooFarError):
+                ratios = novelty(score, truth, self.temperature_, generator, once=once)
+                self.unknown_offset_ = self.temperature_ * choose_offset(*ratios)
+
+    def _score_held_out(
+        self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
+    ) -> Score:
+        """Return how to learn from some rows and score others.
+
+        What was fitted to examples is too sure of them: they are held out from the model, too,
+        unless it was given.
+        """
+
+        def score(learn: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
+            classes = torch.unique(truth[learn], return_inverse=True)[1]
+            if given is None:
+                model = self._fitted_model(x[learn.numpy()], classes.numpy())
+                known, new = (
+                    self._encoded(x[rows.numpy()], model)[0] for rows in (learn, held_out)
+                )
+            else:
+                model = given
+                known, new = (z[rows.to(z.device)] for rows in (learn, held_out))
+            evidence = evidence_of_classes(known, classes.to(known.device))
+            of_none = model.process.predictive(self._nothing()).log_prob(new)
+            return model.process.log_prob_given(new, evidence), of_none
+
+        return score
 
     def _announced(
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
@@ -471,89 +450,32 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             UserError: If the new ones are of another type, or have the label of what is rejected;
                 then nothing changes.
         """
-        if any(label not in self._known for label in changed):
-            known = _kind(self._sorted)
-            for name, more in labels.items():
-                if _kind(more) != known:
-                    raise UserError(
-                        f"{name}: expected {known}, as the classes known, got {_kind(more)}"
-                    )
-                self._check_not_reserved(name, more)
-            self._arrived.extend(labels.values())
-        self._known.update(changed)
+        if all(label in self._known for label in changed):
+            self._known.update(changed)
+            return
+        kind = kind_of(self._known.some_labels)
+        for name, more in labels.items():
+            if kind_of(more) != kind:
+                raise UserError(
+                    f"{name}: expected {kind}, as the classes known, got {kind_of(more)}"
+                )
+            self._check_not_reserved(name, more)
+        self._known.update(changed, *labels.values())
 
     def _all_evidence(self) -> Evidence:
         return self.evidence_
-
-    def _take_evidence(self, evidence: Evidence) -> None:
-        self._know(self._sorted, evidence)
-
-    def _know(self, classes: np.ndarray, evidence: Evidence) -> None:
-        """Know these classes, sorted, and no others."""
-        self._known = ClassEvidence(classes.tolist(), evidence)
-        self._sorted, self._arrived, self._left = classes, [], False
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {
             "classes_": self.classes_.tolist(),
             "classes_dtype": self.classes_.dtype.str,
             "temperature_": self.temperature_,
+            "unknown_offset_": self.unknown_offset_,
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        super()._restore(state)
-        self._sorted = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
+    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
+        super()._restore(state, evidence)
+        classes = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
+        self._known = ClassEvidence(classes, evidence)
         self.temperature_ = state["temperature_"]
-
-
-def _rows_by_label(labels: np.ndarray) -> list[tuple[Any, Any]]:
-    """Return every label with the rows it is at."""
-    if len(labels) == 1:
-        return [(labels.tolist()[0], slice(None))]
-    names, inverse = np.unique(labels, return_inverse=True)
-    return [(name, np.flatnonzero(inverse == k)) for k, name in enumerate(names.tolist())]
-
-
-def _checked_classes(classes: Any) -> np.ndarray:
-    """Return labels as an array of one dimension."""
-    try:
-        labels: np.ndarray = column_or_1d(classes)
-        check_classification_targets(labels)
-    except ValueError as error:
-        raise UserError(f"classes: expected the labels of classes: {error}") from None
-    return labels
-
-
-def _check_one_kind(labels: np.ndarray) -> None:
-    """Raise if labels are not all numbers or all strings.
-
-    Raises:
-        UserError: With the kinds that came.
-    """
-    values = labels.tolist()
-    if not any(
-        all(isinstance(value, kind) for value in values)
-        for kind in (str, bytes, (Real, bool, np.bool_))
-    ):
-        kinds = sorted({type(value).__name__ for value in values})
-        raise UserError(f"y: expected all numbers or all strings, got {', '.join(kinds)}")
-
-
-def _kind(labels: np.ndarray) -> str:
-    """Return what labels are; of different kinds none are equal."""
-    if labels.dtype.kind == "O":
-        return "strings" if isinstance(labels[0], str) else "numbers"
-    return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "numbers")
-
-
-def _unknown_label(classes: np.ndarray) -> Any:
-    """Return the label of what is of none of these classes."""
-    return {"strings": "unknown", "bytes": b"unknown", "numbers": -1}[_kind(classes)]
-
-
-def _joined(*parts: np.ndarray) -> np.ndarray:
-    """Return labels of one kind together, without loss whatever their types."""
-    if {"i", "u"} <= {part.dtype.kind for part in parts}:
-        # Large unsigned numbers and negative ones have no common type.
-        return np.concatenate([part.astype(object) for part in parts])
-    return np.concatenate(parts)
+        self.unknown_offset_ = state["unknown_offset_"]

@@ -77,7 +77,8 @@ class _OneSet(BrunoEstimator):
     def _all_evidence(self) -> Evidence:
         return self.evidence_
 
-    def _take_evidence(self, evidence: Evidence) -> None:
+    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
+        super()._restore(state, evidence)
         self.evidence_ = evidence
 
 
@@ -250,7 +251,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"offset_": self.offset_, "scores_gain": self._scores_gain}
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        super()._restore(state)
+    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
+        super()._restore(state, evidence)
         self.offset_ = state["offset_"]
         self._scores_gain = state["scores_gain"]

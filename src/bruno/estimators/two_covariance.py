@@ -12,8 +12,11 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bruno.evidence import Evidence
 from bruno.flows.linear import ActivationNorm, LinearMap
@@ -34,8 +37,8 @@ _SMALLEST_BETWEEN = 0.05
 # in some direction if there are fewer of them than dimensions, the likelihood has no largest value
 # at the lower end; they are kept within a range.
 _EXCESS, _EXCESS_DEVIATION = 300.0, 0.5
-_EXCESS_RANGE = (1.0, 1e5)
-_ITERATIONS = 50
+_RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
+_ITERATIONS, _STEEPEST = 50, 3e-2
 # Columns are taken to have one unit if none varies so many times as much as the median one.
 _ONE_UNIT = 10.0
 
@@ -209,14 +212,10 @@ def maximise_marginal_likelihood(
         strength: How much the belief counts, in observations.
     """
     noise, covariance = process.noise.detach(), process.covariance.detach()
-    parameters = list(process.parameters())
-    optimiser = torch.optim.LBFGS(
-        parameters, max_iter=_ITERATIONS, history_size=10, line_search_fn="strong_wolfe"
-    )
-    scale = 1 / (process.dim * (strength + float(evidence.count.sum())))
+    parameters = dict(process.named_parameters())
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
+    def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
+        vector_to_parameters(torch.from_numpy(values), parameters.values())
         belief = sum(
             (now.log() + then / now).sum()
             for now, then in ((process.noise, noise), (process.covariance, covariance))
@@ -225,16 +224,22 @@ def maximise_marginal_likelihood(
         if isinstance(process, ExchangeableStudentT):
             distance = (process.df - 2).log() - math.log(_EXCESS)
             loss = loss + 0.5 * (distance / _EXCESS_DEVIATION).square().sum()
-        loss = loss * scale
-        loss.backward()
-        return loss
+        gradient = torch.autograd.grad(loss, list(parameters.values()))
+        return float(loss.detach()), parameters_to_vector(gradient).numpy()
 
-    before = [parameter.detach().clone() for parameter in parameters]
+    bounds = [
+        _RAW_EXCESS_RANGE if name == "raw_df" else (None, None)
+        for name, values in parameters.items()
+        for _ in range(len(values))
+    ]
+    start = parameters_to_vector(parameters.values()).detach().numpy()
     with torch.enable_grad():
-        optimiser.step(closure)
-    with torch.no_grad():
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            for parameter, value in zip(parameters, before, strict=True):
-                parameter.copy_(value)
-        if isinstance(process, ExchangeableStudentT):
-            process.raw_df.clamp_(*map(math.log, _EXCESS_RANGE))
+        found = minimize(
+            loss_and_gradient,
+            start,
+            method="L-BFGS-B",
+            jac=True,
+            bounds=bounds,
+            options={"maxiter": _ITERATIONS, "gtol": _STEEPEST},
+        )
+    vector_to_parameters(torch.from_numpy(found.x), parameters.values())

@@ -1,0 +1,162 @@
+"""What updates and predictions of the estimators cost; nothing else should run meanwhile.
+
+    python benchmarks/estimator_times.py
+
+Writes ``docs/results/estimators-cost.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bruno import BrunoClassifier, Evidence, ExchangeableGaussian
+from bruno.commands.evaluate import provenance
+
+_RESULTS = Path(__file__).parents[1] / "docs" / "results"
+_SEED = 100
+
+
+def milliseconds(work: Callable[[], Any], repetitions: int = 5) -> float:
+    """Return the median wall-clock time of a piece of work, after one run to warm up."""
+    work()
+    taken = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        work()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return float(np.median(taken))
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Return median and 95 % range, in microseconds."""
+    low, median, high = np.percentile(1e6 * np.asarray(seconds), [2.5, 50, 97.5])
+    return {"median": median, "low": low, "high": high}
+
+
+def few_classes(
+    flow: str, process: str, classes: int, dim: int, each: int
+) -> tuple[BrunoClassifier, np.random.Generator]:
+    """Return a classifier of normal classes, fitted, and the source of more elements."""
+    rng = np.random.default_rng(_SEED)
+    y = np.repeat(np.arange(classes), each)
+    x = rng.standard_normal((classes, dim))[y] + rng.standard_normal((len(y), dim))
+    # How long the choice of a temperature takes is not asked here.
+    return BrunoClassifier(flow=flow, process=process, temperature=1.0).fit(x, y), rng
+
+
+def update_cost(flow: str, dim: int = 784, repetitions: int = 500) -> dict[str, Any]:
+    """Return microseconds to take and to forget one example, by how many a class has seen."""
+    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
+    figures = {}
+    for new, seen in enumerate((10, 1_000, 100_000), start=10):
+        for start in range(0, seen, 10_000):
+            x = rng.standard_normal((min(10_000, seen - start), dim))
+            classifier.partial_fit(x, np.full(len(x), new))
+        taken, forgotten = [], []
+        for example in rng.standard_normal((repetitions, 1, dim)):
+            y = np.array([new])
+            start_of_update = time.perf_counter()
+            classifier.partial_fit(example, y)
+            taken.append(time.perf_counter() - start_of_update)
+            start_of_update = time.perf_counter()
+            classifier.forget(example, y)
+            forgotten.append(time.perf_counter() - start_of_update)
+        figures[f"{seen} seen"] = {"partial_fit": spread(taken), "forget": spread(forgotten)}
+    return figures
+
+
+def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
+    """Return microseconds to take the first example of a new class, by how many are known."""
+    classifier, rng = few_classes("affine", "gaussian", 10, dim, 20)
+    figures = {}
+    known = 10
+    for classes in (100, 10_000):
+        taken = []
+        for name in range(known, classes + repetitions):
+            example = rng.standard_normal((1, dim))
+            start = time.perf_counter()
+            classifier.partial_fit(example, np.array([name]))
+            taken.append(time.perf_counter() - start)
+        known = classes + repetitions
+        figures[f"{classes} known"] = spread(taken[-repetitions:])
+    return figures
+
+
+def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512) -> dict[str, Any]:
+    """Return milliseconds of many queries against many classes, and of a bare matrix product."""
+    generator = torch.Generator().manual_seed(_SEED)
+    process = ExchangeableGaussian.from_parameters(variance=torch.full((dim,), 2.0), covariance=1.0)
+    sets = torch.randn(classes, 5, dim, generator=generator, dtype=torch.float64)
+    evidence = Evidence.of(sets)
+    z = torch.randn(queries, dim, generator=generator, dtype=torch.float64)
+    weights = evidence.mean
+
+    with torch.no_grad():
+        bare = milliseconds(lambda: z @ weights.T)
+        scored_all = milliseconds(lambda: process.log_prob_given(z, evidence))
+    figures = {
+        "float64 matrix product": bare,
+        "log_prob_given": scored_all,
+        "ratio": scored_all / bare,
+    }
+    for flow in ("affine", "linear"):
+        classifier, rng = few_classes(flow, "gaussian", classes, dim, 5)
+        x = rng.standard_normal((queries, dim))
+        figures[f"predict, {flow}"] = milliseconds(
+            lambda classifier=classifier, x=x: classifier.predict(x), 3
+        )
+    return figures
+
+
+def forgetting(flow: str, dim: int = 784, count: int = 1_000) -> float:
+    """Return the largest difference of log-probabilities to never having seen some examples."""
+    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
+    queries = rng.standard_normal((200, dim))
+    before = classifier.predict_log_proba(queries)
+    x, y = rng.standard_normal((count, dim)), np.arange(count) % 11
+    for i in range(count):
+        classifier.partial_fit(x[i : i + 1], y[i : i + 1])
+    classifier.forget(x, y)
+    return float(np.abs(classifier.predict_log_proba(queries) - before).max())
+
+
+def cost() -> dict[str, Any]:
+    """Return all that is timed, with one thread and with all."""
+    figures: dict[str, Any] = {}
+    for threads in dict.fromkeys((1, os.cpu_count() or 1)):
+        torch.set_num_threads(threads)
+        figures[f"{threads} threads"] = {
+            "microseconds of one example, D = 784": {
+                flow: update_cost(flow) for flow in ("affine", "linear")
+            },
+            "microseconds of a new class, D = 64": class_cost(),
+            "milliseconds of 10,000 queries and 1,000 classes, D = 512": prediction_cost(),
+        }
+    figures["largest difference after forgetting 1,000 examples, nats"] = {
+        flow: forgetting(flow) for flow in ("affine", "linear")
+    }
+    return figures
+
+
+def main() -> None:
+    """Measure, print and write all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="where the figures go")
+    arguments = parser.parse_args()
+    text = json.dumps({**provenance(), **cost()}, indent=2)
+    print(text)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "estimators-cost.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""How sure class probabilities are: a separate head, the densities stay what they are.
+
+Where a model takes dimensions for independent that are not, it counts the same evidence more than
+once, and its class probabilities are too sure. Dividing the log-densities of all classes by one
+number before normalising (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017; as
+the weight of a composite likelihood: Pauli, Racugno & Ventura, Statistica Sinica 2011) mends that.
+
+The density of a class never seen is what a model says least surely of all, more so if it was
+trained to tell classes apart. Elements of classes that are left out, one group after the other,
+show by how many nats it is off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+_CANDIDATES = tuple(float(t) for t in np.geomspace(0.5, 20, 30))
+# Worth of the belief in the starting value, in nats for a factor of e.
+_BELIEF = 20.0
+# With fewer folds too few examples are left to learn from, and what is learnt says little of all.
+_FEWEST_FOLDS, _FOLDS = 3, 5
+_REPEATS, _ENOUGH = 3, 300
+# Deviation of the belief in an offset, centred on none, in nats after tempering.
+_OFFSET_DEVIATION = 10.0
+
+Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From the rows to learn from and ``N`` rows to score, log p(x, class) of the ``K`` classes among
+the former in order, ``(N, K)``, and log p(x) of a class nothing is known of, ``(N,)``; up to one
+constant for each row."""
+
+
+def starting_temperature(dim: int) -> float:
+    """Return what to expect of ``dim`` dimensions that were fitted to few examples."""
+    return dim ** (1 / 3)
+
+
+def choose_temperature(log_joint: Tensor, truth: Tensor, start: float) -> float:
+    """Return the temperature with the least log-loss, if that says enough against ``start``.
+
+    Args:
+        log_joint: log p(x, class) of examples that were held out, ``(repeats, N, K)``.
+        truth: Their classes, int64 ``(N,)``.
+        start: The temperature believed before.
+    """
+    repeats = len(log_joint)
+    truth = truth.repeat(repeats)
+
+    def cost(temperature: float) -> float:
+        scores = log_joint.flatten(0, 1) / temperature
+        loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
+        return float(loss) / max(1, repeats) + _BELIEF * math.log(temperature / start) ** 2
+
+    return min((start, *_CANDIDATES), key=cost)
+
+
+def cross_validated(
+    score: Score, classes: Tensor, generator: torch.Generator, *, once: bool = False
+) -> Tensor:
+    """Return held-out log p(x, class) of every example, ``(repeats, N, K)``.
+
+    Args:
+        score: Learns from some rows and scores others.
+        classes: Class of every row, int64 ``(N,)``.
+        generator: Source of the divisions into folds.
+        once: Whether to divide only once, into the fewest folds, because learning takes long.
+
+    Returns:
+        One repeat for every division, each with every class in every fold; few examples are
+        divided more often. No repeats if some class has fewer than three examples.
+    """
+    count = torch.bincount(classes)
+    folds = _number_of_folds(int(count.min()), once=once)
+    repeats = 1 if once else max(1, min(_REPEATS, _ENOUGH // len(classes)))
+    scores = torch.zeros(repeats if folds else 0, len(classes), len(count), dtype=torch.float64)
+    for repeat in scores:
+        fold = _stratified(classes, folds, generator)
+        for i in range(folds):
+            held_out = torch.nonzero(fold == i).flatten()
+            repeat[held_out] = score(torch.nonzero(fold != i).flatten(), held_out)[0].cpu()
+    return scores
+
+
+def novelty(
+    score: Score,
+    classes: Tensor,
+    temperature: float,
+    generator: torch.Generator,
+    *,
+    once: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return how much likelier than the known classes a new one makes examples held out.
+
+    Classes are left out in groups; from each of the others some examples are held out, too.
+
+    Args:
+        score: Learns from some rows and scores others.
+        classes: Class of every row, int64 ``(N,)``.
+        temperature: What log-densities are divided by.
+        generator: Source of the groups and folds.
+        once: Whether to use the fewest groups, because learning takes long.
+
+    Returns:
+        log p(x | a new class) − log p(x | one of the known), tempered, of examples of known classes
+        and of classes left out. None of either if there are fewer than three classes, or fewer
+        than three examples of some class.
+    """
+    count = torch.bincount(classes)
+    folds = _number_of_folds(int(count.min()), once=once)
+    groups = _number_of_folds(len(count), once=once) if folds else 0
+    of_known, of_new = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    if groups:
+        fold = _stratified(classes, folds, generator)
+        group = (torch.randperm(len(count), generator=generator) % groups)[classes]
+    for i in range(groups):
+        is_known, held_out = group != i, fold == i % folds
+        learn = torch.nonzero(is_known & ~held_out).flatten()
+        for rows, found in ((is_known & held_out, of_known), (~is_known, of_new)):
+            log_joint, log_new = score(learn, torch.nonzero(rows).flatten())
+            known = (log_joint / temperature).logsumexp(1) - math.log(log_joint.shape[1])
+            found.append((log_new / temperature - known).cpu())
+    return torch.cat(of_known), torch.cat(of_new)
+
+
+def choose_offset(of_known: Tensor, of_new: Tensor) -> float:
+    """Return what to add to the log-ratios of :func:`novelty` for the least log-loss, in nats.
+
+    Examples of known classes together count as much as those of new ones.
+    """
+    if not len(of_known) or not len(of_new):
+        return 0.0
+    number = len(of_known) + len(of_new)
+    softplus = torch.nn.functional.softplus
+
+    def cost(offset: float) -> float:
+        loss = softplus(of_known + offset).mean() + softplus(-of_new - offset).mean()
+        return number * float(loss) / 2 + (offset / _OFFSET_DEVIATION) ** 2 / 2
+
+    # Outside of these both derivatives have the same sign.
+    ends = -torch.cat([of_known, of_new, torch.zeros(1, dtype=torch.float64)])
+    found = minimize_scalar(cost, bounds=(float(ends.min()) - 1, float(ends.max()) + 1))
+    return float(found.x)
+
+
+def _number_of_folds(available: int, *, once: bool) -> int:
+    """Return into how many folds to divide so many; 0 if there are too few."""
+    folds = min(_FEWEST_FOLDS if once else _FOLDS, available)
+    return folds if folds >= _FEWEST_FOLDS else 0
+
+
+def _stratified(classes: Tensor, folds: int, generator: torch.Generator) -> Tensor:
+    """Return a fold for every row such that each class is spread evenly over the folds."""
+    shuffled = torch.randperm(len(classes), generator=generator)
+    order = shuffled[classes[shuffled].argsort(stable=True)]
+    fold = torch.empty_like(order)
+    fold[order] = torch.arange(len(order)) % folds
+    return fold

@@ -1,0 +1,57 @@
+"""Prior probabilities of classes, as the parameter ``class_prior`` says them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bruno.errors import UserError
+from bruno.estimators.checks import check_choice
+
+
+def check_prior(class_prior: Any) -> None:
+    """Raise if a class prior is not what is expected, however many classes there are.
+
+    Raises:
+        UserError: If it is neither a known name nor probabilities.
+    """
+    if isinstance(class_prior, str):
+        check_choice("class_prior", class_prior, ("uniform", "empirical"))
+    else:
+        _as_probabilities(class_prior)
+
+
+def log_prior(class_prior: Any, count: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the prior, ``(K,)``, by how many examples were seen of each class.
+
+    Raises:
+        UserError: If the prior is not what is expected, or one of other than K classes.
+    """
+    check_prior(class_prior)
+    if not isinstance(class_prior, str):
+        prior = _as_probabilities(class_prior)
+        if len(prior) != len(count):
+            raise UserError(
+                f"class_prior: expected {len(count)} probabilities, one for each class, got "
+                f"{len(prior)}"
+            )
+        return np.log(prior)
+    if class_prior == "uniform":
+        return np.full(len(count), -np.log(len(count)))
+    # A class without examples is as likely as one with half an example.
+    count = np.maximum(count, 0.5)
+    return np.log(count / count.sum())
+
+
+def _as_probabilities(class_prior: Any) -> np.ndarray:
+    try:
+        prior = np.asarray(class_prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        prior = np.empty(())
+    if prior.ndim != 1 or not (prior > 0).all() or not np.isclose(prior.sum(), 1):
+        raise UserError(
+            "class_prior: expected 'uniform', 'empirical' or positive probabilities that sum "
+            f"to 1, got {class_prior!r}"
+        )
+    return prior

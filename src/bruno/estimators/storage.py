@@ -1,0 +1,116 @@
+"""Fitted estimators on disk: a model, its metadata, and the evidence beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save as save_tensors
+
+from bruno.errors import CheckpointError, UserError
+from bruno.evidence import Evidence
+from bruno.model import Bruno
+from bruno.pretrained import locate, names, read_config, read_tensors, write_atomically
+
+_EVIDENCE_FILE = "evidence.safetensors"
+_HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
+
+
+@dataclass(frozen=True)
+class SavedEstimator:
+    """What is on disk beside the model.
+
+    Attributes:
+        parameters: Of the estimator's constructor.
+        state: What JSON can hold of what was fitted.
+        evidence: What the estimator knows, on the CPU.
+    """
+
+    parameters: dict[str, Any]
+    state: dict[str, Any]
+    evidence: Evidence
+
+
+def write_estimator(path: Path, kind: str, saved: SavedEstimator, model: Bruno) -> None:
+    """Write an estimator to a directory, as safetensors and JSON.
+
+    Args:
+        path: The directory.
+        kind: Name of the estimator's class.
+        saved: What is written; a model that was given as an object or a path becomes the one here.
+        model: Its fitted model.
+
+    Raises:
+        UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
+    """
+    parameters = dict(saved.parameters)
+    if parameters["model"] is not None and not _is_name(parameters["model"]):
+        parameters["model"] = _HERE
+    tensors = save_tensors(
+        {
+            name: getattr(saved.evidence, name).cpu().contiguous()
+            for name in ("count", "mean", "scatter")
+        }
+    )
+    metadata = {
+        "parameters": {name: _plain(name, value) for name, value in parameters.items()},
+        "fitted": {"estimator": kind, **saved.state},
+        "evidence_sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    model.save_pretrained(path, metadata)
+    write_atomically(path / _EVIDENCE_FILE, tensors)
+
+
+def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
+    """Return what was written of an estimator; never executes code from the files.
+
+    Args:
+        path: The directory.
+        kind: Name of the estimator's class.
+
+    Raises:
+        UserError: If there is none at this path, or one of another class.
+        CheckpointError: If the files are damaged.
+    """
+    path = locate(path)
+    metadata = read_config(path).get("metadata", {})
+    state = metadata.get("fitted", {})
+    if state.get("estimator") != kind:
+        raise UserError(f"path: expected a saved {kind} in {path}")
+    try:
+        parameters = dict(metadata["parameters"])
+        if parameters["model"] == _HERE:
+            parameters["model"] = str(path.resolve())
+        tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
+        return SavedEstimator(parameters, state, Evidence(**tensors))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a whole {kind}: {error}") from None
+
+
+def _is_name(model: Bruno | str | Path) -> bool:
+    """Whether this is the name of a model that comes with the package."""
+    return not isinstance(model, Bruno) and str(model) in names() and not Path(model).exists()
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a parameter as JSON holds it.
+
+    Raises:
+        UserError: If JSON cannot hold it.
+    """
+
+    def converted(part: Any) -> Any:
+        if isinstance(part, (np.ndarray, np.generic)):
+            return part.tolist()
+        if isinstance(part, Path):
+            return str(part)
+        raise TypeError
+
+    try:
+        return json.loads(json.dumps(value, default=converted))
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: expected what JSON can hold, got {value!r}") from None
