@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -14,23 +13,16 @@ from sklearn.preprocessing import StandardScaler
 from bruno import (
     Bruno,
     BrunoClassifier,
-    BrunoDensity,
-    CheckpointError,
     Evidence,
     ExchangeableGaussian,
     RealNVP,
     UserError,
 )
-from bruno.estimators.two_covariance import fit_two_covariance
 from bruno.training.objectives import Objective
+from tests.estimators.iris import X, Y, fitted
 
-X, Y = load_iris(return_X_y=True)
 processes = pytest.mark.parametrize("process", ["gaussian", "student_t"])
 flows = pytest.mark.parametrize("flow", ["affine", "linear"])
-
-
-def fitted(**parameters):
-    return BrunoClassifier(random_state=0, **parameters).fit(X[::2], Y[::2])
 
 
 @processes
@@ -125,22 +117,6 @@ def test_the_prior_of_classes():
         fitted(class_prior="even")
 
 
-@pytest.mark.parametrize("names", [np.array([10, 20]), np.array(["setosa", "versicolor"])])
-def test_what_is_of_no_known_class_is_rejected(names):
-    known = Y < 2
-    classifier = BrunoClassifier(reject=0.3, random_state=0).fit(X[known], names[Y[known]])
-    probabilities = classifier.predict_proba(X)
-    assert probabilities.shape == (150, 3)
-    np.testing.assert_allclose(probabilities.sum(1), 1)
-    predicted = classifier.predict(X)
-    assert predicted.dtype.kind == names.dtype.kind
-    unknown = predicted == classifier.unknown_label_
-    assert unknown[~known].mean() > 0.5
-    assert unknown[known].mean() < 0.1
-    with pytest.raises(UserError, match="reject: expected a probability"):
-        BrunoClassifier(reject=1.0).fit(X, Y)
-
-
 @flows
 def test_samples_follow_the_predictive(flow):
     classifier = fitted(flow=flow, process="gaussian")
@@ -185,13 +161,6 @@ def test_what_was_learnt_of_some_classes_helps_with_others():
     alone = BrunoClassifier().fit(new[handful], labels[handful])
     best = adapted.score(new[~handful], labels[~handful])
     assert best > 0.2 + alone.score(new[~handful], labels[~handful])
-
-
-def test_temperature_changes_confidence_and_not_density():
-    cold, hot = fitted(temperature=1.0), fitted(temperature=10.0)
-    assert cold.predict_proba(X).max(1).mean() > hot.predict_proba(X).max(1).mean()
-    np.testing.assert_array_equal(cold.predict(X), hot.predict(X))
-    np.testing.assert_array_equal(cold.score_samples(X), hot.score_samples(X))
 
 
 def test_a_dense_flow_is_learnt():
@@ -278,77 +247,6 @@ def test_a_fit_that_fails_changes_nothing():
             classifier.fit(x, y)
         assert vars(classifier) == state
     np.testing.assert_array_equal(classifier.predict_proba(X), expected)
-
-
-def test_classes_of_another_type_are_refused_and_nothing_changes():
-    classifier = fitted()
-    before = classifier.predict_log_proba(X)
-    with pytest.raises(UserError, match="y: expected numbers, as the classes known, got strings"):
-        classifier.partial_fit(X[:2], ["a", "b"])
-    with pytest.raises(UserError, match=r"classes: expected numbers, .*, got strings"):
-        classifier.partial_fit(X[:1], Y[:1], classes=["a"])
-    with pytest.raises(UserError, match="classes: expected the labels of classes"):
-        classifier.partial_fit(X[:1], Y[:1], classes=[[0], [1, 2]])
-    with pytest.raises(UserError, match="classes: expected the labels of classes"):
-        classifier.partial_fit(X[:1], Y[:1], classes=3)
-    np.testing.assert_array_equal(classifier.predict_log_proba(X), before)
-    first = BrunoClassifier()
-    with pytest.raises(UserError, match=r"classes: expected numbers, .*, got strings"):
-        first.partial_fit(X, Y, classes=["a"])
-    assert not hasattr(first, "model_")
-    assert not hasattr(first, "n_features_in_")
-
-
-@pytest.mark.parametrize("names", [[0, -1], ["a", "unknown"]])
-def test_no_class_is_called_what_is_rejected_is(names):
-    both, first = Y < 2, Y == 0
-    labels = np.asarray(names)[np.minimum(Y, 1)]
-    with pytest.raises(UserError, match=f"y: expected no class {names[1]!r}, which with reject"):
-        BrunoClassifier(reject=0.1).fit(X[both], labels[both])
-    classifier = BrunoClassifier(reject=0.1, temperature=1.0).fit(X[first], labels[first])
-    with pytest.raises(UserError, match=f"y: expected no class {names[1]!r}"):
-        classifier.partial_fit(X[~first], labels[~first])
-    with pytest.raises(UserError, match=f"classes: expected no class {names[1]!r}"):
-        classifier.partial_fit(X[first], labels[first], classes=names)
-    assert classifier.classes_.tolist() == names[:1]
-    without = BrunoClassifier(temperature=1.0).fit(X[both], labels[both])
-    with pytest.raises(UserError, match=f"reject: expected no class {names[1]!r}"):
-        without.set_params(reject=0.1).predict(X)
-
-
-@pytest.mark.parametrize(
-    "classes",
-    [
-        np.array(["a", "b"]),
-        np.array(["a", "b"], dtype=object),
-        np.array([b"a", b"b"]),
-        np.array([False, True]),
-        np.array([3, 200], dtype=np.uint8),
-        np.array([2**63, 2**63 + 1], dtype=np.uint64),
-        np.array([1.0, 2.0], dtype=np.float32),
-    ],
-    ids=lambda classes: classes.dtype.name,
-)
-def test_labels_of_every_type_survive(classes):
-    known = Y < 2
-    classifier = BrunoClassifier(reject=0.3, temperature=1.0).fit(X[known], classes[Y[known]])
-    predicted = classifier.predict(np.concatenate([X, X[:1] + 100]))
-    assert predicted[-1] == classifier.unknown_label_
-    assert set(predicted.tolist()) == {*classes.tolist(), classifier.unknown_label_}
-    classifier.partial_fit(X[:1], classes[:1]).forget(X[known][Y[known] == 1], classes[Y[Y == 1]])
-    assert classifier.classes_.tolist() == classes[:1].tolist()
-    assert classifier.classes_.dtype == classes.dtype
-
-
-def test_scorers_of_probabilities_need_the_known_classes_alone():
-    classifier = fitted(reject=0.1)
-    assert get_scorer("accuracy")(classifier, X, Y) > 0.8
-    with pytest.raises(ValueError, match="classes"):
-        get_scorer("neg_log_loss")(classifier, X, Y)
-    known = classifier.predict_proba(X)[:, :-1]
-    known /= known.sum(1, keepdims=True)
-    closed = fitted().predict_proba(X)
-    np.testing.assert_allclose(known, closed, atol=1e-9)
 
 
 def test_many_classes_take_memory_in_proportion():
@@ -469,18 +367,6 @@ def test_tables_of_more_than_two_dimensions_are_refused():
         fitted().predict(X.reshape(150, 2, 2))
 
 
-def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch):
-    learnt = []
-
-    def fit_dense(x, classes, process, *, common_scale, steps, seed, verbose):
-        learnt.append(len(x))
-        return fit_two_covariance(x, classes, process, full=True, common_scale=common_scale)
-
-    monkeypatch.setattr("bruno.estimators.base.fit_dense", fit_dense)
-    BrunoClassifier(flow="dense", random_state=0).fit(X, Y)
-    assert learnt == [150, 100, 100, 100]
-
-
 def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
     configs = []
 
@@ -493,24 +379,6 @@ def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
     classifier.fit(X[:101], Y[:101])
     classifier.fit(X[[0, 60, 120]], Y[[0, 60, 120]])
     assert [config.discriminative_weight for config in configs] == [1.0, 0.0]
-
-
-@pytest.mark.parametrize(
-    ("units", "scale"), [((1, 1, 1), "common"), ((1, 5, 2), "common"), ((1, 100, 1), "columns")]
-)
-def test_units_are_taken_for_common_unless_a_column_varies_much_more(units, scale):
-    x = np.random.default_rng(0).normal(size=(60, 3)) * units
-    y = np.arange(60) % 3
-    chosen = BrunoClassifier(temperature=1.0).fit(x, y)
-    asked = BrunoClassifier(scale=scale, temperature=1.0).fit(x, y)
-    assert chosen.scale_ == scale
-    np.testing.assert_array_equal(chosen.predict_log_proba(x), asked.predict_log_proba(x))
-    assert BrunoClassifier(chosen.model_).fit(x, y).scale_ is None
-
-
-def test_constant_columns_say_nothing_of_units():
-    x = np.random.default_rng(0).normal(size=(60, 5)) * [1, 0, 0, 0, 2] + 1e3
-    assert BrunoClassifier(temperature=1.0).fit(x, np.arange(60) % 3).scale_ == "common"
 
 
 @pytest.mark.parametrize("scale", ["columns", "common"])
@@ -530,73 +398,6 @@ def test_in_pipelines_and_searches():
     pipeline = make_pipeline(StandardScaler(), BrunoClassifier(random_state=0))
     search = GridSearchCV(pipeline, {"brunoclassifier__process": ["gaussian", "student_t"]}, cv=3)
     assert search.fit(X, Y).best_score_ > 0.9
-
-
-@pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])])
-def test_saved_and_loaded(tmp_path, names):
-    classifier = BrunoClassifier(random_state=0, reject=0.1).fit(X, names[Y])
-    classifier.save(tmp_path / "saved")
-    loaded = BrunoClassifier.load(tmp_path / "saved")
-    assert loaded.get_params() == classifier.get_params()
-    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
-    np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
-    loaded.partial_fit(X[:1], names[Y[:1]])
-    assert loaded.evidence_.count.sum() == 151
-    with pytest.raises(UserError, match="expected a saved BrunoDensity"):
-        BrunoDensity.load(tmp_path / "saved")
-    with pytest.raises(NotFittedError):
-        BrunoClassifier().save(tmp_path / "never")
-
-
-def test_damaged_files_are_refused(tmp_path):
-    classifier = fitted()
-    classifier.save(tmp_path / "saved")
-    classifier.partial_fit(X, Y).save(tmp_path / "other")
-    file = tmp_path / "saved" / "evidence.safetensors"
-    for content in (b"x", (tmp_path / "other" / "evidence.safetensors").read_bytes()):
-        file.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"evidence\.safetensors"):
-            BrunoClassifier.load(tmp_path / "saved")
-    config = tmp_path / "other" / "config.json"
-    config.write_text(config.read_text().replace('"temperature_"', '"heat"'))
-    with pytest.raises(CheckpointError, match="is not a whole BrunoClassifier"):
-        BrunoClassifier.load(tmp_path / "other")
-
-
-@pytest.mark.parametrize("as_path", [False, True])
-def test_what_was_saved_with_its_model_can_be_moved(tmp_path, as_path):
-    model = fitted().model_
-    model.save_pretrained(tmp_path / "model")
-    given = tmp_path / "model" if as_path else model
-    classifier = BrunoClassifier(model=given, temperature=1.0).fit(X, Y)
-    classifier.save(tmp_path / "saved")
-    moved = (tmp_path / "saved").rename(tmp_path / "moved")
-    (tmp_path / "model").rename(tmp_path / "elsewhere")
-    loaded = BrunoClassifier.load(moved)
-    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
-    np.testing.assert_array_equal(
-        clone(loaded).fit(X, Y).predict_proba(X), classifier.predict_proba(X)
-    )
-
-
-def test_parameters_are_saved_as_plain_values(tmp_path):
-    classifier = fitted(class_prior=np.array([0.2, 0.3, 0.5]), reject=np.float32(0.25))
-    classifier.set_params(steps=np.int64(7)).save(tmp_path / "saved")
-    loaded = BrunoClassifier.load(tmp_path / "saved")
-    assert loaded.class_prior == [0.2, 0.3, 0.5]
-    assert (loaded.reject, loaded.steps) == (0.25, 7)
-    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
-    classifier.set_params(random_state=np.random.RandomState(0))
-    with pytest.raises(UserError, match="random_state: expected what JSON can hold"):
-        classifier.save(tmp_path / "never")
-    assert not (tmp_path / "never").exists()
-
-
-@pytest.mark.parametrize("magnitude", [1e-300, 1e150, 1e300])
-def test_magnitudes_do_not_matter(magnitude):
-    expected = fitted().predict_proba(X)
-    scaled = BrunoClassifier(random_state=0).fit(X[::2] * magnitude, Y[::2])
-    np.testing.assert_allclose(scaled.predict_proba(X * magnitude), expected, atol=1e-6)
 
 
 def test_one_example_of_each_class():
@@ -623,54 +424,7 @@ def test_forgetting_is_exact_with_a_model_in_single_precision():
     np.testing.assert_allclose(forgotten.predict_log_proba(images[:20]), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
-def test_pickled_with_every_flow(flow):
-    classifier = fitted(flow=flow, steps=3, temperature=1.0)
-    again = pickle.loads(pickle.dumps(classifier)).partial_fit(X[:1], Y[:1])  # noqa: S301
-    classifier.partial_fit(X[:1], Y[:1])
-    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
-
-
-def test_models_that_are_given_travel_to_other_processes():
-    model = fitted(flow="dense", steps=3, temperature=1.0).model_
-    grid = {"temperature": [1.0, 5.0]}
-    search = GridSearchCV(BrunoClassifier(model=model), grid, n_jobs=2, cv=2)
-    assert search.fit(X, Y).best_score_ > 1 / 3
-
-
-def test_labels_are_sorted_however_they_came():
-    classifier = BrunoClassifier(random_state=0).fit(X[50:], Y[50:])
-    names = [7, 2**63, 3, -5, 2**63]
-    for name in names:
-        classifier.partial_fit(X[:1], np.array([name]))
-    classifier.forget(X[:1], np.array([7]))
-    assert classifier.classes_.tolist() == [-5, 1, 2, 3, 2**63]
-    classifier.partial_fit(X[:1], np.array([7]))
-    assert classifier.classes_.tolist() == [-5, 1, 2, 3, 7, 2**63]
-    assert classifier.predict_proba(X).shape == (150, 6)
-    assert classifier.evidence_.count.tolist() == [1, 50, 50, 1, 1, 2]
-    classifier.partial_fit(X[:1], np.array([2**63 + 1025])).partial_fit(X[:1], np.array([4.0]))
-    assert classifier.classes_.tolist() == [-5, 1, 2, 3, 4, 7, 2**63, 2**63 + 1025]
-
-
-def test_a_value_far_from_all_others_does_not_stand_in_the_way():
-    far = X.copy()
-    far[0, 0] = 1e300
-    classifier = BrunoClassifier(random_state=0).fit(far, Y)
-    assert np.isfinite(classifier.predict_proba(X)).all()
-
-
 @pytest.mark.parametrize("name", ["classes_", "evidence_", "unknown_label_"])
 def test_nothing_is_known_before_the_fit(name):
     with pytest.raises(NotFittedError):
         getattr(BrunoClassifier(), name)
-
-
-def test_labels_of_two_kinds_and_priors_of_none_are_refused():
-    with pytest.raises(UserError, match="y: expected all numbers or all strings"):
-        BrunoClassifier().fit(X[:2], np.array(["a", 1], dtype=object))
-    days = np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]")
-    with pytest.raises(UserError, match="y: expected all numbers or all strings, got date"):
-        BrunoClassifier().fit(X[:2], days)
-    with pytest.raises(UserError, match="class_prior: expected one of uniform, empirical"):
-        fitted().set_params(class_prior="foo").predict(X)

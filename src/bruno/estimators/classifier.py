@@ -13,12 +13,13 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator, TooFarError
 from bruno.estimators.calibration import (
     Score,
-    choose_offset,
+    choose_novelty_scale,
     choose_temperature,
     cross_validated,
     novelty,
@@ -73,13 +74,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         reject: Prior probability, between 0 and 1, that an element is of none of the known
-            classes; its density is then that of the first element of an unknown class, times
-            exp(``unknown_offset_``), and probabilities have a column more than ``classes_``. By
-            default everything is of a known class.
+            classes; its density is then that of the first element of an unknown class, and
+            probabilities have a column more than ``classes_``. By default everything is of a known
+            class.
         temperature: What log-densities are divided by before they become class probabilities;
             ``auto`` chooses it by cross-validation in ``fit``, and with ``reject`` also
-            ``unknown_offset_``, by leaving classes out, too. With ``flow="dense"`` each of the two
-            trains three more flows. Densities are not changed.
+            ``unknown_slope_`` and ``unknown_offset_``, by leaving classes out, too. With
+            ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
@@ -92,9 +93,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model_: The model.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
-        unknown_offset_: How much more probable an element of an unknown class is than the model
-            says, in nats; 0 without ``reject``, with a ``temperature`` that was given, and where
-            there are fewer than three classes or fewer than three examples of one.
+        unknown_offset_: What ``reject`` adds to the logarithm of how much likelier an element is
+            as the first of an unknown class than as one of a known class, tempered, in nats.
+        unknown_slope_: What it multiplies the sum with. 1, and an offset of 0, without ``reject``,
+            with a ``temperature`` that was given, and where there are fewer than three classes or
+            fewer than three examples of one.
         unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
             or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
         n_features_in_: Number of features.
@@ -113,6 +116,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     temperature_: float
     unknown_offset_: float
+    unknown_slope_: float
     _known: ClassEvidence
 
     def __init__(
@@ -272,17 +276,30 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if self.reject is not None:
             self._check_reject()
             self._check_not_reserved("reject", classes)
-            prior = np.append(prior + math.log1p(-self.reject), math.log(self.reject))
         widest = max(len(columns), z.shape[1])
         for part in z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest)):
             scores = process.log_prob_given(part, evidence)
             if not in_order:
                 scores = scores[:, columns]
+            scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
             if self.reject is not None:
-                of_none = process.predictive(self._nothing()).log_prob(part)
-                of_none = of_none + self.unknown_offset_
-                scores = torch.cat([scores, of_none.unsqueeze(1)], 1)
-            yield scores / self.temperature_ + torch.from_numpy(prior).to(scores)
+                of_none = process.predictive(self._nothing()).log_prob(part) / self.temperature_
+                scores = self._with_rejection(scores, of_none, self.reject)
+            yield scores
+
+    def _with_rejection(self, scores: Tensor, of_none: Tensor, reject: float) -> Tensor:
+        """Return log p(class | x), ``(n, K)``, with a column more for none of the known.
+
+        Args:
+            scores: log p(x, class), tempered.
+            of_none: log p(x) of a class nothing is known of, tempered.
+            reject: The prior of that.
+        """
+        of_known = scores.logsumexp(1)
+        odds = self.unknown_slope_ * (of_none - of_known + self.unknown_offset_)
+        odds = odds + math.log(reject) - math.log1p(-reject)
+        known = scores - (of_known + softplus(odds)).unsqueeze(1)
+        return torch.cat([known, logsigmoid(odds).unsqueeze(1)], 1)
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -385,15 +402,18 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return x, labels
 
     def _calibrate(self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None) -> None:
-        """Set the temperature, and the offset of unknown classes, by examples held out."""
-        self.unknown_offset_ = 0.0
+        """Set the temperature, and the scale of rejection, by examples held out."""
+        self.unknown_slope_, self.unknown_offset_ = 1.0, 0.0
         if self.temperature != "auto":
             self.temperature_ = float(self.temperature)
             return
         score = self._score_held_out(x, z, truth, given)
         generator = torch.Generator().manual_seed(self._seed())
         once = given is None and self.flow == "dense"
-        start = starting_temperature(x.shape[1]) if given is None else 1.0
+        start = 1.0
+        if given is None:
+            degrees = (len(x) - 1) * (x.shape[1] if self.scale_ == "common" else 1)
+            start = starting_temperature(x.shape[1], degrees)
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):
@@ -402,7 +422,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if self.reject is not None:
             with suppress(TooFarError):
                 ratios = novelty(score, truth, self.temperature_, generator, once=once)
-                self.unknown_offset_ = self.temperature_ * choose_offset(*ratios)
+                self.unknown_slope_, self.unknown_offset_ = choose_novelty_scale(*ratios)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
@@ -471,6 +491,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             "classes_dtype": self.classes_.dtype.str,
             "temperature_": self.temperature_,
             "unknown_offset_": self.unknown_offset_,
+            "unknown_slope_": self.unknown_slope_,
         }
 
     def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
@@ -479,3 +500,4 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self._known = ClassEvidence(classes, evidence)
         self.temperature_ = state["temperature_"]
         self.unknown_offset_ = state["unknown_offset_"]
+        self.unknown_slope_ = state["unknown_slope_"]

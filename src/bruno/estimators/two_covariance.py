@@ -10,11 +10,13 @@ process in every dimension, with :math:`\rho = B_{dd}` and :math:`v = 1 + B_{dd}
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -198,6 +200,12 @@ def _set_scale(norm: ActivationNorm, mean: Tensor, deviation: Tensor, x: Tensor)
         return norm(x)[0]
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    """Return what finds the libraries that compute in threads; it takes some milliseconds."""
+    return ThreadpoolController()
+
+
 def maximise_marginal_likelihood(
     process: ExchangeableProcess, evidence: Evidence, strength: float
 ) -> None:
@@ -233,7 +241,8 @@ def maximise_marginal_likelihood(
         for _ in range(len(values))
     ]
     start = parameters_to_vector(parameters.values()).detach().numpy()
-    with torch.enable_grad():
+    # More threads than one only wait for each other over so few numbers.
+    with torch.enable_grad(), _threads().limit(limits=1, user_api="blas"):
         found = minimize(
             loss_and_gradient,
             start,

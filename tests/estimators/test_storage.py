@@ -1,0 +1,90 @@
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+
+from bruno import (
+    BrunoClassifier,
+    BrunoDensity,
+    CheckpointError,
+    UserError,
+)
+from tests.estimators.iris import X, Y, fitted
+
+
+@pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])])
+def test_saved_and_loaded(tmp_path, names):
+    classifier = BrunoClassifier(random_state=0, reject=0.1).fit(X, names[Y])
+    classifier.save(tmp_path / "saved")
+    loaded = BrunoClassifier.load(tmp_path / "saved")
+    assert loaded.get_params() == classifier.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
+    loaded.partial_fit(X[:1], names[Y[:1]])
+    assert loaded.evidence_.count.sum() == 151
+    with pytest.raises(UserError, match="expected a saved BrunoDensity"):
+        BrunoDensity.load(tmp_path / "saved")
+    with pytest.raises(NotFittedError):
+        BrunoClassifier().save(tmp_path / "never")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    classifier = fitted()
+    classifier.save(tmp_path / "saved")
+    classifier.partial_fit(X, Y).save(tmp_path / "other")
+    file = tmp_path / "saved" / "evidence.safetensors"
+    for content in (b"x", (tmp_path / "other" / "evidence.safetensors").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"evidence\.safetensors"):
+            BrunoClassifier.load(tmp_path / "saved")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"temperature_"', '"heat"'))
+    with pytest.raises(CheckpointError, match="is not a whole BrunoClassifier"):
+        BrunoClassifier.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_what_was_saved_with_its_model_can_be_moved(tmp_path, as_path):
+    model = fitted().model_
+    model.save_pretrained(tmp_path / "model")
+    given = tmp_path / "model" if as_path else model
+    classifier = BrunoClassifier(model=given, temperature=1.0).fit(X, Y)
+    classifier.save(tmp_path / "saved")
+    moved = (tmp_path / "saved").rename(tmp_path / "moved")
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    loaded = BrunoClassifier.load(moved)
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    np.testing.assert_array_equal(
+        clone(loaded).fit(X, Y).predict_proba(X), classifier.predict_proba(X)
+    )
+
+
+def test_parameters_are_saved_as_plain_values(tmp_path):
+    classifier = fitted(class_prior=np.array([0.2, 0.3, 0.5]), reject=np.float32(0.25))
+    classifier.set_params(steps=np.int64(7)).save(tmp_path / "saved")
+    loaded = BrunoClassifier.load(tmp_path / "saved")
+    assert loaded.class_prior == [0.2, 0.3, 0.5]
+    assert (loaded.reject, loaded.steps) == (0.25, 7)
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+    classifier.set_params(random_state=np.random.RandomState(0))
+    with pytest.raises(UserError, match="random_state: expected what JSON can hold"):
+        classifier.save(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
+def test_pickled_with_every_flow(flow):
+    classifier = fitted(flow=flow, steps=3, temperature=1.0)
+    again = pickle.loads(pickle.dumps(classifier)).partial_fit(X[:1], Y[:1])  # noqa: S301
+    classifier.partial_fit(X[:1], Y[:1])
+    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
+
+
+def test_models_that_are_given_travel_to_other_processes():
+    model = fitted(flow="dense", steps=3, temperature=1.0).model_
+    grid = {"temperature": [1.0, 5.0]}
+    search = GridSearchCV(BrunoClassifier(model=model), grid, n_jobs=2, cv=2)
+    assert search.fit(X, Y).best_score_ > 1 / 3
