@@ -69,7 +69,7 @@ def measure(
         log_proba = classifier.predict_log_proba(x)
         log_known = np.logaddexp.reduce(log_proba[:, :-1], axis=1)
         figures[name] = judged(log_proba[:, -1], log_known, is_new)
-        classifier.unknown_slope_, classifier.unknown_offset_ = 1.0, 0.0
+        classifier.unknown_slope_, classifier.unknown_intercept_ = 1.0, 0.0
     return figures
 
 

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -6,12 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import get_scorer
 
-from bruno import (
-    BrunoClassifier,
-    ExchangeableGaussian,
-    UserError,
-)
-from bruno.estimators.calibration import choose_novelty_scale, novelty
+from bruno import BrunoClassifier, Evidence, ExchangeableGaussian, UserError
+from bruno.estimators.calibration import choose_novelty_scale, novelty, starting_temperature
 from bruno.estimators.two_covariance import fit_two_covariance
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
@@ -20,26 +17,31 @@ from tests.estimators.iris import X, Y, fitted
 @pytest.mark.parametrize(("once", "groups"), [(False, 5), (True, 3)])
 def test_classes_are_left_out_once_each_and_examples_of_the_others_held_out(once, groups):
     classes = torch.arange(7).repeat(4)
+    log_prior = torch.arange(1.0, 8.0).log().double()
     calls = []
 
     def score(learn, scored):
         calls.append((learn, scored))
-        known = len(classes[learn].unique())
-        return torch.zeros(len(scored), known), torch.ones(len(scored))
+        known = classes[learn].unique()
+        # Of a class k the density is 1 / (k + 1): weighted by the prior, that of each is the same.
+        log_prob = -log_prior[known].expand(len(scored), -1)
+        return log_prob, torch.full((len(scored),), 3.0, dtype=torch.float64)
 
-    of_known, of_new = novelty(score, classes, 2.0, generator_for(0), once=once)
-    assert len(calls) == 2 * groups
+    of_known, of_new = novelty(score, classes, log_prior, 1.0, generator_for(0), once=once)
+    assert len(calls) == groups
     left_out = []
-    for (learn, held_out), (same, new) in zip(calls[::2], calls[1::2], strict=True):
-        assert torch.equal(learn, same)
-        assert set(classes[held_out].tolist()) == set(classes[learn].tolist())
-        assert not set(held_out.tolist()) & set(learn.tolist())
-        assert not set(classes[new].tolist()) & set(classes[learn].tolist())
-        left_out += new.tolist()
+    for learn, scored in calls:
+        is_new = ~torch.isin(classes[scored], classes[learn])
+        assert set(classes[scored[~is_new]].tolist()) == set(classes[learn].tolist())
+        assert not set(scored.tolist()) & set(learn.tolist())
+        left_out += scored[is_new].tolist()
+        among = classes[learn].unique()
+        expected = 3 - math.log(len(among)) + float(log_prior[among].logsumexp(0))
+        assert any(abs(of_new - expected) < 1e-9)
+        assert any(abs(of_known - expected) < 1e-9)
     assert sorted(left_out) == list(range(28))
-    # Every known class, and so their mean, has log-density 0, the new one 1; halved by tempering.
-    torch.testing.assert_close(of_new, torch.full((28,), 0.5, dtype=torch.float64))
-    assert len(of_known) == sum(len(held_out) for _, held_out in calls[::2])
+    assert len(of_new) == 28
+    assert len(of_known) == sum(len(scored) for _, scored in calls) - 28
 
 
 @pytest.mark.parametrize(
@@ -49,22 +51,85 @@ def test_few_classes_or_examples_say_nothing_of_new_ones(classes):
     def score(learn, scored):
         raise AssertionError
 
-    of_known, of_new = novelty(score, classes, 1.0, generator_for(0))
+    prior = torch.zeros(3, dtype=torch.float64)
+    of_known, of_new = novelty(score, classes, prior, 1.0, generator_for(0))
     assert len(of_known) == len(of_new) == 0
     assert choose_novelty_scale(of_known, of_new) == (1, 0)
 
 
-def test_log_ratios_become_log_odds_of_the_least_loss():
-    noise = torch.randn(2, 4000, dtype=torch.float64, generator=generator_for(1))
-    for middle in (-15.0, 0.0, 10.0):
-        # Two normals of deviation 1 whose means are 2 apart: log-odds are twice the distance.
-        slope, offset = choose_novelty_scale(middle - 1 + noise[0], middle + 1 + noise[1])
-        assert abs(offset + middle) < 0.1
-        assert abs(slope - 2) < 0.2
-    # Of what is told apart anyway more cannot be said.
-    slope, offset = choose_novelty_scale(noise[0] - 50, noise[1] + 50)
-    assert abs(offset) < 0.1
-    assert abs(slope - 1) < 0.1
+@pytest.mark.parametrize("middle", [-45.0, 0.0, 30.0])
+@pytest.mark.parametrize("slope", [0.3, 2.0])
+def test_log_ratios_become_log_odds_of_the_least_loss(middle, slope):
+    # Of two normals of the same deviation the log-odds are a line.
+    noise = torch.randn(2, 4000, dtype=torch.float64, generator=generator_for(1)) / slope**0.5
+    found, intercept = choose_novelty_scale(middle - 0.5 + noise[0], middle + 0.5 + noise[1])
+    assert abs(found - slope) < 0.1 * slope + 0.03
+    assert abs(intercept + found * middle) < 0.2
+
+
+def test_strange_examples_do_not_decide():
+    noise = torch.randn(2, 300, dtype=torch.float64, generator=generator_for(2))
+    usual = choose_novelty_scale(noise[0] - 2, noise[1] + 2)
+    for far in (1e3, 1e200, torch.inf):
+        strange = torch.tensor([far], dtype=torch.float64)
+        found = choose_novelty_scale(torch.cat([noise[0] - 2, strange]), noise[1] + 2)
+        assert abs(found[0] - usual[0]) < 0.5 * usual[0]
+    backwards, _ = choose_novelty_scale(noise[0] + 2, noise[1] - 2)
+    assert 0 < backwards < 0.1
+
+
+def test_scales_told_from_few_elements_are_believed_less():
+    assert starting_temperature(27, 1) > 2 * starting_temperature(27, 3) > 6
+    assert starting_temperature(27, 1000) == pytest.approx(3, rel=1e-3)
+    x = np.random.default_rng(0).normal(size=(2, 8))
+    columns, common, dense = (
+        BrunoClassifier(steps=1, random_state=0, **parameters).fit(x, [0, 1]).temperature_
+        for parameters in (
+            {"scale": "columns"},
+            {"scale": "common"},
+            {"scale": "common", "flow": "dense"},
+        )
+    )
+    assert common < 0.3 * columns
+    assert dense == columns
+
+
+@pytest.mark.parametrize("class_prior", ["uniform", [0.7, 0.2, 0.1]])
+def test_rejection_is_by_scaled_log_odds(class_prior):
+    classifier = fitted(class_prior=class_prior, reject=0.25)
+    known = fitted(class_prior=class_prior, temperature=classifier.temperature_)
+    classifier.unknown_slope_, classifier.unknown_intercept_ = 1.7, -0.4
+    prior = np.full(3, 1 / 3) if class_prior == "uniform" else np.asarray(class_prior)
+    x = torch.from_numpy(X)
+    with torch.no_grad():
+        of_classes = classifier.model_.process.log_prob_given(
+            classifier.model_.encode(x), classifier.evidence_
+        )
+        of_none = classifier.model_.process.predictive(Evidence.empty(4)).log_prob(
+            classifier.model_.encode(x)
+        )
+    of_known = np.logaddexp.reduce(
+        of_classes.numpy() / classifier.temperature_ + np.log(prior), axis=1
+    )
+    log_odds = 1.7 * (of_none.numpy() / classifier.temperature_ - of_known) - 0.4 - np.log(3)
+    found = classifier.predict_proba(X)
+    np.testing.assert_allclose(found[:, -1], 1 / (1 + np.exp(-log_odds)), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(found.sum(1), 1)
+    among_known = found[:, :-1] / found[:, :-1].sum(1, keepdims=True)
+    np.testing.assert_allclose(among_known, known.predict_proba(X), atol=1e-9)
+
+
+def test_elements_a_given_model_finds_far_away_are_calibrated_all_the_same():
+    classifier = BrunoClassifier(fitted().model_, reject=0.2, random_state=0).fit(X * 1e79, Y)
+    assert np.isfinite([classifier.unknown_slope_, classifier.unknown_intercept_]).all()
+    assert np.isfinite(classifier.predict_proba(X)).all()
+
+
+def test_a_class_too_far_from_all_others_leaves_rejection_as_the_model_says():
+    far = X.copy()
+    far[0, 0] = 1e300
+    classifier = BrunoClassifier(random_state=0, reject=0.2).fit(far, Y)
+    assert np.isfinite(classifier.predict_proba(X)).all()
 
 
 def test_what_a_model_says_wrongly_of_new_classes_is_mended():
@@ -78,8 +143,8 @@ def test_what_a_model_says_wrongly_of_new_classes_is_mended():
     parameters = {"model": model, "reject": 0.3, "random_state": 0}
     plain = BrunoClassifier(temperature=1.0, **parameters).fit(x[learn & known], y[learn & known])
     mended = BrunoClassifier(**parameters).fit(x[learn & known], y[learn & known])
-    assert (plain.unknown_slope_, plain.unknown_offset_) == (1, 0)
-    assert mended.unknown_offset_ > 5
+    assert (plain.unknown_slope_, plain.unknown_intercept_) == (1, 0)
+    assert mended.unknown_intercept_ > 5
     rejected = mended.predict(x[~learn]) == mended.unknown_label_
     assert (plain.predict(x[~learn & ~known]) == -1).mean() < 0.1
     assert rejected[~known[~learn]].mean() > 0.6
@@ -90,13 +155,13 @@ def test_what_a_model_says_wrongly_of_new_classes_is_mended():
 def test_the_scale_of_rejection_is_saved(tmp_path):
     x, y = load_digits(n_class=5, return_X_y=True)
     classifier = BrunoClassifier(reject=0.2, random_state=0).fit(x[::9], y[::9])
-    assert classifier.unknown_offset_ != 0
+    assert classifier.unknown_intercept_ != 0
     classifier.save(tmp_path)
     loaded = BrunoClassifier.load(tmp_path)
-    assert loaded.unknown_offset_ == classifier.unknown_offset_
+    assert loaded.unknown_intercept_ == classifier.unknown_intercept_
     assert loaded.unknown_slope_ == classifier.unknown_slope_
     np.testing.assert_allclose(loaded.predict_proba(x), classifier.predict_proba(x))
-    assert BrunoClassifier(random_state=0).fit(x[::9], y[::9]).unknown_offset_ == 0
+    assert BrunoClassifier(random_state=0).fit(x[::9], y[::9]).unknown_intercept_ == 0
 
 
 def test_temperature_changes_confidence_and_not_density():
@@ -116,6 +181,11 @@ def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch
     monkeypatch.setattr("bruno.estimators.base.fit_dense", fit_dense)
     BrunoClassifier(flow="dense", random_state=0).fit(X, Y)
     assert learnt == [150, 100, 100, 100]
+    learnt.clear()
+    # A third of the classes is left out, and a third of the rest is held out.
+    BrunoClassifier(flow="dense", random_state=0, reject=0.1).fit(X, Y)
+    assert len(learnt) == 7
+    assert all(60 < number < 74 for number in learnt[4:])
 
 
 @pytest.mark.parametrize("names", [np.array([10, 20]), np.array(["setosa", "versicolor"])])

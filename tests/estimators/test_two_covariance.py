@@ -3,9 +3,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bruno import (
-    BrunoClassifier,
-)
+from bruno import BrunoClassifier
 from bruno.estimators.two_covariance import evidence_of_classes, fit_two_covariance
 from tests.estimators.iris import X, Y, fitted
 

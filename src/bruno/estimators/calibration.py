@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
 
 # Chosen, as the exponent of the dimension was, on splits of scikit-learn's small data sets with one
@@ -29,12 +30,16 @@ _BELIEF = 20.0
 # With fewer folds too few examples are left to learn from, and what is learnt says little of all.
 _FEWEST_FOLDS, _FOLDS = 3, 5
 _REPEATS, _ENOUGH = 3, 300
-# Deviations of the belief in the scale of log-odds of a new class, centred on that of the model: of
-# the logarithm of the slope, and of the offset in nats, after tempering.
-_LOG_SLOPE_DEVIATION, _OFFSET_DEVIATION = 1.0, 10.0
+# Deviations of the belief in the slope and the intercept of the log-odds of a new class, centred on
+# 1 and 0, what the model says. Wide: they are there for the few examples that separate by chance.
+_NOVELTY_DEVIATIONS = np.array([1.0, 30.0])
+# With a slope of 0 nothing would be told from anything.
+_LEAST_SLOPE = 0.01
+# Log-ratios beyond this, in nats, are all as sure.
+_SUREST = 1e4
 
 Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From the rows to learn from and ``N`` rows to score, log p(x, class) of the ``K`` classes among
+"""From the rows to learn from and ``N`` rows to score, log p(x | class) of the ``K`` classes among
 the former in order, ``(N, K)``, and log p(x) of a class nothing is known of, ``(N,)``; up to one
 constant for each row."""
 
@@ -49,19 +54,19 @@ def starting_temperature(dim: int, degrees: int) -> float:
     return dim ** (1 / 3) * (1 + (_FEW_DEGREES / max(degrees, 1)) ** 2)
 
 
-def choose_temperature(log_joint: Tensor, truth: Tensor, start: float) -> float:
+def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
     """Return the temperature with the least log-loss, if that says enough against ``start``.
 
     Args:
-        log_joint: log p(x, class) of examples that were held out, ``(repeats, N, K)``.
+        log_prob: log p(x | class) of examples that were held out, ``(repeats, N, K)``.
         truth: Their classes, int64 ``(N,)``.
         start: The temperature believed before.
     """
-    repeats = len(log_joint)
+    repeats = len(log_prob)
     truth = truth.repeat(repeats)
 
     def cost(temperature: float) -> float:
-        scores = log_joint.flatten(0, 1) / temperature
+        scores = log_prob.flatten(0, 1) / temperature
         loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
         return float(loss) / max(1, repeats) + _BELIEF * math.log(temperature / start) ** 2
 
@@ -71,7 +76,7 @@ def choose_temperature(log_joint: Tensor, truth: Tensor, start: float) -> float:
 def cross_validated(
     score: Score, classes: Tensor, generator: torch.Generator, *, once: bool = False
 ) -> Tensor:
-    """Return held-out log p(x, class) of every example, ``(repeats, N, K)``.
+    """Return held-out log p(x | class) of every example, ``(repeats, N, K)``.
 
     Args:
         score: Learns from some rows and scores others.
@@ -98,6 +103,7 @@ def cross_validated(
 def novelty(
     score: Score,
     classes: Tensor,
+    log_prior: Tensor,
     temperature: float,
     generator: torch.Generator,
     *,
@@ -108,16 +114,17 @@ def novelty(
     Classes are left out in groups; from each of the others some examples are held out, too.
 
     Args:
-        score: Learns from some rows and scores others.
+        score: Learns from some rows and scores others; called once for every group.
         classes: Class of every row, int64 ``(N,)``.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
         temperature: What log-densities are divided by.
         generator: Source of the groups and folds.
-        once: Whether to use the fewest groups, because learning takes long.
+        once: Whether to use the fewest groups and folds, because learning takes long.
 
     Returns:
-        log p(x | a new class) − log p(x | one of the known), tempered, of examples of known classes
-        and of classes left out. None of either if there are fewer than three classes, or fewer
-        than three examples of some class.
+        log p(x | a new class) − log p(x | the known classes), tempered, of examples of known
+        classes and of classes left out. None of either if there are fewer than three classes, or
+        fewer than three examples of some class.
     """
     count = torch.bincount(classes)
     folds = _number_of_folds(int(count.min()), once=once)
@@ -125,45 +132,67 @@ def novelty(
     of_known, of_new = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
     if groups:
         fold = _stratified(classes, folds, generator)
-        group = (torch.randperm(len(count), generator=generator) % groups)[classes]
+        group = torch.randperm(len(count), generator=generator) % groups
     for i in range(groups):
-        is_known, held_out = group != i, fold == i % folds
-        learn = torch.nonzero(is_known & ~held_out).flatten()
-        for rows, found in ((is_known & held_out, of_known), (~is_known, of_new)):
-            log_joint, log_new = score(learn, torch.nonzero(rows).flatten())
-            known = (log_joint / temperature).logsumexp(1) - math.log(log_joint.shape[1])
-            found.append((log_new / temperature - known).cpu())
+        is_known, is_held_out = (group != i)[classes], fold == i % folds
+        held_out = torch.nonzero(is_known & is_held_out).flatten()
+        new = torch.nonzero(~is_known).flatten()
+        learn = torch.nonzero(is_known & ~is_held_out).flatten()
+        log_prob, log_new = (part.cpu() for part in score(learn, torch.cat([held_out, new])))
+        prior = log_prior[group != i].log_softmax(0)
+        ratio = log_new / temperature - (log_prob / temperature + prior).logsumexp(1)
+        of_known.append(ratio[: len(held_out)])
+        of_new.append(ratio[len(held_out) :])
     return torch.cat(of_known), torch.cat(of_new)
 
 
 def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
-    """Return the slope and offset that make log-odds of log-ratios, with the least log-loss.
+    """Return slope and intercept of log-odds over log-ratios, those with the least log-loss.
 
-    The log-odds that an element is of a new class, before any prior, are the slope times the sum of
-    its log-ratio and the offset (Platt, *Probabilistic Outputs for Support Vector Machines*, 1999).
+    The log-odds that an element is of a new class, before any prior, are slope · ratio + intercept
+    (Platt, *Probabilistic Outputs for Support Vector Machines*, 1999).
 
     Args:
         of_known: Log-ratios of examples of known classes, as of :func:`novelty`.
         of_new: Those of classes left out; all together they count as much as the known ones.
 
     Returns:
-        A positive slope and an offset in nats; 1 and 0 if there are no log-ratios.
+        A positive slope, and an intercept in nats; 1 and 0 if there are no log-ratios.
     """
     if not len(of_known) or not len(of_new):
         return 1.0, 0.0
-    number = len(of_known) + len(of_new)
-    softplus = torch.nn.functional.softplus
+    ratios = _without_extremes(torch.cat([of_known, of_new])).numpy()
+    is_new = np.arange(len(ratios)) >= len(of_known)
+    weight = 0.5 * len(ratios) / np.where(is_new, len(of_new), len(of_known))
+    sign = np.where(is_new, -1.0, 1.0)
 
-    def cost(values: np.ndarray) -> float:
-        slope, offset = math.exp(values[0]), float(values[1])
-        loss = softplus(slope * (of_known + offset)).mean()
-        loss = loss + softplus(-slope * (of_new + offset)).mean()
-        belief = (values[0] / _LOG_SLOPE_DEVIATION) ** 2 + (offset / _OFFSET_DEVIATION) ** 2
-        return number * float(loss) / 2 + float(belief) / 2
+    def cost_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
+        against = sign * (values[0] * ratios + values[1])
+        pull = weight * sign * expit(against)
+        from_belief = (values - [1.0, 0.0]) / _NOVELTY_DEVIATIONS
+        cost = weight @ np.logaddexp(0, against) + 0.5 * from_belief @ from_belief
+        gradient = np.array([pull @ ratios, pull.sum()]) + from_belief / _NOVELTY_DEVIATIONS
+        return float(cost), gradient
 
-    start = -float(of_known.median() + of_new.median()) / 2
-    found = minimize(cost, [0.0, start], method="Nelder-Mead")
-    return math.exp(found.x[0]), float(found.x[1])
+    # Convex, so that it does not matter where it begins.
+    found = minimize(
+        cost_and_gradient,
+        np.array([1.0, 0.0]),
+        method="L-BFGS-B",
+        jac=True,
+        bounds=[(_LEAST_SLOPE, None), (None, None)],
+    )
+    return float(found.x[0]), float(found.x[1])
+
+
+def _without_extremes(ratios: Tensor) -> Tensor:
+    """Return log-ratios none of which lies far outside the middle nine tenths.
+
+    The loss grows with the distance: a single strange example would say more than all others.
+    """
+    ratios = ratios.clamp(-_SUREST, _SUREST)
+    low, high = ratios.quantile(torch.tensor([0.05, 0.95], dtype=ratios.dtype))
+    return ratios.clamp(low - (high - low), high + (high - low))
 
 
 def _number_of_folds(available: int, *, once: bool) -> int:

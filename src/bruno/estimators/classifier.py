@@ -79,7 +79,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             class.
         temperature: What log-densities are divided by before they become class probabilities;
             ``auto`` chooses it by cross-validation in ``fit``, and with ``reject`` also
-            ``unknown_slope_`` and ``unknown_offset_``, by leaving classes out, too. With
+            ``unknown_slope_`` and ``unknown_intercept_``, by leaving classes out, too. With
             ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -93,11 +93,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model_: The model.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
-        unknown_offset_: What ``reject`` adds to the logarithm of how much likelier an element is
-            as the first of an unknown class than as one of a known class, tempered, in nats.
-        unknown_slope_: What it multiplies the sum with. 1, and an offset of 0, without ``reject``,
-            with a ``temperature`` that was given, and where there are fewer than three classes or
-            fewer than three examples of one.
+        unknown_slope_: With ``reject``, the log-odds of none of the known classes are
+            ``unknown_slope_`` · r + ``unknown_intercept_`` + log(reject / (1 − reject)), where r is
+            log p(x | an unknown class) − log p(x | the known classes), tempered, in nats.
+        unknown_intercept_: See there. The slope is 1 and the intercept 0 where ``fit`` had no
+            ``reject``, a ``temperature`` that is a number, fewer than three classes, or fewer than
+            three examples of some class.
         unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
             or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
         n_features_in_: Number of features.
@@ -115,7 +116,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     """
 
     temperature_: float
-    unknown_offset_: float
+    unknown_intercept_: float
     unknown_slope_: float
     _known: ClassEvidence
 
@@ -296,10 +297,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             reject: The prior of that.
         """
         of_known = scores.logsumexp(1)
-        odds = self.unknown_slope_ * (of_none - of_known + self.unknown_offset_)
-        odds = odds + math.log(reject) - math.log1p(-reject)
-        known = scores - (of_known + softplus(odds)).unsqueeze(1)
-        return torch.cat([known, logsigmoid(odds).unsqueeze(1)], 1)
+        log_odds = self.unknown_slope_ * (of_none - of_known) + self.unknown_intercept_
+        log_odds = log_odds + math.log(reject) - math.log1p(-reject)
+        known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
+        return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -403,7 +404,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     def _calibrate(self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None) -> None:
         """Set the temperature, and the scale of rejection, by examples held out."""
-        self.unknown_slope_, self.unknown_offset_ = 1.0, 0.0
+        self.unknown_slope_, self.unknown_intercept_ = 1.0, 0.0
         if self.temperature != "auto":
             self.temperature_ = float(self.temperature)
             return
@@ -412,7 +413,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         once = given is None and self.flow == "dense"
         start = 1.0
         if given is None:
-            degrees = (len(x) - 1) * (x.shape[1] if self.scale_ == "common" else 1)
+            # A dense flow scales every column itself.
+            together = self.scale_ == "common" and self.flow != "dense"
+            degrees = (len(x) - 1) * (x.shape[1] if together else 1)
             start = starting_temperature(x.shape[1], degrees)
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
@@ -420,9 +423,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             log_joint = cross_validated(score, truth, generator, once=once)
             self.temperature_ = choose_temperature(log_joint, truth, start)
         if self.reject is not None:
+            prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
-                ratios = novelty(score, truth, self.temperature_, generator, once=once)
-                self.unknown_slope_, self.unknown_offset_ = choose_novelty_scale(*ratios)
+                ratios = novelty(score, truth, prior, self.temperature_, generator, once=once)
+                self.unknown_slope_, self.unknown_intercept_ = choose_novelty_scale(*ratios)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
@@ -490,7 +494,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             "classes_": self.classes_.tolist(),
             "classes_dtype": self.classes_.dtype.str,
             "temperature_": self.temperature_,
-            "unknown_offset_": self.unknown_offset_,
+            "unknown_intercept_": self.unknown_intercept_,
             "unknown_slope_": self.unknown_slope_,
         }
 
@@ -499,5 +503,5 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         classes = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
         self._known = ClassEvidence(classes, evidence)
         self.temperature_ = state["temperature_"]
-        self.unknown_offset_ = state["unknown_offset_"]
+        self.unknown_intercept_ = state["unknown_intercept_"]
         self.unknown_slope_ = state["unknown_slope_"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from bruno.model import Bruno
 from bruno.pretrained import build
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 
+_ONE_AT_A_TIME = Lock()
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 # What is believed before seeing data: in standard units, elements of a class have this variance
@@ -40,6 +42,7 @@ _SMALLEST_BETWEEN = 0.05
 # at the lower end; they are kept within a range.
 _EXCESS, _EXCESS_DEVIATION = 300.0, 0.5
 _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
+# Where a thousandth of a parameter changes less than a ten-thousandth of a nat, it is found.
 _ITERATIONS, _STEEPEST = 50, 3e-2
 # Columns are taken to have one unit if none varies so many times as much as the median one.
 _ONE_UNIT = 10.0
@@ -241,8 +244,9 @@ def maximise_marginal_likelihood(
         for _ in range(len(values))
     ]
     start = parameters_to_vector(parameters.values()).detach().numpy()
-    # More threads than one only wait for each other over so few numbers.
-    with torch.enable_grad(), _threads().limit(limits=1, user_api="blas"):
+    # More threads than one only wait for each other over so few numbers. Their number is that of
+    # the process: who changes it has to put it back before another does.
+    with torch.enable_grad(), _ONE_AT_A_TIME, _threads().limit(limits=1, user_api="blas"):
         found = minimize(
             loss_and_gradient,
             start,
