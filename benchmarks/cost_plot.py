@@ -31,7 +31,7 @@ _ORIGINAL = [
     {"name": "BRUNO, generative", "flop": 1.7e18, "accuracy": 69.2, "nats": 537.1},
     {"name": "BRUNO, fine-tuned", "flop": 1.9e18, "accuracy": 91.3, "nats": None},
 ]
-# Names of models that lie on each other, moved apart; in points.
+# Names of models whose accuracies lie on each other, moved apart; in points.
 _LIFT = {"omniglot": 5, "omniglot-compact": -12}
 
 
@@ -91,15 +91,17 @@ def draw(points: list[dict[str, Any]]) -> plt.Figure:
             )
             for one in shown:
                 left = one["flop"] > 1e17
+                lift = _LIFT.get(one["name"], -3) if key == "accuracy" else -3
                 axis.annotate(
                     one["name"],
                     (one["flop"], one[key]),
-                    xytext=(-7 if left else 7, _LIFT.get(one["name"], -3)),
+                    xytext=(-7 if left else 7, lift),
                     textcoords="offset points",
                     ha="right" if left else "left",
                     fontsize=8,
                 )
         axis.set(xscale="log", xlabel="operations of training, FLOP", ylabel=label)
+        axis.margins(0.08)
         axis.grid(alpha=0.3)
     return figure
 
