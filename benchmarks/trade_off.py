@@ -80,6 +80,7 @@ def draw(runs: list[dict[str, Any]]) -> plt.Figure:
                 fontsize=8,
             )
         axis.set(xlabel="nats per image, sets of 20", ylabel=label)
+        axis.margins(0.1)
         axis.grid(alpha=0.3)
     figure.suptitle("validation characters, by weight of the cross-entropy", fontsize=10)
     return figure
