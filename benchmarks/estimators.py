@@ -1,12 +1,11 @@
 """The scikit-learn estimators beside those of scikit-learn, on the same splits.
 
-    OMP_NUM_THREADS=1 python benchmarks/estimators.py [--only few_shot adapt outliers] [--seeds 20]
+    OMP_NUM_THREADS=1 python benchmarks/estimators.py [--only few_shot adapt] [--seeds 20]
 
 ``few_shot``: scikit-learn's bundled tables with 1 to 30 examples per class. ``adapt``: digits 5-9
 from a handful of each, with what classes 0-4 have taught, and built-in characters as principal
-components, with what 683 others have. ``outliers``: one class of digits, or of
-MNIST with the pretrained model ``mnist`` (files in BRUNO_DATA_DIR), against the others. Rows are
-added to ``docs/results/estimators-*.jsonl``; those that are there are not measured again. Prints
+components, with what 683 others have. Rows are added to
+``docs/results/estimators-*.jsonl``; those that are there are not measured again. Prints
 tables with 95 % intervals and draws ``docs/images/estimators-*.png``.
 """
 
@@ -26,17 +25,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KernelDensity, KNeighborsClassifier, LocalOutlierFactor
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, OneClassSVM
+from sklearn.svm import SVC
 
-from bruno import BrunoClassifier, BrunoOutlierDetector
+from bruno import BrunoClassifier
 from bruno.data import load_dataset
 from bruno.evaluation.interval import Estimate
 from comparison import Figures, above, add_row, print_table, summary
@@ -53,9 +50,6 @@ _MOST_CLASSES = 20
 _MOST_DIRECTIONS = 20
 _BINS = 15
 _SMALLEST_PROBABILITY = 1e-15
-_ODD = (1, 3, 5, 7, 9)  # the pretrained model has seen even digits only
-_MNIST_COUNTS = (20, 200)
-_MNIST_TESTED = 200  # images of the class, and as many of others
 
 Split = tuple[np.ndarray, np.ndarray]
 """Rows to learn from and rows to be tested on."""
@@ -247,95 +241,6 @@ def adapt_to(
             )
 
 
-def detectors(seed: int) -> dict[str, Any]:
-    """Return what tells outliers in scikit-learn."""
-    return {
-        "IsolationForest": IsolationForest(random_state=seed),
-        "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
-        "OneClassSVM": OneClassSVM(),
-        "KernelDensity": KernelDensity(),
-    }
-
-
-def areas(
-    methods: dict[str, Any], normal: np.ndarray, tested: np.ndarray, belongs: np.ndarray
-) -> Figures:
-    """Return the area under the ROC curve of every method, in per cent.
-
-    Args:
-        methods: Estimators with ``score_samples``, unfitted.
-        normal: What they learn from, ``(n, D)``.
-        tested: What they score, ``(N, D)``.
-        belongs: Which of these are of the class learnt, ``(N,)``.
-    """
-    return {
-        name: area(method.fit(normal).score_samples(tested), belongs)
-        for name, method in methods.items()
-    }
-
-
-def area(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
-    """Return the area under the ROC curve, in per cent."""
-    return {"area": round(100 * float(roc_auc_score(belongs, scores)), 4)}
-
-
-def digit_outliers(normal: int, seed: int) -> Figures:
-    """Learn half of one class of digits, and tell its other half from all other classes."""
-    x, y = table("digits")
-    members = np.random.default_rng(seed).permutation(np.flatnonzero(y == normal))
-    learn, rest = np.array_split(members, 2)
-    test = np.concatenate([rest, np.flatnonzero(y != normal)])
-    own = {
-        "BrunoOutlierDetector": BrunoOutlierDetector(),
-        "Bruno, scale of columns": BrunoOutlierDetector(scale="columns"),
-        "Bruno, student_t": BrunoOutlierDetector(process="student_t"),
-        "Bruno, affine": BrunoOutlierDetector(flow="affine"),
-    }
-    # On seeds 0 and 1 the others did better with pixels from 0 to 1 than with standard columns.
-    return areas(own, x[learn], x[test], y[test] == normal) | areas(
-        detectors(seed), x[learn] / 16, x[test] / 16, y[test] == normal
-    )
-
-
-def mnist_outliers(normal: int, count: int, seed: int) -> Figures:
-    """Learn some images of an odd digit, and tell others of it from the other odd digits."""
-    rng = np.random.default_rng(seed)
-    train, test = (load_dataset("mnist", split) for split in ("train", "test"))
-    learn = rng.permutation(np.flatnonzero(train.labels.numpy() == normal))[:count]
-    labels = test.labels.numpy()
-    others = np.flatnonzero(np.isin(labels, _ODD) & (labels != normal))
-    rest = [
-        rng.permutation(rows)[:_MNIST_TESTED] for rows in (np.flatnonzero(labels == normal), others)
-    ]
-    x = train.images.flatten(1).double().numpy()[learn]
-    tested = test.images.flatten(1).double().numpy()[np.concatenate(rest)]
-    belongs = np.repeat([True, False], [len(part) for part in rest])
-    own = BrunoOutlierDetector(model="mnist").fit(x).score_samples(tested)
-    return {
-        "BrunoOutlierDetector": area(own, belongs),
-    } | areas(detectors(seed), x / 255, tested / 255, belongs)
-
-
-def outliers(file: Path, seeds: Iterable[int]) -> None:
-    """Measure what is missing of the detection of outliers."""
-    for seed in seeds:
-        for normal in range(10):
-            add_row(
-                file,
-                {"data": "digits", "normal": normal, "seed": seed},
-                lambda normal=normal, seed=seed: digit_outliers(normal, seed),
-            )
-        for normal in _ODD:
-            for count in _MNIST_COUNTS:
-                add_row(
-                    file,
-                    {"data": f"MNIST, {count} images", "normal": normal, "seed": seed},
-                    lambda normal=normal, count=count, seed=seed: mnist_outliers(
-                        normal, count, seed
-                    ),
-                )
-
-
 _COLOURS = {
     "BrunoClassifier": "C3",
     "BrunoClassifier, taught": "C1",
@@ -404,27 +309,6 @@ def draw_over_shots(
     return figure
 
 
-def draw_bars(means: dict[str, dict[str, Estimate]]) -> plt.Figure:
-    """Return a picture of areas under the curve as bars, a panel for each data set."""
-    figure, axes = plt.subplots(
-        1, len(means), figsize=(9, 3.2), layout="constrained", squeeze=False
-    )
-    for axis, (data, cells) in zip(axes.flat, means.items(), strict=True):
-        names = list(cells)[::-1]
-        axis.barh(
-            [name.replace(", ", ",\n") for name in names],
-            [cells[name].mean for name in names],
-            xerr=[cells[name].half_width for name in names],
-            color=["C3" if name.startswith("Bruno") else "0.7" for name in names],
-            capsize=2,
-        )
-        for place, name in enumerate(names):
-            axis.text(2, place, f"{cells[name].mean:.1f}", va="center", fontsize=8)
-        axis.set(title=data, xlabel="area under the curve, %", xlim=(0, 100))
-        axis.tick_params(axis="y", labelsize=8)
-    return figure
-
-
 def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> None:
     """Print and draw what was measured of classifiers."""
     means = {key: summary(found, key) for key in ("accuracy", "log-loss", "calibration error")}
@@ -454,17 +338,10 @@ def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> 
         draw_over_shots(right + loss).savefig(images / "estimators-adapt.png", dpi=150)
 
 
-def report_outliers(found: list[dict[str, Any]], images: Path) -> None:
-    """Print and draw what was measured of detectors."""
-    means = summary(found, "area")
-    print_table("outliers: area under the ROC curve, %", means)
-    draw_bars(means).savefig(images / "estimators-outliers.png", dpi=150)
-
-
 def main() -> None:
     """Measure what is missing, then print and draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    choices = ("few_shot", "adapt", "outliers")
+    choices = ("few_shot", "adapt")
     parser.add_argument("--only", nargs="+", choices=choices, default=choices)
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 100 on")
     parser.add_argument("--docs", type=Path, default=_DOCS, help="where rows and pictures go")
@@ -473,15 +350,12 @@ def main() -> None:
     images.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.seeds)
-    measures = {"few_shot": few_shot, "adapt": adapt, "outliers": outliers}
+    measures = {"few_shot": few_shot, "adapt": adapt}
     for name in arguments.only:
         file = results / f"estimators-{name.replace('_', '-')}.jsonl"
         measures[name](file, seeds)
         found = [row for row in rows(file) if row["seed"] in seeds]
-        if name == "outliers":
-            report_outliers(found, images)
-        else:
-            report_classifiers(name, found, images)
+        report_classifiers(name, found, images)
 
 
 if __name__ == "__main__":

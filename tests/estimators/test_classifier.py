@@ -11,11 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bruno import (
-    Bruno,
     BrunoClassifier,
-    Evidence,
-    ExchangeableGaussian,
-    RealNVP,
     UserError,
 )
 from bruno.training.objectives import Objective
@@ -145,24 +141,6 @@ def test_ranking_finds_more_of_a_handful():
         classifier.rank(digits[nines], corpus, top_k=0)
 
 
-def test_what_was_learnt_of_some_classes_helps_with_others():
-    rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(10, 10)) * np.geomspace(0.1, 10, 10)  # how elements of a class vary
-
-    def elements(classes, number):
-        centres = rng.normal(size=(classes, 1, 10))
-        noise = rng.normal(size=(classes, number, 10)) @ mixing.T
-        return (centres + noise).reshape(-1, 10), np.repeat(np.arange(classes), number)
-
-    learnt = BrunoClassifier().fit(*elements(40, 10))
-    new, labels = elements(5, 41)
-    handful = np.arange(len(labels)) % 41 == 0
-    adapted = BrunoClassifier(model=learnt.model_).fit(new[handful], labels[handful])
-    alone = BrunoClassifier().fit(new[handful], labels[handful])
-    best = adapted.score(new[~handful], labels[~handful])
-    assert best > 0.2 + alone.score(new[~handful], labels[~handful])
-
-
 def test_a_dense_flow_is_learnt():
     moons = np.random.default_rng(0).normal(size=(200, 2))
     labels = (np.abs(moons[:, 0]) > 0.7).astype(int)  # no linear map tells these apart
@@ -174,36 +152,6 @@ def test_a_dense_flow_is_learnt():
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)
     with pytest.raises(UserError, match="steps: expected a whole number of at least 1"):
         BrunoClassifier(flow="dense", steps=0).fit(moons, labels)
-
-
-def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
-    model = Bruno(RealNVP((1, 8, 8), filters=4, dense_units=4), ExchangeableGaussian(64)).double()
-    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
-    labels = np.arange(12) % 2
-    rows = BrunoClassifier(model=model, temperature=1.0).fit(images.reshape(12, 64), labels)
-    whole = BrunoClassifier(model=model, temperature=1.0).fit(images, labels)
-    np.testing.assert_array_equal(
-        rows.predict_proba(images.reshape(12, 64)), whole.predict_proba(images)
-    )
-    with torch.no_grad():
-        x = torch.from_numpy(images[labels == 0]).double().unsqueeze(1) + 0.5
-        expected = Evidence.of(model.encode(x))
-    torch.testing.assert_close(rows.evidence_[0].mean, expected.mean)
-    with pytest.raises(UserError, match="whole numbers from 0 to 255"):
-        rows.predict(images.reshape(12, 64) / 255)
-    with pytest.raises(UserError, match="X: the model takes elements of 1 x 8 x 8, got 4 features"):
-        BrunoClassifier(model=model).fit(X, Y)
-    with pytest.raises(
-        UserError, match=r"images of 1 x 8 x 8 or rows of 64 grey levels, got shape"
-    ):
-        whole.predict(images.reshape(12, 4, 16))
-    before = whole.predict_log_proba(images)
-    monkeypatch.setattr("bruno.estimators.base._CHUNK_PIXELS", 128)
-    np.testing.assert_allclose(whole.predict_log_proba(images), before, atol=1e-9)
-    drawn = whole.sample(0, 5, random_state=0)
-    assert drawn.shape == (5, 64)
-    assert drawn.dtype == np.uint8
-    whole.partial_fit(drawn, np.zeros(5, dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +239,7 @@ def test_many_elements_are_scored_in_parts(monkeypatch):
     probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
     monkeypatch.setattr("bruno.estimators.classifier._FEWEST_AT_ONCE", 7)
     monkeypatch.setattr("bruno.estimators.classifier.CHUNK_ELEMENTS", 7)
-    monkeypatch.setattr("bruno.estimators.base.CHUNK_ELEMENTS", 7)
+    monkeypatch.setattr("bruno.estimators.encoding.CHUNK_ELEMENTS", 7)
     np.testing.assert_allclose(classifier.predict_proba(X), probabilities, atol=1e-12)
     np.testing.assert_array_equal(classifier.predict(X), predicted)
 
@@ -340,26 +288,6 @@ def test_an_outlier_is_forgotten_exactly_or_not_at_all():
         assert torch.equal(classifier.evidence_.count, count)
 
 
-def test_a_given_model_is_not_changed():
-    model = fitted().model_.requires_grad_(True)
-    before = [parameter.clone() for parameter in model.parameters()]
-    classifier = BrunoClassifier(model=model).fit(X, Y)
-    assert classifier.model_ is not model
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert all(map(torch.equal, model.parameters(), before))
-
-
-def test_parameters_that_a_given_model_contradicts_are_refused():
-    model = fitted().model_
-    with pytest.raises(UserError, match="process: expected the default beside a model"):
-        BrunoClassifier(model=model, process="student_t").fit(X, Y)
-    with pytest.raises(UserError, match="flow: expected None beside a model"):
-        BrunoClassifier(model=model, flow="affine").fit(X, Y)
-    student = fitted(process="student_t").model_
-    for process in ("gaussian", "student_t"):  # the default says nothing
-        BrunoClassifier(model=student, process=process).fit(X, Y)
-
-
 def test_tables_of_more_than_two_dimensions_are_refused():
     with pytest.raises(ValueError, match="dim 3"):
         BrunoClassifier().fit(X.reshape(150, 2, 2), Y)
@@ -405,23 +333,6 @@ def test_one_example_of_each_class():
     assert classifier.score(X, Y) > 0.6
     one = BrunoClassifier().fit(X[:1], ["only"])
     assert one.predict(X[5:7]).tolist() == ["only", "only"]
-
-
-def test_forgetting_is_exact_with_a_model_in_single_precision():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        flow = RealNVP((1, 8, 8), filters=4, dense_units=8, dense_couplings=2)
-        for parameter in flow.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    model = Bruno(flow, ExchangeableGaussian(64))
-    images = np.random.default_rng(0).integers(0, 256, (60, 64))
-    names = np.arange(60) % 3
-    never_seen = BrunoClassifier(model, temperature=1.0).fit(images[7:], names[7:])
-    forgotten = BrunoClassifier(model, temperature=1.0).fit(images, names)
-    for image, name in zip(images[:7, None], names[:7, None], strict=True):
-        forgotten.forget(image, name)
-    expected = never_seen.predict_log_proba(images[:20])
-    np.testing.assert_allclose(forgotten.predict_log_proba(images[:20]), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["classes_", "evidence_", "unknown_label_"])

@@ -16,6 +16,7 @@ from bruno import Bruno, CheckpointError, UserError
 from bruno.data import DataConfig, load_dataset
 from bruno.data.augment import Augmentation
 from bruno.data.sets import dequantise
+from bruno.device import resolve_device
 from bruno.seeding import generator_for
 from bruno.training import (
     Experiment,
@@ -30,7 +31,6 @@ from bruno.training.batches import training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
 from bruno.training.guard import first_non_finite_gradient, first_non_finite_layer
-from bruno.training.loop import resolve_device
 from bruno.training.schedule import schedule
 
 TINY = Experiment(

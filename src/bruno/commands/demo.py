@@ -10,12 +10,13 @@ from bruno.commands.evaluate import EVALUATION_FILE, evaluate_model, print_evalu
 from bruno.commands.train import read_history, train_experiment
 from bruno.console import StageDisplay, error_console, output_console
 from bruno.data import load_dataset
+from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.pretrained import write_atomically
 from bruno.recipes import recipe_path
 from bruno.report import experiment_report, write_report
 from bruno.training.config import experiment_from_yaml
-from bruno.training.loop import CHECKPOINT_FILE, remove_run, resolve_device
+from bruno.training.loop import CHECKPOINT_FILE, remove_run
 
 _RECIPE = "glyphs-demo"
 _TRIALS = 5

@@ -19,6 +19,7 @@ from bruno.commands.views import ViewsEvaluation, draw_views, evaluate_views, pr
 from bruno.console import StageDisplay, output_console, table
 from bruno.data import DataConfig, LabelledImages, load_dataset
 from bruno.data.context import check_same_labels
+from bruno.device import resolve_device
 from bruno.errors import MissingDataError, UserError
 from bruno.evaluation import (
     Estimate,
@@ -33,7 +34,6 @@ from bruno.evaluation.trials import check_trials
 from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
-from bruno.training.loop import resolve_device
 
 EVALUATION_FILE = "evaluation.json"
 _WAYS, _SHOTS = (5, 20), (1, 5)

@@ -20,12 +20,12 @@ from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
 from bruno.data.folder import Channels
 from bruno.data.sets import dequantise
+from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.evaluation.pose import scores_by_label
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
-from bruno.training.loop import resolve_device
 
 _COLUMNS = 10
 _SCALE = 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,37 +16,26 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from bruno.device import resolve_device
 from bruno.errors import CheckpointError, UserError
 from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
+from bruno.estimators.encoding import as_rows, decoded, encoded, is_exact
 from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
 from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit
 from bruno.evidence import Evidence
-from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES, load
 from bruno.processes import ExchangeableStudentT
-from bruno.training.loop import resolve_device
 
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("auto", "columns", "common")
 _DEVICES = ("auto", "cpu", "cuda")
 # Above this a full linear map costs more than it is likely to bring.
 _WIDEST_FULL = 1024
-# What is computed at once: numbers of a table (64 MiB in float64), or pixels of images, each worth
-# some dozens of filters.
-CHUNK_ELEMENTS = 2**23
-_CHUNK_PIXELS = 2**19
-_DENSE_UNITS = 256
-# Squares of latent coordinates up to this, and sums of very many, are finite.
-_FURTHEST = 1e100
 # Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
 # to the variance.
 _MOST_ROUNDING = 1e-9
-
-
-class TooFarError(UserError):
-    """An element is so far from what a model was fitted to that its density is no number."""
 
 
 class BrunoEstimator(BaseEstimator, ABC):
@@ -117,7 +105,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         if not reset and self._is_plain(X):
             return X
         model = given if reset else self.model_
-        rows = X if model is None else _as_rows(X, model.event_shape)
+        rows = X if model is None else as_rows(X, model.event_shape)
         checked: np.ndarray = validate_data(self, rows, dtype=np.float64, reset=reset)
         if given is not None and given.process.dim != checked.shape[1]:
             shape = " x ".join(map(str, given.event_shape))
@@ -206,54 +194,17 @@ class BrunoEstimator(BaseEstimator, ABC):
         element is encoded a little differently in every batch, and would not be forgotten exactly.
         """
         self.model_ = model
-        self._exact_model = model if _is_exact(model) else copy.deepcopy(model).double()
+        self._exact_model = model if is_exact(model) else copy.deepcopy(model).double()
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _encoded(self, x: np.ndarray, model: Bruno | None = None) -> tuple[Tensor, Tensor]:
-        """Return latent vectors ``(N, D)`` and log-determinants ``(N,)``, in float64."""
-        model = model or self.model_
-        shape = model.event_shape
-        is_image = len(shape) == 3
-        if is_image and not ((x >= 0) & (x < LEVELS) & (x == np.floor(x))).all():
-            raise UserError(
-                f"X: the model takes grey levels, whole numbers from 0 to {LEVELS - 1}, got values "
-                f"from {x.min():g} to {x.max():g}"
-            )
-        parts = []
-        number = _rows_at_once(model)
-        for start in range(0, len(x), number):
-            rows = x[start : start + number]
-            elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
-            if is_image:
-                # The middle of its bin stands for a grey level.
-                elements = elements.reshape(-1, *shape) + 0.5
-            z, log_det = model(elements)
-            parts.append((z.double(), log_det.double()))
-        if len(parts) > 1:
-            z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
-        else:
-            z, log_det = parts[0]
-        if not float(torch.linalg.vector_norm(z, math.inf)) <= _FURTHEST:
-            raise TooFarError(
-                f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
-                "model was fitted to, got one so far away that densities are no numbers"
-            )
-        return z, log_det
-
     def _gain(self, z: Tensor, evidence: Evidence) -> np.ndarray:
         """Return log p(x | evidence) − log p(x) of latent vectors, in nats, ``(N,)``."""
         process = self.model_.process
-        gain = process.predictive(evidence).log_prob(z)
-        gain = gain - process.predictive(self._nothing()).log_prob(z)
+        gain = process.predictive(evidence).log_prob(z) - process.log_prob(z.unsqueeze(1))
         scores: np.ndarray = gain.cpu().numpy()
         return scores
-
-    def _nothing(self) -> Evidence:
-        """Return the evidence of no elements."""
-        process = self.model_.process
-        return Evidence.empty(process.dim, device=process.loc.device)
 
     def _without(self, seen: Evidence, forgotten: Evidence) -> Evidence:
         """Return what is left of the evidence of one set when elements of it are forgotten.
@@ -301,8 +252,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         check_is_fitted(self)
         if top_k is not None:
             check_whole("top_k", top_k, 1)
-        handful, _ = self._encoded(self._validated(query_set, reset=False), self._exact_model)
-        z, _ = self._encoded(self._validated(corpus, reset=False))
+        handful, _ = encoded(self._exact_model, self._validated(query_set, reset=False))
+        z, _ = encoded(self.model_, self._validated(corpus, reset=False))
         scores = self._gain(z, Evidence.of(handful))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return order, scores[order]
@@ -313,13 +264,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         z = self.model_.process.sample(evidence, (n,), generator)
-        parts = [
-            self.model_.decode(rows).flatten(1) for rows in z.split(_rows_at_once(self.model_))
-        ]
-        drawn = torch.cat(parts).double().cpu().numpy()
-        if len(self.model_.event_shape) == 1:
-            return drawn
-        return np.floor(drawn).clip(0, LEVELS - 1).astype(np.uint8)
+        return decoded(self.model_, z)
 
     def _state(self) -> dict[str, Any]:
         """Return what JSON can hold of a fitted estimator, besides its model and evidence."""
@@ -381,37 +326,3 @@ class BrunoEstimator(BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags
-
-
-def _as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
-    """Return images of this shape as rows of pixels, and all else as it is.
-
-    Raises:
-        UserError: If these are images of another shape.
-    """
-    if len(event_shape) == 1 or hasattr(X, "iloc") or hasattr(X, "tocsr"):
-        return X
-    pixels = np.asarray(X)
-    if pixels.ndim <= 2:
-        return pixels
-    shapes = [event_shape, event_shape[1:]] if event_shape[0] == 1 else [event_shape]
-    if pixels.shape[1:] not in shapes:
-        expected = " x ".join(map(str, event_shape))
-        raise UserError(
-            f"X: expected images of {expected} or rows of {math.prod(event_shape)} grey levels, "
-            f"got shape {pixels.shape}"
-        )
-    return pixels.reshape(len(pixels), -1)
-
-
-def _rows_at_once(model: Bruno) -> int:
-    """Return how many elements pass the flow at once, in bounded memory."""
-    dim = model.process.dim
-    if len(model.event_shape) == 3:
-        return max(1, _CHUNK_PIXELS // dim)
-    return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
-
-
-def _is_exact(model: Bruno) -> bool:
-    """Whether the flow of a model computes in double precision."""
-    return all(weight.dtype == torch.float64 for weight in model.flow.parameters())

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
-from bruno.estimators.base import CHUNK_ELEMENTS, BrunoEstimator, TooFarError
+from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
     Score,
     choose_novelty_scale,
@@ -28,6 +28,7 @@ from bruno.estimators.calibration import (
 from bruno.estimators.checks import check_number
 from bruno.estimators.class_evidence import ClassEvidence
 from bruno.estimators.class_prior import check_prior, log_prior
+from bruno.estimators.encoding import CHUNK_ELEMENTS, TooFarError, encoded
 from bruno.estimators.labels import (
     checked_classes,
     checked_labels,
@@ -167,7 +168,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             model = self._fitted_model(x, indices) if given is None else given
             truth = torch.from_numpy(indices)
             self._use(model)
-            z, _ = self._encoded(x, self._exact_model)
+            z, _ = encoded(self._exact_model, x)
             self._calibrate(x, z, truth, given)
             self._known = ClassEvidence(classes, evidence_of_classes(z, truth.to(z.device)))
         return self
@@ -194,7 +195,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                     self._take(self._announced(announced, {}), classes=announced)
             return self
         x, labels = self._validated_pair(X, y, reset=False)
-        z, _ = self._encoded(x, self._exact_model)
+        z, _ = encoded(self._exact_model, x)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
             if label not in self._known:
@@ -227,7 +228,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
-        z, _ = self._encoded(x, self._exact_model)
+        z, _ = encoded(self._exact_model, x)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
             if label not in self._known:
@@ -265,10 +266,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _log_joint(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield log p(x, class), tempered, of some elements after the other: ``(n, K)`` each.
 
-        With ``reject`` there is a last column for none of the known classes.
+        With ``reject`` it is log p(class | x), with a last column for none of the known classes.
         """
         check_is_fitted(self)
-        z, _ = self._encoded(self._validated(X, reset=False))
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
         process, evidence = self.model_.process, self._known.in_order_of_arrival
         classes = self.classes_
         columns = self._known.positions(classes.tolist())
@@ -284,7 +285,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 scores = scores[:, columns]
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
             if self.reject is not None:
-                of_none = process.predictive(self._nothing()).log_prob(part) / self.temperature_
+                of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
                 scores = self._with_rejection(scores, of_none, self.reject)
             yield scores
 
@@ -306,8 +307,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x) of elements of a class nothing is known of, in nats, ``(N,)``."""
         check_is_fitted(self)
-        z, log_det = self._encoded(self._validated(X, reset=False))
-        log_prob = self.model_.process.predictive(self._nothing()).log_prob(z) + log_det
+        z, log_det = encoded(self.model_, self._validated(X, reset=False))
+        log_prob = self.model_.process.log_prob(z.unsqueeze(1)) + log_det
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
@@ -441,14 +442,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             classes = torch.unique(truth[learn], return_inverse=True)[1]
             if given is None:
                 model = self._fitted_model(x[learn.numpy()], classes.numpy())
-                known, new = (
-                    self._encoded(x[rows.numpy()], model)[0] for rows in (learn, held_out)
-                )
+                known, new = (encoded(model, x[rows.numpy()])[0] for rows in (learn, held_out))
             else:
                 model = given
                 known, new = (z[rows.to(z.device)] for rows in (learn, held_out))
             evidence = evidence_of_classes(known, classes.to(known.device))
-            of_none = model.process.predictive(self._nothing()).log_prob(new)
+            of_none = model.process.log_prob(new.unsqueeze(1))
             return model.process.log_prob_given(new, evidence), of_none
 
         return score
@@ -457,8 +456,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
     ) -> dict[Any, Evidence | None]:
         """Return no evidence of those classes that there is none of yet."""
+        process = self.model_.process
+        nothing = Evidence.empty(process.dim, device=process.loc.device)
         return {
-            label: self._nothing()
+            label: nothing
             for label in classes.tolist()
             if label not in self._known and label not in changed
         }

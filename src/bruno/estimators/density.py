@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.checks import check_number
+from bruno.estimators.encoding import encoded
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 
@@ -36,7 +37,7 @@ class _OneSet(BrunoEstimator):
             self.scale_ = self._chosen_scale(x) if given is None else None
             model = self._fitted_model(x, one_class) if given is None else given
             self._use(model)
-            self.evidence_ = Evidence.of(self._encoded(x, self._exact_model)[0])
+            self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
         return self
 
     @torch.no_grad()
@@ -48,7 +49,7 @@ class _OneSet(BrunoEstimator):
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
-        z, _ = self._encoded(self._validated(X, reset=False), self._exact_model)
+        z, _ = encoded(self._exact_model, self._validated(X, reset=False))
         self.evidence_ = self.evidence_.observe(z)
         return self
 
@@ -61,7 +62,7 @@ class _OneSet(BrunoEstimator):
                 others that rounding errors would be left; then nothing is forgotten.
         """
         check_is_fitted(self)
-        z, _ = self._encoded(self._validated(X, reset=False), self._exact_model)
+        z, _ = encoded(self._exact_model, self._validated(X, reset=False))
         self.evidence_ = self._without(self.evidence_, Evidence.of(z))
         return self
 
@@ -69,7 +70,7 @@ class _OneSet(BrunoEstimator):
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x | elements seen), in nats, ``(N,)``."""
         check_is_fitted(self)
-        z, log_det = self._encoded(self._validated(X, reset=False))
+        z, log_det = encoded(self.model_, self._validated(X, reset=False))
         predictive = self.model_.process.predictive(self.evidence_)
         scores: np.ndarray = (predictive.log_prob(z) + log_det).cpu().numpy()
         return scores
@@ -227,7 +228,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         check_is_fitted(self)
         if not self._scores_gain:
             return super().score_samples(X)
-        z, _ = self._encoded(self._validated(X, reset=False))
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
         return self._gain(z, self.evidence_)
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803

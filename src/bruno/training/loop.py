@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bruno.data.context import check_same_labels
 from bruno.data.dataset import LabelledImages
+from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
@@ -103,20 +104,6 @@ def remove_run(directory: Path) -> None:
     for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)
-
-
-def resolve_device(device: str) -> str:
-    """Return ``cpu`` or ``cuda``; ``auto`` is the GPU if there is one.
-
-    Raises:
-        UserError: If the device is unknown or not there.
-    """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise UserError(f"device: expected auto, cpu or cuda, got {device!r}")
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UserError("device: cuda was asked for, but torch sees no CUDA device")
-    return "cuda" if available and device != "cpu" else "cpu"
 
 
 def _accelerator(device: str) -> Accelerator:

@@ -1,0 +1,105 @@
+"""Rows of a table through the flow of a model and back, some at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bruno.errors import UserError
+from bruno.flows.preprocessing import LEVELS
+from bruno.model import Bruno
+
+# What is computed at once: numbers of a table (64 MiB in float64), or pixels of images, each worth
+# some dozens of filters.
+CHUNK_ELEMENTS = 2**23
+_CHUNK_PIXELS = 2**19
+_DENSE_UNITS = 256
+# Squares of latent coordinates up to this, and sums of very many, are finite.
+_FURTHEST = 1e100
+
+
+class TooFarError(UserError):
+    """An element is so far from what a model was fitted to that its density is no number."""
+
+
+def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
+    """Return images of this shape as rows of pixels, and all else as it is.
+
+    Raises:
+        UserError: If these are images of another shape.
+    """
+    if len(event_shape) == 1 or hasattr(X, "iloc") or hasattr(X, "tocsr"):
+        return X
+    pixels = np.asarray(X)
+    if pixels.ndim <= 2:
+        return pixels
+    shapes = [event_shape, event_shape[1:]] if event_shape[0] == 1 else [event_shape]
+    if pixels.shape[1:] not in shapes:
+        expected = " x ".join(map(str, event_shape))
+        raise UserError(
+            f"X: expected images of {expected} or rows of {math.prod(event_shape)} grey levels, "
+            f"got shape {pixels.shape}"
+        )
+    return pixels.reshape(len(pixels), -1)
+
+
+def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return latent vectors ``(N, D)`` and log-determinants ``(N,)`` of rows, in float64.
+
+    Raises:
+        UserError: If a model of images is given other than grey levels.
+        TooFarError: If an element is too far away to have a density.
+    """
+    shape = model.event_shape
+    is_image = len(shape) == 3
+    if is_image and not ((x >= 0) & (x < LEVELS) & (x == np.floor(x))).all():
+        raise UserError(
+            f"X: the model takes grey levels, whole numbers from 0 to {LEVELS - 1}, got values "
+            f"from {x.min():g} to {x.max():g}"
+        )
+    parts = []
+    number = _rows_at_once(model)
+    for start in range(0, len(x), number):
+        rows = x[start : start + number]
+        elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
+        if is_image:
+            # The middle of its bin stands for a grey level.
+            elements = elements.reshape(-1, *shape) + 0.5
+        z, log_det = model(elements)
+        parts.append((z.double(), log_det.double()))
+    if len(parts) > 1:
+        z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+    else:
+        z, log_det = parts[0]
+    if not float(torch.linalg.vector_norm(z, math.inf)) <= _FURTHEST:
+        raise TooFarError(
+            f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
+            "model was fitted to, got one so far away that densities are no numbers"
+        )
+    return z, log_det
+
+
+def decoded(model: Bruno, z: Tensor) -> np.ndarray:
+    """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8."""
+    parts = [model.decode(rows).flatten(1) for rows in z.split(_rows_at_once(model))]
+    rows = torch.cat(parts).double().cpu().numpy()
+    if len(model.event_shape) == 1:
+        return rows
+    return np.floor(rows).clip(0, LEVELS - 1).astype(np.uint8)
+
+
+def is_exact(model: Bruno) -> bool:
+    """Whether the flow of a model computes in double precision."""
+    return all(weight.dtype == torch.float64 for weight in model.flow.parameters())
+
+
+def _rows_at_once(model: Bruno) -> int:
+    """Return how many elements pass the flow at once, in bounded memory."""
+    dim = model.process.dim
+    if len(model.event_shape) == 3:
+        return max(1, _CHUNK_PIXELS // dim)
+    return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
