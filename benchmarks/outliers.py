@@ -76,7 +76,7 @@ def digit_outliers(normal: int, seed: int) -> Figures:
     own = {
         "BrunoOutlierDetector": BrunoOutlierDetector(),
         "Bruno, scale of columns": BrunoOutlierDetector(scale="columns"),
-        "Bruno, student_t": BrunoOutlierDetector(process="student_t"),
+        "Bruno, gaussian": BrunoOutlierDetector(process="gaussian"),
         "Bruno, affine": BrunoOutlierDetector(flow="affine"),
     }
     # On seeds 0 and 1 the others did better with pixels from 0 to 1 than with standard columns.

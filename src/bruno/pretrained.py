@@ -74,7 +74,7 @@ def save(
         UserError: If the model is of a kind that could not be loaded again, or the metadata is not
             JSON; then nothing is written.
     """
-    dtype = str(next(model.flow.parameters()).dtype).removeprefix("torch.")
+    dtype = str(model.flow.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise UserError(f"model: expected a flow in {' or '.join(_DTYPES)}, got {dtype}")
     process = {kind: name for name, kind in PROCESSES.items()}.get(type(model.process))

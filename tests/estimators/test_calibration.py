@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -78,9 +79,19 @@ def test_strange_examples_do_not_decide():
     assert 0 < backwards < 0.1
 
 
+def test_what_dimensions_repeat_is_believed_less():
+    start = partial(starting_temperature, common_scale=True)
+    assert start(1000, 2) == pytest.approx(1, rel=1e-3)
+    assert start(1000, 36) == pytest.approx(3, rel=1e-3)
+    # Of many dimensions few elements tell little; from many on it does not matter how many.
+    assert start(10, 1024) > 2 * start(200, 1024) > 4 * start(1000, 1024) > 16
+    assert start(10, 1024) == pytest.approx(start(10, 4096))
+    assert start(10_000, 1024) == pytest.approx(start(10_000, 64), rel=1e-3)
+
+
 def test_scales_told_from_few_elements_are_believed_less():
-    assert starting_temperature(27, 1) > 2 * starting_temperature(27, 3) > 6
-    assert starting_temperature(27, 1000) == pytest.approx(3, rel=1e-3)
+    start = partial(starting_temperature, common_scale=False)
+    assert start(2, 36) > 2 * start(4, 36) > 6
     x = np.random.default_rng(0).normal(size=(2, 8))
     columns, common, dense = (
         BrunoClassifier(steps=1, random_state=0, **parameters).fit(x, [0, 1]).temperature_

@@ -71,14 +71,14 @@ def test_a_given_model_is_not_changed():
 
 
 def test_parameters_that_a_given_model_contradicts_are_refused():
-    model = fitted().model_
+    model = fitted(process="student_t").model_
     with pytest.raises(UserError, match="process: expected the default beside a model"):
-        BrunoClassifier(model=model, process="student_t").fit(X, Y)
+        BrunoClassifier(model=model, process="gaussian").fit(X, Y)
     with pytest.raises(UserError, match="flow: expected None beside a model"):
         BrunoClassifier(model=model, flow="affine").fit(X, Y)
-    student = fitted(process="student_t").model_
+    gaussian = fitted(process="gaussian").model_
     for process in ("gaussian", "student_t"):  # the default says nothing
-        BrunoClassifier(model=student, process=process).fit(X, Y)
+        BrunoClassifier(model=gaussian, process=process).fit(X, Y)
 
 
 def test_forgetting_is_exact_with_a_model_in_single_precision():

@@ -3,8 +3,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bruno import BrunoClassifier
+from bruno import BrunoClassifier, BrunoDensity
+from bruno.estimators import two_covariance
 from bruno.estimators.two_covariance import evidence_of_classes, fit_two_covariance
+from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
 
 
@@ -51,4 +53,47 @@ def test_where_elements_hardly_scatter_the_likelihood_is_still_maximised():
         found[process] = float(model.process.log_prob_of(evidence).sum())
         assert model.process.variance.max() < 20
     # Many pixels of a digit are always black, which a Gaussian for all digits cannot know.
-    assert found["student_t"] - found["gaussian"] > 12_000
+    assert found["student_t"] - found["gaussian"] > 300
+
+
+@pytest.mark.parametrize(("dim", "least", "most"), [(2, 2.5, 20), (300, 280, 320)])
+def test_degrees_of_freedom_are_learnt_from_many_classes_of_few_dimensions(dim, least, most):
+    generator = generator_for(0)
+    deviation = torch.rand(60, 1, dim, generator=generator, dtype=torch.float64).mul(4).sub(2).exp()
+    sets = deviation * torch.randn(60, 10, dim, generator=generator, dtype=torch.float64)
+    sets = sets + torch.randn(60, 1, dim, generator=generator, dtype=torch.float64)
+    classes = torch.arange(60).repeat_interleave(10)
+    model = fit_two_covariance(
+        sets.flatten(0, 1), classes, "student_t", full=False, common_scale=False
+    )
+    df = model.process.df
+    assert bool(((df > least) & (df < most)).all()), df
+
+
+@pytest.mark.parametrize(("number", "dim"), [(1, 8), (12, 50), (40, 784)])
+@torch.no_grad()
+def test_mixing_what_few_elements_span_is_mixing_all(number, dim, monkeypatch):
+    generator = generator_for(0)
+    mixture = torch.randn(dim, dim, generator=generator, dtype=torch.float64) / dim**0.5
+    x = torch.randn(number, dim, generator=generator, dtype=torch.float64) @ mixture + 3
+    queries = torch.randn(20, dim, generator=generator, dtype=torch.float64) @ mixture + 3
+    classes = torch.arange(number) % 4
+    scores = []
+    for little in (True, False):
+        monkeypatch.setattr(two_covariance, "spans_little", lambda *_, little=little: little)
+        model = fit_two_covariance(x, classes, "gaussian", full=True, common_scale=False)
+        assert ("rank" in model.flow.config) == little
+        z, log_det = model(queries)
+        evidence = evidence_of_classes(model.encode(x), classes)
+        scores.append(model.process.log_prob_given(z, evidence) + log_det.unsqueeze(1))
+    torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-8)
+
+
+def test_wide_tables_are_mixed_where_there_are_few_examples():
+    rng = np.random.default_rng(0)
+    for number, dim, flow in [(20, 1100, "linear"), (300, 1100, "affine"), (300, 40, "linear")]:
+        x = rng.normal(size=(number, dim))
+        density = BrunoDensity().fit(x)
+        assert density.flow_ == flow
+        assert density.model_.flow.preset == flow
+        assert BrunoDensity(density.model_).fit(x).flow_ is None

@@ -4,7 +4,7 @@ import torch
 from scipy.fft import dctn
 
 from bruno import RealNVP
-from bruno.flows.linear import CosineTransform, InvertibleConvolution
+from bruno.flows.linear import CosineTransform, InvertibleConvolution, SpannedMap
 from bruno.seeding import generator_for
 
 
@@ -60,3 +60,18 @@ def test_what_an_image_shows_does_not_depend_on_its_high_frequencies():
     before, after = flow(x)[0], flow(smoother)[0]
     torch.testing.assert_close(after[:, :64], before[:, :64], rtol=0, atol=1e-4)
     assert not torch.allclose(after[:, 64:], before[:, 64:], atol=0.1)
+
+
+@pytest.mark.parametrize("independent", [4, 2, 0])
+def test_a_spanned_map_turns_what_is_spanned_to_the_first_dimensions(independent):
+    layer = SpannedMap(9, 4).double()
+    generator = generator_for(3)
+    vectors = torch.randn(independent, 9, generator=generator, dtype=torch.float64)
+    mixture = torch.randn(4, independent, generator=generator, dtype=torch.float64)
+    x = mixture @ vectors
+    left = layer.span(x)
+    expected = torch.cat([left, torch.zeros(4, 5, dtype=torch.float64)], 1)
+    torch.testing.assert_close(layer(x)[0], expected, rtol=0, atol=1e-12)
+    rotation, _ = layer(torch.eye(9, dtype=torch.float64))
+    identity = torch.eye(9, dtype=torch.float64)
+    torch.testing.assert_close(rotation @ rotation.T, identity, rtol=0, atol=1e-12)

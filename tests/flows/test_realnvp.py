@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bruno import ExchangeableStudentT, RealNVP, UserError
+from bruno.flows.linear import ActivationNorm, SpannedMap
 from bruno.seeding import generator_for
 
 # Every architecture goes through the same laws; sizes are small, so that Jacobians are, too.
@@ -254,6 +255,9 @@ def test_conditioners_may_compute_in_bfloat16_without_losing_the_inverse():
         ({"event_shape": (1, 8, 8), "filters": 0}, "filters: expected positive"),
         ({"event_shape": (8,), "dense_units": 0}, "dense_units: expected at least 1"),
         ({"event_shape": (8,), "dense_couplings": -1}, "dense_couplings"),
+        ({"event_shape": (8,), "preset": "linear", "rank": 9}, "rank: expected none.* to 8, got 9"),
+        ({"event_shape": (8,), "preset": "linear", "rank": 0}, "rank: expected none"),
+        ({"event_shape": (8,), "preset": "affine", "rank": 2}, "with preset 'linear'"),
     ],
 )
 def test_bad_architectures_are_named(arguments, message):
@@ -334,19 +338,39 @@ def test_the_conditional_flow_of_the_paper_has_its_sizes():
         RealNVP((1, 6, 10), 2, "conditional-paper")
 
 
-@pytest.mark.parametrize("preset", ["linear", "affine"])
-@pytest.mark.parametrize("dim", [1, 5])
-@torch.no_grad()
-def test_linear_maps(preset, dim):
-    flow = RealNVP((dim,), preset=preset).double()
+def set_at_random(layer, dim):
+    """Give an affine map some scale, shift and matrix."""
     generator = generator_for(3)
-    for parameter in flow.parameters():
-        parameter.copy_(0.3 * torch.randn(dim, generator=generator, dtype=torch.float64))
-    if preset == "linear":
-        matrix = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
-        log_abs_det = torch.linalg.slogdet(matrix).logabsdet
-        flow.layers.layers[1].set(matrix, torch.linalg.inv(matrix), log_abs_det)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    if isinstance(layer, ActivationNorm):
+        layer.shift.copy_(draw(dim))
+        layer.log_scale.copy_(draw(dim))
+        return
+    matrix = draw(*layer.matrix.shape)
+    whole = (matrix, torch.linalg.inv(matrix), torch.linalg.slogdet(matrix).logabsdet)
+    if isinstance(layer, SpannedMap):
+        layer.span(draw(len(matrix), dim))
+        layer.set(draw(dim), draw(dim).exp(), *whole)
+    else:
+        layer.set(draw(dim), *whole)
+
+
+@pytest.mark.parametrize(
+    ("preset", "dim", "rank"),
+    [
+        *(("affine", 1, None), ("affine", 5, None), ("linear", 1, None), ("linear", 5, None)),
+        *(("linear", 1, 1), ("linear", 5, 1), ("linear", 5, 2), ("linear", 5, 5)),
+    ],
+)
+@torch.no_grad()
+def test_affine_maps(preset, dim, rank):
+    flow = RealNVP((dim,), preset=preset, rank=rank).double()
     x = batch((dim,), 4)
+    assert torch.equal(flow(x)[0], x)
+    set_at_random(flow.layers.layers[0], dim)
     z, log_det = flow(x)
     back, inverse_log_det = flow.inverse(z)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-12)
@@ -355,3 +379,14 @@ def test_linear_maps(preset, dim):
     torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], log_det[0])
     off_diagonal = jacobian - jacobian.diag().diag()
     assert bool((off_diagonal != 0).any()) == (preset == "linear" and dim > 1)
+    assert torch.equal(copy.deepcopy(flow)(x)[0], z)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_affine_maps_become_standard_on_a_batch(rank):
+    flow = RealNVP((6,), preset="linear", rank=rank)
+    x = 5 + 3 * batch((6,), 200, dtype=torch.float32)
+    flow.initialise(x)
+    z, _ = flow(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(6), rtol=0, atol=1e-5)
+    torch.testing.assert_close(z.std(0), torch.ones(6), rtol=0, atol=1e-5)

@@ -20,9 +20,9 @@ from bruno.device import resolve_device
 from bruno.errors import CheckpointError, UserError
 from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
-from bruno.estimators.encoding import as_rows, decoded, encoded, is_exact
+from bruno.estimators.encoding import as_rows, decoded, encoded
 from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
-from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit
+from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit, spans_little
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES, load
@@ -31,8 +31,8 @@ from bruno.processes import ExchangeableStudentT
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("auto", "columns", "common")
 _DEVICES = ("auto", "cpu", "cuda")
-# Above this a full linear map costs more than it is likely to bring.
-_WIDEST_FULL = 1024
+# A linear map that mixes more dimensions than this costs more than it is likely to bring.
+_MOST_MIXED = 1024
 # Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
 # to the variance.
 _MOST_ROUNDING = 1e-9
@@ -42,11 +42,12 @@ class BrunoEstimator(BaseEstimator, ABC):
     """Base of the estimators.
 
     Subclasses have the parameters ``model``, ``process``, ``flow``, ``scale``, ``steps``,
-    ``device``, ``random_state`` and ``verbose``, and set ``model_`` and ``scale_`` when they are
-    fitted.
+    ``device``, ``random_state`` and ``verbose``, and set ``model_``, ``flow_`` and ``scale_`` when
+    they are fitted.
     """
 
     model_: Bruno
+    flow_: str | None
     scale_: str | None
     _exact_model: Bruno
     n_features_in_: int
@@ -149,25 +150,30 @@ class BrunoEstimator(BaseEstimator, ABC):
         if self.flow is not None:
             raise UserError(f"flow: expected None beside a model, which has one, got {self.flow!r}")
         # The default cannot be told from a choice.
-        if self.process != "gaussian" and type(model.process) is not PROCESSES[self.process]:
+        if self.process != "student_t" and type(model.process) is not PROCESSES[self.process]:
             raise UserError(
                 f"process: expected the default beside a model, which has a "
                 f"{type(model.process).__name__}, got {self.process!r}"
             )
         return model.requires_grad_(False).to(resolve_device(self.device))
 
-    def _chosen_scale(self, x: np.ndarray) -> str:
-        """Return whether columns have units of their own or a common one, as given or as seen."""
-        if self.scale != "auto":
-            return str(self.scale)
-        return "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
+    def _choose(self, x: np.ndarray, given: Bruno | None) -> None:
+        """Set ``scale_`` and ``flow_``, as given by parameters or as a table suggests."""
+        self.scale_ = self.flow_ = None
+        if given is not None:
+            return
+        self.scale_ = self.scale
+        if self.scale == "auto":
+            self.scale_ = "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
+        number, dim = x.shape
+        may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
+        self.flow_ = self.flow or ("linear" if may_mix else "affine")
 
     def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
-        """Return a model that is fitted to classes, with ``scale_``."""
+        """Return a model that is fitted to classes, with ``scale_`` and ``flow_``."""
         device = resolve_device(self.device)
-        flow = self.flow or ("linear" if x.shape[1] <= _WIDEST_FULL else "affine")
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
-        if flow == "dense":
+        if self.flow_ == "dense":
             model = fit_dense(
                 elements,
                 labels,
@@ -182,7 +188,7 @@ class BrunoEstimator(BaseEstimator, ABC):
                 elements,
                 labels,
                 self.process,
-                full=flow == "linear",
+                full=self.flow_ == "linear",
                 common_scale=self.scale_ == "common",
             )
         return model.to(device)
@@ -194,7 +200,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         element is encoded a little differently in every batch, and would not be forgotten exactly.
         """
         self.model_ = model
-        self._exact_model = model if is_exact(model) else copy.deepcopy(model).double()
+        is_exact = model.flow.dtype == torch.float64
+        self._exact_model = model if is_exact else copy.deepcopy(model).double()
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -270,6 +277,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Return what JSON can hold of a fitted estimator, besides its model and evidence."""
         names = getattr(self, "feature_names_in_", None)
         return {
+            "flow_": self.flow_,
             "scale_": self.scale_,
             "n_features_in_": self.n_features_in_,
             "feature_names_in_": None if names is None else list(names),
@@ -282,6 +290,7 @@ class BrunoEstimator(BaseEstimator, ABC):
     @abstractmethod
     def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
         """Take what :meth:`_state` and :meth:`_all_evidence` returned."""
+        self.flow_ = state["flow_"]
         self.scale_ = state["scale_"]
         self.n_features_in_ = state["n_features_in_"]
         if state["feature_names_in_"] is not None:

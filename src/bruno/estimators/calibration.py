@@ -21,10 +21,12 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
-# Chosen, as the exponent of the dimension was, on splits of scikit-learn's small data sets with one
-# or two examples per class; benchmarks/estimators.py measures on others.
+# Of the temperature to start from. Chosen on splits of scikit-learn's small data sets with one to
+# five examples per class (benchmarks/estimators.py measures on others) and, for many dimensions, on
+# 512 to 4096 random features of digits and on 784 pixels.
 _FEW_DEGREES = 2.0
-_CANDIDATES = tuple(float(t) for t in np.geomspace(0.5, 20, 30))
+_MANY_DIMENSIONS, _MOST_DIMENSIONS, _MANY_EXAMPLES = 64, 1024, 120
+_LOWEST, _HIGHEST, _HIGHEST_TIMES_START, _NUMBER_OF_CANDIDATES = 0.5, 20.0, 4.0, 30
 # Worth of the belief in the starting value, in nats for a factor of e.
 _BELIEF = 20.0
 # With fewer folds too few examples are left to learn from, and what is learnt says little of all.
@@ -44,14 +46,20 @@ the former in order, ``(N, K)``, and log p(x) of a class nothing is known of, ``
 constant for each row."""
 
 
-def starting_temperature(dim: int, degrees: int) -> float:
+def starting_temperature(number: int, dim: int, *, common_scale: bool) -> float:
     """Return what to expect of a model that was fitted to few examples.
 
     Args:
-        dim: Dimensions, which hang together more than few examples tell.
-        degrees: Degrees of freedom that each scale was told from; by very few it is told badly.
+        number: How many.
+        dim: Their dimensions.
+        common_scale: Whether all have the same scale, which is then told from all of them.
     """
-    return dim ** (1 / 3) * (1 + (_FEW_DEGREES / max(degrees, 1)) ** 2)
+    few = math.sqrt(min(dim, _MANY_DIMENSIONS)) / 2
+    # Many hang together more than few examples tell.
+    many = min(dim, _MOST_DIMENSIONS) / 16 / (1 + number / _MANY_EXAMPLES)
+    # A scale that was told from very few numbers was told badly.
+    degrees = max(1, (number - 1) * (dim if common_scale else 1))
+    return max(1.0, few, many) * (1 + (_FEW_DEGREES / degrees) ** 2)
 
 
 def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
@@ -70,7 +78,9 @@ def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
         loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
         return float(loss) / max(1, repeats) + _BELIEF * math.log(temperature / start) ** 2
 
-    return min((start, *_CANDIDATES), key=cost)
+    highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
+    candidates = np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()
+    return min((start, *candidates), key=cost)
 
 
 def cross_validated(

@@ -92,6 +92,21 @@ class ClassEvidence:
             else:
                 self._write(self._row_for(label), evidence)
 
+    def observe(self, label: Any, element: torch.Tensor) -> None:
+        """Take one more element of a known class, in place and in O(D).
+
+        Args:
+            label: The class.
+            element: Finite, float64 ``(D,)``.
+        """
+        row = self._rows[label]
+        count, mean, scatter = self._count[row], self._mean[row], self._scatter[row]
+        # Welford's update, as Evidence.observe makes it, without a copy of what is known.
+        count.add_(1)
+        shift = element - mean
+        mean.add_(shift / count)
+        scatter.addcmul_(shift, element - mean)
+
     def _write(self, row: int, evidence: Evidence) -> None:
         self._count[row] = evidence.count
         self._mean[row] = evidence.mean

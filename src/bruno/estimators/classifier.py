@@ -92,6 +92,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
             copy.
         model_: The model.
+        flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
         unknown_slope_: With ``reject``, the log-odds of none of the known classes are
@@ -124,7 +125,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "gaussian",
+        process: str = "student_t",
         flow: str | None = None,
         scale: str = "auto",
         class_prior: Any = "uniform",
@@ -164,7 +165,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             x, labels = self._validated_pair(X, y, given, reset=True)
             classes, indices = np.unique(labels, return_inverse=True)
             self._check_not_reserved("y", classes)
-            self.scale_ = self._chosen_scale(x) if given is None else None
+            self._choose(x, given)
             model = self._fitted_model(x, indices) if given is None else given
             truth = torch.from_numpy(indices)
             self._use(model)
@@ -196,14 +197,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             return self
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = encoded(self._exact_model, x)
+        if len(z) == 1 and announced is None and (label := labels.item()) in self._known:
+            self._known.observe(label, z[0])
+            return self
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
-            if label not in self._known:
-                changed[label] = Evidence.of(z[rows])
-            else:
-                examples = z[rows]
-                seen = self._known[label]
-                changed[label] = seen.observe(examples[0] if len(examples) == 1 else examples)
+            more = Evidence.of(z[rows])
+            changed[label] = self._known[label] + more if label in self._known else more
         if announced is None:
             self._take(changed, y=labels)
         else:
@@ -411,13 +411,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             return
         score = self._score_held_out(x, z, truth, given)
         generator = torch.Generator().manual_seed(self._seed())
-        once = given is None and self.flow == "dense"
+        once = self.flow_ == "dense"
         start = 1.0
         if given is None:
             # A dense flow scales every column itself.
-            together = self.scale_ == "common" and self.flow != "dense"
-            degrees = (len(x) - 1) * (x.shape[1] if together else 1)
-            start = starting_temperature(x.shape[1], degrees)
+            common_scale = self.scale_ == "common" and self.flow_ != "dense"
+            start = starting_temperature(*x.shape, common_scale=common_scale)
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):

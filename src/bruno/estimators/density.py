@@ -34,7 +34,7 @@ class _OneSet(BrunoEstimator):
             given = self._given_model()
             x = self._validated(X, given, reset=True)
             one_class = np.zeros(len(x), dtype=np.int64)
-            self.scale_ = self._chosen_scale(x) if given is None else None
+            self._choose(x, given)
             model = self._fitted_model(x, one_class) if given is None else given
             self._use(model)
             self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
@@ -99,6 +99,7 @@ class BrunoDensity(DensityMixin, _OneSet):
     Attributes:
         evidence_: What is known of the set.
         model_: The model.
+        flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
@@ -114,7 +115,7 @@ class BrunoDensity(DensityMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "gaussian",
+        process: str = "student_t",
         flow: str | None = None,
         scale: str = "auto",
         steps: int = 400,
@@ -174,6 +175,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
             it is.
         evidence_: What is known of the set.
         model_: The model.
+        flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
@@ -190,7 +192,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "gaussian",
+        process: str = "student_t",
         flow: str | None = None,
         scale: str = "auto",
         contamination: float = 0.1,

@@ -54,33 +54,38 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
         UserError: If a model of images is given other than grey levels.
         TooFarError: If an element is too far away to have a density.
     """
-    shape = model.event_shape
-    is_image = len(shape) == 3
-    if is_image and not ((x >= 0) & (x < LEVELS) & (x == np.floor(x))).all():
+    if len(model.event_shape) == 3 and not _are_grey_levels(x):
         raise UserError(
             f"X: the model takes grey levels, whole numbers from 0 to {LEVELS - 1}, got values "
             f"from {x.min():g} to {x.max():g}"
         )
-    parts = []
     number = _rows_at_once(model)
-    for start in range(0, len(x), number):
-        rows = x[start : start + number]
-        elements = torch.from_numpy(rows.copy()).to(model.process.loc.device)
-        if is_image:
-            # The middle of its bin stands for a grey level.
-            elements = elements.reshape(-1, *shape) + 0.5
-        z, log_det = model(elements)
-        parts.append((z.double(), log_det.double()))
-    if len(parts) > 1:
-        z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+    if len(x) <= number:
+        z, log_det = _encoded_at_once(model, x)
     else:
-        z, log_det = parts[0]
-    if not float(torch.linalg.vector_norm(z, math.inf)) <= _FURTHEST:
+        starts = range(0, len(x), number)
+        parts = [_encoded_at_once(model, x[start : start + number]) for start in starts]
+        z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+    if not all(abs(extreme.item()) <= _FURTHEST for extreme in z.aminmax()):
         raise TooFarError(
             f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
             "model was fitted to, got one so far away that densities are no numbers"
         )
     return z, log_det
+
+
+def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return what :func:`encoded` does, of rows whose latent vectors may be of any size."""
+    elements = torch.from_numpy(x.copy()).to(model.process.loc.device)
+    if len(model.event_shape) == 3:
+        # The middle of its bin stands for a grey level.
+        elements = elements.reshape(-1, *model.event_shape) + 0.5
+    z, log_det = model(elements)
+    return z.double(), log_det.double()
+
+
+def _are_grey_levels(x: np.ndarray) -> bool:
+    return bool(((x >= 0) & (x < LEVELS) & (x == np.floor(x))).all())
 
 
 def decoded(model: Bruno, z: Tensor) -> np.ndarray:
@@ -90,11 +95,6 @@ def decoded(model: Bruno, z: Tensor) -> np.ndarray:
     if len(model.event_shape) == 1:
         return rows
     return np.floor(rows).clip(0, LEVELS - 1).astype(np.uint8)
-
-
-def is_exact(model: Bruno) -> bool:
-    """Whether the flow of a model computes in double precision."""
-    return all(weight.dtype == torch.float64 for weight in model.flow.parameters())
 
 
 def _rows_at_once(model: Bruno) -> int:

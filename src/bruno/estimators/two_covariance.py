@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bruno.evidence import Evidence
-from bruno.flows.linear import ActivationNorm, LinearMap
+from bruno.flows import RealNVP
+from bruno.flows.linear import ActivationNorm, LinearMap, SpannedMap
 from bruno.model import Bruno
-from bruno.pretrained import build
+from bruno.pretrained import PROCESSES
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 
 _ONE_AT_A_TIME = Lock()
@@ -37,10 +38,11 @@ _Layer = TypeVar("_Layer", bound=nn.Module)
 _WITHIN = 0.6
 _STRENGTH, _STRENGTH_EACH = 3.0, 10.0
 _SMALLEST_BETWEEN = 0.05
-# Log-normal belief about the degrees of freedom beyond 2. Where elements do not scatter at all, as
-# in some direction if there are fewer of them than dimensions, the likelihood has no largest value
-# at the lower end; they are kept within a range.
-_EXCESS, _EXCESS_DEVIATION = 300.0, 0.5
+# Log-normal belief about the degrees of freedom beyond 2, narrower where there are more dimensions:
+# what hangs together among them, and is taken for independent, counts as often. Where elements do
+# not scatter at all, as in some direction if there are fewer of them than dimensions, the
+# likelihood has no largest value at the lower end; they are kept within a range.
+_EXCESS, _LARGEST_DEVIATION, _DEVIATION_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
 _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
 # Where a thousandth of a parameter changes less than a ten-thousandth of a nat, it is found.
 _ITERATIONS, _STEEPEST = 50, 3e-2
@@ -68,41 +70,80 @@ def fit_two_covariance(
     Returns:
         A model with its flow in float64.
     """
-    dim = x.shape[1]
-    preset = "linear" if full else "affine"
-    model = build({"event_shape": (dim,), "preset": preset}, process)
-    model.flow.double()
-    norm = _only(ActivationNorm, model)
-    x = _set_scale(norm, *standard_scale(x, common=common_scale), x)
-    if full:
-        within, between, basis, second_basis = _covariances(x, classes)
-        deviation = within.sqrt()
-        linear = _only(LinearMap, model)
-        linear.set(
-            (basis / deviation) @ second_basis,
-            (second_basis.T * deviation) @ basis.T,
-            -deviation.log().sum(),
-        )
-        x, within = linear(x)[0], torch.ones_like(within)
-    else:
-        within, between = _variances(x, classes)
+    mean, deviation = standard_scale(x, common=common_scale)
+    flow, within, between = (_mixed if full else _scaled)(x, classes, mean, deviation)
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
         start["df"] = torch.full_like(between, 2 + _EXCESS)
-    model.process = type(model.process).from_parameters(**start)
+    model = Bruno(flow, PROCESSES[process].from_parameters(**start))
+    strength = _strength(x.shape[1]) if full else _STRENGTH_EACH
     maximise_marginal_likelihood(
-        model.process, evidence_of_classes(x, classes), _strength(dim, full=full)
+        model.process, evidence_of_classes(model.encode(x), classes), strength
     )
     return model.requires_grad_(False)
 
 
-def _strength(dim: int, *, full: bool) -> float:
-    """Return how many observations the belief is worth."""
-    return _STRENGTH * dim if full else _STRENGTH_EACH
+def spans_little(number: int, dim: int) -> bool:
+    """Return whether to mix what so many elements span takes less time than to mix all."""
+    return 4 * number <= dim
 
 
-def _covariances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _scaled(
+    x: Tensor, classes: Tensor, mean: Tensor, deviation: Tensor
+) -> tuple[RealNVP, Tensor, Tensor]:
+    """Return a flow that scales, and variances within and between classes behind it, ``(D,)``."""
+    flow = RealNVP(x.shape[1:], preset="affine").double()
+    norm = _only(ActivationNorm, flow)
+    with torch.no_grad():
+        norm.shift.copy_(-mean)
+        norm.log_scale.copy_(-deviation.log())
+    return flow, *_variances((x - mean) / deviation, classes)
+
+
+def _mixed(
+    x: Tensor, classes: Tensor, mean: Tensor, deviation: Tensor
+) -> tuple[RealNVP, Tensor, Tensor]:
+    """Return a flow behind which no dimensions hang together, and variances, ``(D,)``, there.
+
+    With few elements for the dimension the flow mixes what they span only: outside, all
+    directions are alike.
+    """
+    number, dim = x.shape
+    strength = _strength(dim)
+    x = (x - mean) / deviation
+    if not spans_little(number, dim):
+        within, between, basis, second_basis = _covariances(x, classes, strength)
+        flow = RealNVP((dim,), preset="linear").double()
+        matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
+        _only(LinearMap, flow).set(
+            -mean,
+            matrix / deviation.unsqueeze(1),
+            inverse * deviation,
+            log_abs_det - deviation.log().sum(),
+        )
+        return flow, torch.ones_like(between), between
+    flow = RealNVP((dim,), preset="linear", rank=number).double()
+    spanned = _only(SpannedMap, flow)
+    within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
+    within_outside, between_outside, *_ = _covariances(
+        torch.zeros_like(x[:, :1]), classes, strength
+    )
+    outside = within_outside.sqrt()
+    whitening = _whitening(within.sqrt() / outside, basis, second_basis)
+    spanned.set(-mean, 1 / (deviation * outside), *whitening)
+    between = torch.cat([between, between_outside.expand(dim - number)])
+    return flow, torch.ones_like(between), between
+
+
+def _strength(dim: int) -> float:
+    """Return how many observations the belief is worth where dimensions are mixed."""
+    return _STRENGTH * dim
+
+
+def _covariances(
+    x: Tensor, classes: Tensor, strength: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Diagonalise the covariance within and between classes of elements in standard units.
 
     Both are shrunk: the one within towards a multiple of the identity, the one between towards
@@ -114,7 +155,6 @@ def _covariances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
         within, variances between, basis, second basis.
     """
     number, dim = x.shape
-    strength = _strength(dim, full=True)
     identity = torch.eye(dim, dtype=x.dtype)
     evidence = evidence_of_classes(x, classes)
     residuals = x - evidence.mean[classes]
@@ -189,18 +229,24 @@ def has_one_unit(x: Tensor) -> bool:
     return bool(deviation.max() < _ONE_UNIT * deviation.median())
 
 
-def _only(kind: type[_Layer], model: Bruno) -> _Layer:
-    """Return the one layer of this kind in the flow of a model."""
-    (layer,) = (layer for layer in model.flow.modules() if isinstance(layer, kind))
+def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:
+    """Return the one layer of this kind in a flow."""
+    (layer,) = (layer for layer in flow.modules() if isinstance(layer, kind))
     return layer
 
 
-def _set_scale(norm: ActivationNorm, mean: Tensor, deviation: Tensor, x: Tensor) -> Tensor:
-    """Make a norm take this mean and deviation out, and return what it makes of ``x``."""
-    with torch.no_grad():
-        norm.shift.copy_(-mean)
-        norm.log_scale.copy_(-deviation.log())
-        return norm(x)[0]
+def _whitening(
+    within: Tensor, basis: Tensor, second_basis: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a matrix ``(D, D)`` that makes deviations 1, its inverse and log-determinant.
+
+    Args:
+        within: The deviations along the columns of ``basis``, ``(D,)``.
+        basis: Orthogonal, ``(D, D)``.
+        second_basis: Orthogonal, to turn to when they are 1.
+    """
+    matrix = (basis / within) @ second_basis
+    return matrix, (second_basis.T * within) @ basis.T, -within.log().sum()
 
 
 @cache
@@ -223,10 +269,13 @@ def maximise_marginal_likelihood(
         strength: How much the belief counts, in observations.
     """
     noise, covariance = process.noise.detach(), process.covariance.detach()
+    deviation = min(_LARGEST_DEVIATION, _DEVIATION_TIMES_DIMENSIONS / process.dim)
     parameters = dict(process.named_parameters())
+    # In these units all are about as hard to move.
+    unit = np.repeat([deviation if name == "raw_df" else 1.0 for name in parameters], process.dim)
 
     def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
-        vector_to_parameters(torch.from_numpy(values), parameters.values())
+        vector_to_parameters(torch.from_numpy(values * unit), parameters.values())
         belief = sum(
             (now.log() + then / now).sum()
             for now, then in ((process.noise, noise), (process.covariance, covariance))
@@ -234,16 +283,16 @@ def maximise_marginal_likelihood(
         loss = 0.5 * strength * belief - process.log_prob_of(evidence).sum()
         if isinstance(process, ExchangeableStudentT):
             distance = (process.df - 2).log() - math.log(_EXCESS)
-            loss = loss + 0.5 * (distance / _EXCESS_DEVIATION).square().sum()
+            loss = loss + 0.5 * (distance / deviation).square().sum()
         gradient = torch.autograd.grad(loss, list(parameters.values()))
-        return float(loss.detach()), parameters_to_vector(gradient).numpy()
+        return float(loss.detach()), parameters_to_vector(gradient).numpy() * unit
 
     bounds = [
-        _RAW_EXCESS_RANGE if name == "raw_df" else (None, None)
-        for name, values in parameters.items()
-        for _ in range(len(values))
+        tuple(np.divide(_RAW_EXCESS_RANGE, deviation)) if name == "raw_df" else (None, None)
+        for name in parameters
+        for _ in range(process.dim)
     ]
-    start = parameters_to_vector(parameters.values()).detach().numpy()
+    start = parameters_to_vector(parameters.values()).detach().numpy() / unit
     # More threads than one only wait for each other over so few numbers. Their number is that of
     # the process: who changes it has to put it back before another does.
     with torch.enable_grad(), _ONE_AT_A_TIME, _threads().limit(limits=1, user_api="blas"):
@@ -255,4 +304,4 @@ def maximise_marginal_likelihood(
             bounds=bounds,
             options={"maxiter": _ITERATIONS, "gtol": _STEEPEST},
         )
-    vector_to_parameters(torch.from_numpy(found.x), parameters.values())
+    vector_to_parameters(torch.from_numpy(found.x * unit), parameters.values())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from bruno.flows.bijection import Bijection
-from bruno.flows.linear import ActivationNorm
+from bruno.flows.linear import ActivationNorm, LinearMap, SpannedMap
 from bruno.flows.preprocessing import PixelGaussianisation
 
 # A channel that is constant on the batch keeps a finite scale.
@@ -36,6 +36,10 @@ def initialise_from_data(flow: Bijection, x: Tensor, context: Tensor | None = No
             hooks.append(module.register_forward_pre_hook(_fit))
         elif isinstance(module, ActivationNorm):
             hooks.append(module.register_forward_hook(_normalise_activation_norm))
+        elif isinstance(module, LinearMap):
+            hooks.append(module.register_forward_pre_hook(_normalise_linear_map))
+        elif isinstance(module, SpannedMap):
+            hooks.append(module.register_forward_pre_hook(_normalise_spanned_map))
         elif is_parametrized(module, "weight"):
             hooks.append(module.register_forward_hook(_normalise_weight_norm))
     try:
@@ -62,6 +66,17 @@ def _normalise_activation_norm(
     module.shift.copy_(-mean)
     module.log_scale.copy_(-deviation.log())
     return module.forward(inputs[0])
+
+
+def _normalise_linear_map(module: LinearMap, inputs: tuple[Any, ...]) -> None:
+    mean, deviation = _channel_moments(inputs[0])
+    module.set(-mean, (1 / deviation).diag(), deviation.diag(), -deviation.log().sum())
+
+
+def _normalise_spanned_map(module: SpannedMap, inputs: tuple[Any, ...]) -> None:
+    mean, deviation = _channel_moments(inputs[0])
+    identity = torch.eye(module.matrix.shape[0]).to(module.matrix)
+    module.set(-mean, 1 / deviation, identity, identity, module.log_abs_det.new_zeros(()))
 
 
 def _normalise_weight_norm(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -24,23 +24,29 @@ class ActivationNorm(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``(x + shift) · exp(log_scale)`` and its log-determinant."""
-        shape = (-1, *[1] * (x.dim() - 2))
-        z = (x + self.shift.view(shape)) * self.log_scale.exp().view(shape)
-        return z, self._log_det(x)
+        log_scale = self.log_scale
+        z = (x + _along_channels(self.shift, x)) * _along_channels(log_scale.exp(), x)
+        return z, _log_det_of_scale(log_scale, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``z · exp(−log_scale) − shift`` and its log-determinant."""
-        shape = (-1, *[1] * (z.dim() - 2))
-        x = z * (-self.log_scale).exp().view(shape) - self.shift.view(shape)
-        return x, -self._log_det(z)
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        positions = math.prod(x.shape[2:])
-        return (self.log_scale.sum() * positions).expand(x.shape[0])
+        log_scale = -self.log_scale
+        x = z * _along_channels(log_scale.exp(), z) - _along_channels(self.shift, z)
+        return x, _log_det_of_scale(log_scale, z)
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
         return f"channels={self.log_scale.shape[0]}"
+
+
+def _along_channels(values: Tensor, x: Tensor) -> Tensor:
+    """Return one value for each channel, ``(C,)``, in a shape that broadcasts with ``x``."""
+    return values if x.dim() == 2 else values.view(-1, *[1] * (x.dim() - 2))
+
+
+def _log_det_of_scale(log_scale: Tensor, x: Tensor) -> Tensor:
+    """Return the log-determinant, ``(B,)``, of scaling each channel of ``x``."""
+    return (log_scale.sum() * math.prod(x.shape[2:])).expand(x.shape[0])
 
 
 class InvertibleConvolution(Bijection):
@@ -153,36 +159,133 @@ def _cosines(size: int, like: Tensor) -> Tensor:
 
 
 class LinearMap(Bijection):
-    """A fixed invertible linear map of vectors.
+    """A fixed shift and invertible linear map of vectors.
 
     Starts as the identity; not trained, but set from statistics of data. Its inverse and
     log-determinant are kept beside it, so that a single vector costs one product with a matrix.
     """
 
+    shift: Tensor
     matrix: Tensor
     inverse_matrix: Tensor
     log_abs_det: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        self.register_buffer("shift", torch.zeros(dim))
         self.register_buffer("matrix", torch.eye(dim))
         self.register_buffer("inverse_matrix", torch.eye(dim))
         self.register_buffer("log_abs_det", torch.zeros(()))
 
-    def set(self, matrix: Tensor, inverse_matrix: Tensor, log_abs_det: Tensor) -> None:
+    def set(
+        self, shift: Tensor, matrix: Tensor, inverse_matrix: Tensor, log_abs_det: Tensor
+    ) -> None:
         """Become another map, in place; what is given must belong together."""
+        self.shift.copy_(shift)
         self.matrix.copy_(matrix)
         self.inverse_matrix.copy_(inverse_matrix)
         self.log_abs_det.copy_(log_abs_det)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply by the matrix."""
-        return x @ self.matrix, self.log_abs_det.expand(x.shape[0])
+        """Shift, then multiply by the matrix."""
+        return (x + self.shift) @ self.matrix, self.log_abs_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply by its inverse."""
-        return z @ self.inverse_matrix, -self.log_abs_det.expand(z.shape[0])
+        """Multiply by its inverse, then shift back."""
+        return z @ self.inverse_matrix - self.shift, -self.log_abs_det.expand(z.shape[0])
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
         return f"dim={self.matrix.shape[0]}"
+
+
+class SpannedMap(Bijection):
+    r"""A fixed shift and linear map of vectors that mixes only what ``rank`` of them span.
+
+    Scales every dimension, rotates the span of ``rank`` vectors to the first dimensions, and
+    multiplies these by a matrix; in O(D · rank). The rotation is a product of Householder
+    reflections, :math:`I - V T V^\top` (compact WY form: Schreiber & Van Loan, SIAM J. Sci. Stat.
+    Comput. 1989). Starts as the identity; not trained, but set from statistics of data.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    reflectors: Tensor
+    weighted: Tensor
+    matrix: Tensor
+    inverse_matrix: Tensor
+    log_abs_det: Tensor
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("reflectors", torch.zeros(dim, rank))
+        self.register_buffer("weighted", torch.zeros(rank, dim))  # T Vᵀ
+        self.register_buffer("matrix", torch.eye(rank))
+        self.register_buffer("inverse_matrix", torch.eye(rank))
+        self.register_buffer("log_abs_det", torch.zeros(()))
+
+    def span(self, x: Tensor) -> Tensor:
+        """Rotate the span of ``rank`` vectors to the first dimensions from now on, in place.
+
+        Args:
+            x: The vectors behind the scale, ``(rank, D)``; they may hang together.
+
+        Returns:
+            What is left of them there, ``(rank, rank)``; their other dimensions are 0.
+        """
+        factors, tau = torch.geqrf(x.T)
+        rank = len(tau)
+        # A vector that is in the span of those before it may need no reflection.
+        needed = tau != 0
+        reflectors = (factors.tril(-1) + torch.eye(*factors.shape).to(factors)) * needed
+        # T⁻¹ is upper triangular, with 1 / τ on the diagonal (Joffrain et al., ACM TOMS 2006).
+        inverse = (reflectors.T @ reflectors).triu(1)
+        inverse += torch.where(needed, 1 / tau, torch.ones_like(tau)).diag()
+        self.reflectors.copy_(reflectors)
+        self.weighted.copy_(torch.linalg.solve_triangular(inverse, reflectors.T, upper=True))
+        return factors[:rank].triu().T
+
+    def set(
+        self,
+        shift: Tensor,
+        scale: Tensor,
+        matrix: Tensor,
+        inverse_matrix: Tensor,
+        log_abs_det: Tensor,
+    ) -> None:
+        """Take another shift, scale and matrix, in place.
+
+        Args:
+            shift: What is added to an element, ``(D,)``.
+            scale: What that is multiplied by, positive, ``(D,)``.
+            matrix: Of the first dimensions behind the rotation, ``(rank, rank)``.
+            inverse_matrix: Its inverse.
+            log_abs_det: Logarithm of the absolute value of its determinant.
+        """
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+        self.matrix.copy_(matrix)
+        self.inverse_matrix.copy_(inverse_matrix)
+        self.log_abs_det.copy_(log_abs_det + scale.log().sum())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Shift, scale, rotate, then multiply the first dimensions by the matrix."""
+        x = (x + self.shift) * self.scale
+        x = torch.addmm(x, x @ self.reflectors, self.weighted, alpha=-1)
+        rank = self.matrix.shape[0]
+        z = torch.cat([x[:, :rank] @ self.matrix, x[:, rank:]], 1)
+        return z, self.log_abs_det.expand(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo all that, the last first."""
+        rank = self.matrix.shape[0]
+        x = torch.cat([z[:, :rank] @ self.inverse_matrix, z[:, rank:]], 1)
+        x = torch.addmm(x, x @ self.weighted.T, self.reflectors.T, alpha=-1)
+        return x / self.scale - self.shift, -self.log_abs_det.expand(z.shape[0])
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        dim, rank = self.reflectors.shape
+        return f"dim={dim}, rank={rank}"

@@ -13,7 +13,13 @@ from bruno.flows.bijection import Bijection
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.coupling import MaskedCoupling, SplitCoupling
 from bruno.flows.lattice import LatticeGaussianisation
-from bruno.flows.linear import ActivationNorm, CosineTransform, InvertibleConvolution, LinearMap
+from bruno.flows.linear import (
+    ActivationNorm,
+    CosineTransform,
+    InvertibleConvolution,
+    LinearMap,
+    SpannedMap,
+)
 from bruno.flows.masks import alternating_mask, channel_mask, checkerboard_mask
 from bruno.flows.preprocessing import PixelGaussianisation, PixelLogit
 from bruno.flows.reshape import (
@@ -45,6 +51,7 @@ class Architecture:
         frequencies: Coefficients of the cosine transform, lowest first, that the dense couplings
             of ``spectral`` act on.
         modulated: Whether a context scales the hidden layers of the conditioners, too.
+        rank: Dimensions of the subspace that ``linear`` mixes; 0 for the whole space.
     """
 
     filters: tuple[int, ...] = ()
@@ -58,6 +65,7 @@ class Architecture:
     grey_groups: int = 0
     frequencies: int = 0
     modulated: bool = True
+    rank: int = 0
 
 
 PRESETS = {
@@ -285,9 +293,12 @@ def _dense_coupling(
     return SplitCoupling(kept, moved, conditioner)
 
 
-def _linear_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:
-    """A scale and a shift of every dimension, then any invertible linear map."""
-    return [ActivationNorm(*event_shape), LinearMap(*event_shape)]
+def _linear_layers(
+    event_shape: tuple[int, ...], architecture: Architecture, _: int
+) -> list[Bijection]:
+    """Any invertible affine map, or one that mixes only what some vectors span."""
+    (dim,) = event_shape
+    return [SpannedMap(dim, architecture.rank) if architecture.rank else LinearMap(dim)]
 
 
 def _affine_layers(event_shape: tuple[int, ...], *_: object) -> list[Bijection]:

@@ -40,7 +40,8 @@ class RealNVP(nn.Module):
       for likelihood alone it tells classes apart far better than the other flows.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
     - ``linear``, ``affine``: for vectors: any invertible affine map, or scales and shifts only.
-      They are set from statistics of data rather than trained.
+      They are set from statistics of data rather than trained. With a ``rank``, ``linear``
+      mixes a subspace of so many dimensions only, in O(D · rank).
 
     In all but the two flows of the papers a context also modulates the couplings' networks. Angles
     that are named in ``context_angles`` do not reach the couplings, though: latent dimensions turn
@@ -60,6 +61,7 @@ class RealNVP(nn.Module):
         residual_blocks: Residual blocks in each convolutional conditioner.
         dense_units: Width of the dense conditioners.
         dense_couplings: Number of dense couplings.
+        rank: Dimensions of the subspace that ``linear`` mixes; by default the whole space.
 
     Raises:
         UserError: If the shape, the preset or a size is not one a flow can be built for.
@@ -87,6 +89,7 @@ class RealNVP(nn.Module):
         residual_blocks: int | None = None,
         dense_units: int | None = None,
         dense_couplings: int | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.event_shape = _checked_event_shape(event_shape)
@@ -110,6 +113,11 @@ class RealNVP(nn.Module):
         if context_dim and self.preset in {"linear", "affine"}:
             raise UserError(
                 f"context_dim: expected 0 with preset {self.preset!r}, got {context_dim}"
+            )
+        if rank is not None and (self.preset != "linear" or not 1 <= rank <= self.dim):
+            raise UserError(
+                "rank: expected none, or with preset 'linear' a number of dimensions from 1 to "
+                f"{self.dim}, got {rank} with preset {self.preset!r}"
             )
         self.context_dim = context_dim
         self.context_angles = tuple(context_angles)
@@ -136,6 +144,7 @@ class RealNVP(nn.Module):
                 ("residual_blocks", residual_blocks),
                 ("dense_units", dense_units),
                 ("dense_couplings", dense_couplings),
+                ("rank", rank),
             )
             if value is not None
         }
@@ -162,9 +171,8 @@ class RealNVP(nn.Module):
 
         Hooks are not taken along.
         """
-        first = next(self.parameters())
         learnt = {name for name, weight in self.named_parameters() if weight.requires_grad}
-        kind = (first.dtype, first.device)
+        kind = (self.dtype, self._like.device)
         return _rebuilt, (type(self), self.config, kind, self.state_dict(), learnt, self.training)
 
     @property
@@ -198,7 +206,7 @@ class RealNVP(nn.Module):
         Raises:
             UserError: If a shape or dtype is not the expected one or a value is out of range.
         """
-        batch, x, context = self._flattened("x", x, self.event_shape, self._dtype, context)
+        batch, x, context = self._flattened("x", x, self.event_shape, self.dtype, context)
         # Torch's pixel shuffles fail on empty batches.
         if x.shape[0] == 0:
             return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
@@ -221,7 +229,7 @@ class RealNVP(nn.Module):
         Raises:
             UserError: If a shape or dtype is not the expected one or a value is not finite.
         """
-        latent_dtype = torch.float64 if self.preset == "lattice" else self._dtype
+        latent_dtype = torch.float64 if self.preset == "lattice" else self.dtype
         batch, z, context = self._flattened("z", z, (self.dim,), latent_dtype, context)
         if z.shape[0] == 0:
             return z.new_zeros(*batch, *self.event_shape), z.new_zeros(batch)
@@ -230,7 +238,7 @@ class RealNVP(nn.Module):
             z, further = self.steering.inverse(z, context)
         x, log_det = self.layers.inverse(z, self._encoded(context))
         log_det = (log_det + further).reshape(batch)
-        return x.to(self._dtype).reshape(*batch, *self.event_shape), log_det
+        return x.to(self.dtype).reshape(*batch, *self.event_shape), log_det
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set the scales of all layers from a batch ``(*B, *event)``, in place; see ``initialise``.
@@ -240,7 +248,7 @@ class RealNVP(nn.Module):
         Raises:
             UserError: If there are fewer than two elements, or they are not what the flow takes.
         """
-        _, x, context = self._flattened("x", x, self.event_shape, self._dtype, context)
+        _, x, context = self._flattened("x", x, self.event_shape, self.dtype, context)
         if x.shape[0] < 2:
             raise UserError(f"x: expected at least 2 elements to set scales from, got {len(x)}")
         initialise_from_data(self.layers, x, self._encoded(context))
@@ -250,7 +258,8 @@ class RealNVP(nn.Module):
             initialise_from_data(self.steering, z, context)
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
         return self._like.dtype
 
     def _flattened(
@@ -302,7 +311,7 @@ class RealNVP(nn.Module):
             )
         if not all_finite(context):
             raise UserError("context: expected finite numbers, got NaN or infinity")
-        return context.reshape(-1, self.context_dim).to(self._dtype)
+        return context.reshape(-1, self.context_dim).to(self.dtype)
 
 
 def _rebuilt(

@@ -63,16 +63,18 @@ class Chain(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply every layer in order."""
-        total = x.new_zeros(x.shape[0])
-        for layer in self.layers:
+        first, *others = self.layers
+        x, total = first(x, context)
+        for layer in others:
             x, log_det = layer(x, context)
             total = total + log_det
         return x, total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo every layer, the last one first."""
-        total = z.new_zeros(z.shape[0])
-        for layer in reversed(self.layers):
+        last, *others = reversed(self.layers)
+        z, total = last.inverse(z, context)  # type: ignore[operator]
+        for layer in others:
             z, log_det = layer.inverse(z, context)  # type: ignore[operator]
             total = total + log_det
         return z, total
