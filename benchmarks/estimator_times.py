@@ -23,6 +23,7 @@ from bruno.commands.evaluate import provenance
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
 _SEED = 100
+_EXAMPLES_OF_A_CLASS = (5, 20, 200)
 
 
 def milliseconds(work: Callable[[], Any], repetitions: int = 5) -> float:
@@ -43,19 +44,31 @@ def spread(seconds: list[float]) -> dict[str, float]:
 
 
 def few_classes(
-    flow: str, process: str, classes: int, dim: int, each: int
+    classes: int, dim: int, each: int, **parameters: Any
 ) -> tuple[BrunoClassifier, np.random.Generator]:
     """Return a classifier of normal classes, fitted, and the source of more elements."""
     rng = np.random.default_rng(_SEED)
     y = np.repeat(np.arange(classes), each)
     x = rng.standard_normal((classes, dim))[y] + rng.standard_normal((len(y), dim))
-    # How long the choice of a temperature takes is not asked here.
-    return BrunoClassifier(flow=flow, process=process, temperature=1.0).fit(x, y), rng
+    # How long the choice of a temperature takes is not asked here, but for the default.
+    return BrunoClassifier(**{"temperature": 1.0, **parameters}).fit(x, y), rng
 
 
-def update_cost(flow: str, dim: int = 784, repetitions: int = 500) -> dict[str, Any]:
+def fit_cost(dim: int = 784) -> dict[str, float]:
+    """Return milliseconds to fit, with the choice of a temperature, by examples of ten classes."""
+    return {
+        f"{10 * each} examples": milliseconds(
+            lambda each=each: few_classes(10, dim, each, temperature="auto"), 3
+        )
+        for each in _EXAMPLES_OF_A_CLASS
+    }
+
+
+def update_cost(
+    flow: str | None, each: int, dim: int = 784, repetitions: int = 500
+) -> dict[str, Any]:
     """Return microseconds to take and to forget one example, by how many a class has seen."""
-    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
+    classifier, rng = few_classes(10, dim, each, flow=flow)
     figures = {}
     for new, seen in enumerate((10, 1_000, 100_000), start=10):
         for start in range(0, seen, 10_000):
@@ -76,7 +89,7 @@ def update_cost(flow: str, dim: int = 784, repetitions: int = 500) -> dict[str, 
 
 def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
     """Return microseconds to take the first example of a new class, by how many are known."""
-    classifier, rng = few_classes("affine", "gaussian", 10, dim, 20)
+    classifier, rng = few_classes(10, dim, 20, flow="affine")
     figures = {}
     known = 10
     for classes in (100, 10_000):
@@ -108,18 +121,18 @@ def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512)
         "log_prob_given": scored_all,
         "ratio": scored_all / bare,
     }
-    for flow in ("affine", "linear"):
-        classifier, rng = few_classes(flow, "gaussian", classes, dim, 5)
+    for process, flow in (("gaussian", "affine"), ("gaussian", None), ("student_t", None)):
+        classifier, rng = few_classes(classes, dim, 5, flow=flow, process=process)
         x = rng.standard_normal((queries, dim))
-        figures[f"predict, {flow}"] = milliseconds(
+        figures[f"predict, {process}, {classifier.flow_}"] = milliseconds(
             lambda classifier=classifier, x=x: classifier.predict(x), 3
         )
     return figures
 
 
-def forgetting(flow: str, dim: int = 784, count: int = 1_000) -> float:
+def forgetting(flow: str | None, dim: int = 784, count: int = 1_000) -> float:
     """Return the largest difference of log-probabilities to never having seen some examples."""
-    classifier, rng = few_classes(flow, "gaussian", 10, dim, 20)
+    classifier, rng = few_classes(10, dim, 20, flow=flow)
     queries = rng.standard_normal((200, dim))
     before = classifier.predict_log_proba(queries)
     x, y = rng.standard_normal((count, dim)), np.arange(count) % 11
@@ -135,14 +148,20 @@ def cost() -> dict[str, Any]:
     for threads in dict.fromkeys((1, os.cpu_count() or 1)):
         torch.set_num_threads(threads)
         figures[f"{threads} threads"] = {
+            "milliseconds to fit, D = 784": fit_cost(),
             "microseconds of one example, D = 784": {
-                flow: update_cost(flow) for flow in ("affine", "linear")
+                "affine": update_cost("affine", 20),
+                **{
+                    f"default, fitted to {10 * each}": update_cost(None, each)
+                    for each in _EXAMPLES_OF_A_CLASS
+                },
             },
             "microseconds of a new class, D = 64": class_cost(),
             "milliseconds of 10,000 queries and 1,000 classes, D = 512": prediction_cost(),
         }
     figures["largest difference after forgetting 1,000 examples, nats"] = {
-        flow: forgetting(flow) for flow in ("affine", "linear")
+        "affine": forgetting("affine"),
+        "default": forgetting(None),
     }
     return figures
 
