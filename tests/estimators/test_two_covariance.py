@@ -89,6 +89,24 @@ def test_mixing_what_few_elements_span_is_mixing_all(number, dim, monkeypatch):
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize(("number", "dim"), [(12, 60), (12, 20)])
+@torch.no_grad()
+def test_neither_the_order_of_elements_nor_the_numbers_of_classes_matter(number, dim):
+    generator = generator_for(0)
+    x = torch.randn(number, dim, generator=generator, dtype=torch.float64).exp().round(decimals=1)
+    x[4] = x[0]
+    queries = torch.randn(20, dim, generator=generator, dtype=torch.float64).exp()
+    classes, number_of = torch.arange(number) % 4, torch.tensor([2, 0, 3, 1])
+    order = torch.randperm(number, generator=generator)
+    scores = []
+    for rows, names in ((x, classes), (x[order], number_of[classes[order]])):
+        model = fit_two_covariance(rows, names, "student_t", full=True, common_scale=True)
+        evidence = evidence_of_classes(model.encode(rows), names)
+        z, log_det = model(queries)
+        scores.append(model.process.log_prob_given(z, evidence) + log_det.unsqueeze(1))
+    torch.testing.assert_close(scores[0], scores[1][:, number_of], rtol=0, atol=1e-9)
+
+
 def test_wide_tables_are_mixed_where_there_are_few_examples():
     rng = np.random.default_rng(0)
     for number, dim, flow in [(20, 1100, "linear"), (300, 1100, "affine"), (300, 40, "linear")]:

@@ -257,6 +257,8 @@ def test_conditioners_may_compute_in_bfloat16_without_losing_the_inverse():
         ({"event_shape": (8,), "dense_couplings": -1}, "dense_couplings"),
         ({"event_shape": (8,), "preset": "linear", "rank": 9}, "rank: expected none.* to 8, got 9"),
         ({"event_shape": (8,), "preset": "linear", "rank": 0}, "rank: expected none"),
+        ({"event_shape": (8,), "preset": "linear", "rank": "2"}, "rank: expected none.* got '2'"),
+        ({"event_shape": (8,), "preset": "linear", "rank": True}, "rank: expected none.* got True"),
         ({"event_shape": (8,), "preset": "affine", "rank": 2}, "with preset 'linear'"),
     ],
 )
@@ -382,9 +384,22 @@ def test_affine_maps(preset, dim, rank):
     assert torch.equal(copy.deepcopy(flow)(x)[0], z)
 
 
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("preset", ["affine", "linear"])
+@torch.no_grad()
+def test_who_changes_a_log_determinant_does_not_change_the_flow(preset, number):
+    flow = RealNVP((2,), preset=preset)
+    x = batch((2,), number)
+    for way in (flow, flow.inverse):
+        log_det = way(x)[1]
+        log_det += 1
+        assert torch.equal(way(x)[1], torch.zeros(number))
+
+
 @pytest.mark.parametrize("rank", [None, 3])
 def test_affine_maps_become_standard_on_a_batch(rank):
     flow = RealNVP((6,), preset="linear", rank=rank)
+    set_at_random(flow.layers.layers[0], 6)
     x = 5 + 3 * batch((6,), 200, dtype=torch.float32)
     flow.initialise(x)
     z, _ = flow(x)

@@ -234,7 +234,12 @@ class SpannedMap(Bijection):
 
         Returns:
             What is left of them there, ``(rank, rank)``; their other dimensions are 0.
+
+        Raises:
+            ValueError: If there are not ``rank`` vectors of ``D`` dimensions.
         """
+        if x.shape != self.weighted.shape:
+            raise ValueError(f"x: expected {tuple(self.weighted.shape)}, got {tuple(x.shape)}")
         factors, tau = torch.geqrf(x.T)
         rank = len(tau)
         # A vector that is in the span of those before it may need no reflection.

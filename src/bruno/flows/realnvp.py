@@ -114,10 +114,11 @@ class RealNVP(nn.Module):
             raise UserError(
                 f"context_dim: expected 0 with preset {self.preset!r}, got {context_dim}"
             )
-        if rank is not None and (self.preset != "linear" or not 1 <= rank <= self.dim):
+        whole = isinstance(rank, int) and not isinstance(rank, bool)
+        if rank is not None and not (whole and self.preset == "linear" and 1 <= rank <= self.dim):
             raise UserError(
                 "rank: expected none, or with preset 'linear' a number of dimensions from 1 to "
-                f"{self.dim}, got {rank} with preset {self.preset!r}"
+                f"{self.dim}, got {rank!r} with preset {self.preset!r}"
             )
         self.context_dim = context_dim
         self.context_angles = tuple(context_angles)
@@ -214,7 +215,8 @@ class RealNVP(nn.Module):
         if self.steering is not None:
             z, more = self.steering(z, context)
             log_det = log_det + more
-        return z.reshape(*batch, self.dim), log_det.reshape(batch)
+        # A copy, for it may be a view of a parameter, once for each element.
+        return z.reshape(*batch, self.dim), log_det.clone().reshape(batch)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data, exactly.

@@ -16,9 +16,9 @@ from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
 
-# Elements of the largest temporary of ``log_prob_given`` (1 MiB in float64): what a processor keeps
-# near takes a quarter of the time of what it has to fetch again.
-_BLOCK_ELEMENTS = 2**17
+# Elements of the largest temporary of ``log_prob_given``: 1 MiB in float64 on a processor, for what
+# it keeps near takes a quarter of the time of what it has to fetch again; 64 MiB elsewhere.
+_BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE = 2**17, 2**23
 
 # Above this the term of Stirling's series that is left out is below 1e-14.
 _STIRLING_FROM = 1e4
@@ -132,9 +132,10 @@ class ExchangeableStudentT(ExchangeableProcess):
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
         offset, power = mean * factor, 0.5 * (df + 1)
-        sets = max(1, min(len(mean), _BLOCK_ELEMENTS // self.dim))
-        rows = max(1, _BLOCK_ELEMENTS // (sets * self.dim))
-        tails = partial(checkpoint, _log_tails, use_reentrant=False)
+        most = _BLOCK_ELEMENTS if z.device.type == "cpu" else _BLOCK_ELEMENTS_ELSEWHERE
+        sets = max(1, min(len(mean), most // self.dim))
+        rows = max(1, most // (sets * self.dim))
+        tails = partial(checkpoint, _log_tails, use_reentrant=False, preserve_rng_state=False)
         of_block = tails if torch.is_grad_enabled() else _log_tails
         blocks = list(zip(factor.split(sets), offset.split(sets), power.split(sets), strict=True))
         if not len(z) or not blocks:
