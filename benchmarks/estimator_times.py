@@ -29,17 +29,19 @@ _EXAMPLES_OF_A_CLASS = (5, 20, 200)
 def milliseconds(work: Callable[[], Any], repetitions: int = 5) -> float:
     """Return the median wall-clock time of a piece of work, after one run to warm up."""
     work()
-    taken = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        taken.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(taken))
+    return 1e3 * float(np.median([seconds(work) for _ in range(repetitions)]))
 
 
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Return median and 95 % range, in microseconds."""
-    low, median, high = np.percentile(1e6 * np.asarray(seconds), [2.5, 50, 97.5])
+def seconds(work: Callable[..., Any], *inputs: Any) -> float:
+    """Return the wall-clock time of a piece of work."""
+    start = time.perf_counter()
+    work(*inputs)
+    return time.perf_counter() - start
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Return median and 95 % range of times in seconds, in microseconds."""
+    low, median, high = np.percentile(1e6 * np.asarray(times), [2.5, 50, 97.5])
     return {"median": median, "low": low, "high": high}
 
 
@@ -67,23 +69,21 @@ def fit_cost(dim: int = 784) -> dict[str, float]:
 def update_cost(
     flow: str | None, each: int, dim: int = 784, repetitions: int = 500
 ) -> dict[str, Any]:
-    """Return microseconds to take and to forget one example, by how many a class has seen."""
+    """Return microseconds to take and to forget one example, by how many a class had seen.
+
+    As examples arrive, one after the other; then they are forgotten one after the other.
+    """
     classifier, rng = few_classes(10, dim, each, flow=flow)
     figures = {}
     for new, seen in enumerate((10, 1_000, 100_000), start=10):
         for start in range(0, seen, 10_000):
             x = rng.standard_normal((min(10_000, seen - start), dim))
             classifier.partial_fit(x, np.full(len(x), new))
-        taken, forgotten = [], []
-        for example in rng.standard_normal((repetitions, 1, dim)):
-            y = np.array([new])
-            start_of_update = time.perf_counter()
-            classifier.partial_fit(example, y)
-            taken.append(time.perf_counter() - start_of_update)
-            start_of_update = time.perf_counter()
-            classifier.forget(example, y)
-            forgotten.append(time.perf_counter() - start_of_update)
-        figures[f"{seen} seen"] = {"partial_fit": spread(taken), "forget": spread(forgotten)}
+        examples, y = rng.standard_normal((repetitions, 1, dim)), np.array([new])
+        figures[f"{seen} seen"] = {
+            update.__name__: spread([seconds(update, example, y) for example in examples])
+            for update in (classifier.partial_fit, classifier.forget)
+        }
     return figures
 
 
@@ -96,9 +96,7 @@ def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
         taken = []
         for name in range(known, classes + repetitions):
             example = rng.standard_normal((1, dim))
-            start = time.perf_counter()
-            classifier.partial_fit(example, np.array([name]))
-            taken.append(time.perf_counter() - start)
+            taken.append(seconds(classifier.partial_fit, example, np.array([name])))
         known = classes + repetitions
         figures[f"{classes} known"] = spread(taken[-repetitions:])
     return figures
