@@ -48,6 +48,9 @@ _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
 _ITERATIONS, _STEEPEST = 50, 3e-2
 # Columns are taken to have one unit if none varies so many times as much as the median one.
 _ONE_UNIT = 10.0
+# Where they do not: two or three elements tell deviations badly, and large columns vary more than
+# small ones. That is worth so many observations, chosen likewise.
+_WORTH_OF_SIZE = 1.0
 
 
 def fit_two_covariance(
@@ -213,34 +216,49 @@ def evidence_of_classes(z: Tensor, classes: Tensor) -> Evidence:
 def standard_scale(x: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
     """Return the mean and the deviation to expect of a new element, each ``(D,)``.
 
-    The deviation of the N elements seen is too small for a new one, whose variance about their
-    mean is (N + 1) / (N − 1) times theirs. A dimension that never changes is given the deviation
-    of a usual one, for it may change yet.
+    A dimension that never changes is given the deviation of a usual one, for it may change yet.
 
     Args:
         x: Elements, float64 ``(N, D)``.
-        common: Whether to give all dimensions the same deviation, the root of their mean variance.
+        common: Whether to give all dimensions the same deviation, the root of their mean variance;
+            otherwise each has its own, shrunk towards a share of its root mean square.
     """
-    size = x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
-    mean = (x / size).mean(0)
-    deviation = (x / size - mean).square().mean(0).sqrt()
-    number = len(x)
-    if number > 1:
-        deviation = deviation * math.sqrt((number + 1) / (number - 1))
-    changes = deviation > 1e-12
-    deviation = deviation * size
+    mean, deviation = _moments(x)
+    changes = deviation > 0
     if not bool(changes.any()):
-        return mean * size, torch.ones_like(deviation)
+        return mean, torch.ones_like(deviation)
     if common:
         largest = deviation.max()
-        return mean * size, largest * (deviation / largest).square().mean().sqrt().expand_as(size)
-    return mean * size, torch.where(changes, deviation, deviation[changes].median())
+        return mean, largest * (deviation / largest).square().mean().sqrt().expand_as(mean)
+    share = _WORTH_OF_SIZE / (len(x) - 1 + _WORTH_OF_SIZE)
+    size = x[:, changes].abs().amax(0)
+    log_size = size.log() + 0.5 * (x[:, changes] / size).square().mean(0).log()
+    log_deviation = deviation[changes].log()
+    believed = log_size + (log_deviation - log_size).mean()
+    deviation[changes] = torch.lerp(log_deviation, believed, share).exp()
+    return mean, torch.where(changes, deviation, deviation[changes].median())
 
 
 def has_one_unit(x: Tensor) -> bool:
     """Return whether the columns of a table ``(N, D)`` vary alike enough to have one unit."""
-    _, deviation = standard_scale(x, common=False)
-    return bool(deviation.max() < _ONE_UNIT * deviation.median())
+    _, deviation = _moments(x)
+    usual = deviation[deviation > 0].median() if bool(deviation.any()) else 1.0
+    return bool(deviation.max() < _ONE_UNIT * usual)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and deviation of every dimension, ``(D,)``; 0 where it hardly changes.
+
+    The deviation of the N elements seen is too small for a new one, whose variance about their
+    mean is (N + 1) / (N − 1) times theirs.
+    """
+    number = len(x)
+    size = x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
+    mean = (x / size).mean(0)
+    deviation = (x / size - mean).square().mean(0).sqrt()
+    if number > 1:
+        deviation = deviation * math.sqrt((number + 1) / (number - 1))
+    return mean * size, torch.where(deviation > 1e-12, deviation, 0) * size
 
 
 def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:
