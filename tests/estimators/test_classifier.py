@@ -1,4 +1,6 @@
+import io
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -10,10 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bruno import (
-    BrunoClassifier,
-    UserError,
-)
+from bruno import BrunoClassifier, UserError, progress
 from bruno.training.objectives import Objective
 from tests.estimators.iris import X, Y, fitted
 
@@ -317,8 +316,21 @@ def test_dense_flows_are_the_same_in_any_unit(scale):
     np.testing.assert_allclose(small.predict_proba(X * 1e-8), expected, atol=1e-6)
 
 
-def test_progress_is_shown_on_standard_error(capsys):
-    BrunoClassifier(flow="dense", steps=1, temperature=1.0, verbose=True).fit(X, Y)
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_progress_is_shown_on_a_terminal_if_asked(verbose, monkeypatch, capsys):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "PATIENCE", -1)
+    monkeypatch.setenv("TERM", "xterm")
+    BrunoClassifier(reject=0.1, verbose=verbose).fit(X, Y).predict(X)
+    BrunoClassifier(flow="dense", steps=1, verbose=verbose).fit(X, Y)
+    for work in ("choosing the temperature", "leaving classes out", "scoring", "learning the flow"):
+        assert (work in terminal.getvalue()) == verbose
     assert capsys.readouterr().out == ""
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bruno.data.cache import Arrays, cached_arrays
 from bruno.data.context import Label, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.data.progress import track
 from bruno.errors import UserError
+from bruno.progress import track
 
 IMAGE_SIZE = 32
 VIEWS = 36

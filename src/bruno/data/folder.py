@@ -14,8 +14,8 @@ from torch import Tensor
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.context import Label, encode_context, read_labels
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.data.progress import track
 from bruno.errors import MissingDataError, UserError
+from bruno.progress import track
 from bruno.seeding import generator_for
 
 Channels = Literal["grey", "colour"]

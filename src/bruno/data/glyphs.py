@@ -22,8 +22,8 @@ from bruno.data import strokes
 from bruno.data.alphabets import ALPHABETS, characters
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.data.progress import track
 from bruno.errors import UserError
+from bruno.progress import track
 from bruno.seeding import generator_for
 
 IMAGE_SIZE = 28

@@ -25,8 +25,8 @@ from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.dataset import LabelledImages, check_split
 from bruno.data.folder import UNREADABLE
 from bruno.data.locations import missing_data
-from bruno.data.progress import track
 from bruno.errors import UserError
+from bruno.progress import track
 
 FOLDER = "omniglot"
 PARTS = ("images_background", "images_evaluation")

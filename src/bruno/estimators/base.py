@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES, load
 from bruno.processes import ExchangeableStudentT
+from bruno.progress import Shown, track
 
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("auto", "columns", "common")
@@ -202,6 +204,15 @@ class BrunoEstimator(BaseEstimator, ABC):
         self.model_ = model
         is_exact = model.flow.dtype == torch.float64
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
+
+    def _shown(self, description: str) -> Shown:
+        """Return what shows the progress through a sequence as it is iterated, if that is asked.
+
+        Each training of a dense flow shows its own.
+        """
+        if not self.verbose or self.flow_ == "dense":
+            return iter
+        return partial(track, description=description)
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

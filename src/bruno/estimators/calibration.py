@@ -12,6 +12,7 @@ show by how much it is off.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
+
+from bruno.progress import Shown
 
 # Of the temperature to start from. Chosen on splits of scikit-learn's small data sets with one to
 # five examples per class (benchmarks/estimators.py measures on others) and, for many dimensions, on
@@ -84,7 +87,12 @@ def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
 
 
 def cross_validated(
-    score: Score, classes: Tensor, generator: torch.Generator, *, once: bool = False
+    score: Score,
+    classes: Tensor,
+    generator: torch.Generator,
+    *,
+    once: bool = False,
+    shown: Shown = iter,
 ) -> Tensor:
     """Return held-out log p(x | class) of every example, ``(repeats, N, K)``.
 
@@ -93,6 +101,7 @@ def cross_validated(
         classes: Class of every row, int64 ``(N,)``.
         generator: Source of the divisions into folds.
         once: Whether to divide only once, into the fewest folds, because learning takes long.
+        shown: Shows the progress through a sequence as it is iterated.
 
     Returns:
         One repeat for every division, each with every class in every fold; few examples are
@@ -102,11 +111,11 @@ def cross_validated(
     folds = _number_of_folds(int(count.min()), once=once)
     repeats = 1 if once else max(1, min(_REPEATS, _ENOUGH // len(classes)))
     scores = torch.zeros(repeats if folds else 0, len(classes), len(count), dtype=torch.float64)
-    for repeat in scores:
-        fold = _stratified(classes, folds, generator)
-        for i in range(folds):
-            held_out = torch.nonzero(fold == i).flatten()
-            repeat[held_out] = score(torch.nonzero(fold != i).flatten(), held_out)[0].cpu()
+    divisions = [_stratified(classes, folds, generator) for _ in scores]
+    for repeat, i in shown(list(itertools.product(range(len(scores)), range(folds)))):
+        is_held_out = divisions[repeat] == i
+        learn, held_out = (torch.nonzero(rows).flatten() for rows in (~is_held_out, is_held_out))
+        scores[repeat, held_out] = score(learn, held_out)[0].cpu()
     return scores
 
 
@@ -118,6 +127,7 @@ def novelty(
     generator: torch.Generator,
     *,
     once: bool = False,
+    shown: Shown = iter,
 ) -> tuple[Tensor, Tensor]:
     """Return how much likelier than the known classes a new one makes examples held out.
 
@@ -130,6 +140,7 @@ def novelty(
         temperature: What log-densities are divided by.
         generator: Source of the groups and folds.
         once: Whether to use the fewest groups and folds, because learning takes long.
+        shown: Shows the progress through a sequence as it is iterated.
 
     Returns:
         log p(x | a new class) − log p(x | the known classes), tempered, of examples of known
@@ -143,7 +154,7 @@ def novelty(
     if groups:
         fold = _stratified(classes, folds, generator)
         group = torch.randperm(len(count), generator=generator) % groups
-    for i in range(groups):
+    for i in shown(range(groups)):
         is_known, is_held_out = (group != i)[classes], fold == i % folds
         held_out = torch.nonzero(is_known & is_held_out).flatten()
         new = torch.nonzero(~is_known).flatten()

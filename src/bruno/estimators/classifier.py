@@ -88,7 +88,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
-        verbose: Whether to show the progress of training.
+        verbose: Whether to show, on a terminal, the progress of what takes more than two seconds.
 
     Attributes:
         classes_: The known classes, sorted, ``(K,)``.
@@ -282,7 +282,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self._check_reject()
             self._check_not_reserved("reject", classes)
         widest = max(len(columns), z.shape[1])
-        for part in z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest)):
+        parts = z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest))
+        for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
             if not in_order:
                 scores = scores[:, columns]
@@ -423,12 +424,16 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):
-            log_joint = cross_validated(score, truth, generator, once=once)
+            shown = self._shown("choosing the temperature")
+            log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
             self.temperature_ = choose_temperature(log_joint, truth, start)
         if self.reject is not None:
             prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
-                ratios = novelty(score, truth, prior, self.temperature_, generator, once=once)
+                shown = self._shown("leaving classes out")
+                ratios = novelty(
+                    score, truth, prior, self.temperature_, generator, once=once, shown=shown
+                )
                 self.unknown_slope_, self.unknown_intercept_ = choose_novelty_scale(*ratios)
 
     def _score_held_out(

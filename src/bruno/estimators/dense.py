@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from bruno.console import error_console
 from bruno.errors import UserError
 from bruno.estimators.two_covariance import standard_scale
 from bruno.flows.linear import ActivationNorm
 from bruno.model import Bruno
 from bruno.pretrained import build
+from bruno.progress import track
 from bruno.seeding import generator_for
 from bruno.training.objectives import Objective, ObjectiveConfig
 
@@ -70,7 +69,7 @@ def fit_dense(
     objective = Objective(model, ObjectiveConfig(discriminative_weight=tells_apart))
     optimiser = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
-    for _ in track(range(steps), "learning the flow", console=error_console(), disable=not verbose):
+    for _ in track(range(steps), "learning the flow") if verbose else range(steps):
         chosen = torch.randperm(len(rows), generator=generator)[:_SETS].tolist()
         members = [
             rows[k][torch.randperm(len(rows[k]), generator=generator)[:size]] for k in chosen

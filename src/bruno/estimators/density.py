@@ -94,7 +94,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         steps: As for :class:`~bruno.BrunoClassifier`.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of training and of samples.
-        verbose: Whether to show the progress of training.
+        verbose: As for :class:`~bruno.BrunoClassifier`.
 
     Attributes:
         evidence_: What is known of the set.
@@ -167,7 +167,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         steps: As for :class:`~bruno.BrunoClassifier`.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of training.
-        verbose: Whether to show the progress of training.
+        verbose: As for :class:`~bruno.BrunoClassifier`.
 
     Attributes:
         offset_: The score, in nats, below which an element is an outlier. ``fit`` sets it, by the

@@ -13,9 +13,9 @@ from bruno.errors import UserError
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 
-# What is computed at once: numbers of a table (64 MiB in float64), or pixels of images, each worth
+# What is computed at once: numbers of a table (16 MiB in float64), or pixels of images, each worth
 # some dozens of filters.
-CHUNK_ELEMENTS = 2**23
+CHUNK_ELEMENTS = 2**21
 _CHUNK_PIXELS = 2**19
 _DENSE_UNITS = 256
 # Squares of latent coordinates up to this, and sums of very many, are finite.

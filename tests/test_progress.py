@@ -1,7 +1,7 @@
 import io
 import sys
 
-from bruno.data import progress
+from bruno import progress
 
 
 class Terminal(io.StringIO):

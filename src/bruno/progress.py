@@ -1,14 +1,17 @@
-"""A progress bar for decoding that turns out to take long."""
+"""A progress bar for work that turns out to take long."""
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
 
 Item = TypeVar("Item")
+
+Shown = Callable[[Sequence[Any]], Iterable[Any]]
+"""Yields the items of a sequence, perhaps with a bar."""
 
 PATIENCE = 2.0
 """Seconds of work before a bar appears."""
