@@ -62,7 +62,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             are for that; a model that is given has a process and a flow, and those that say
             otherwise are refused.
         process: ``student_t``, which also learns from the examples of a class how much that class
-            varies, or ``gaussian``, which scores many elements against many classes some forty
+            varies, or ``gaussian``, which scores many elements against many classes some fifty
             times faster.
         flow: How to reach the latent space: ``linear``, standardisation and a linear map (the
             two-covariance model) of all features, or, of N examples with at least 4 N features, of
