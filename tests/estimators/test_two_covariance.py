@@ -52,6 +52,11 @@ def test_magnitudes_do_not_matter(magnitude):
     np.testing.assert_allclose(scaled.predict_proba(X * magnitude), expected, atol=1e-6)
 
 
+def test_what_varies_by_less_than_the_smallest_numbers_does_not_vary():
+    classifier = BrunoClassifier(random_state=0).fit(X[::2] * 1e-311, Y[::2])
+    np.testing.assert_allclose(classifier.predict_proba(X * 1e-311), 1 / 3, atol=1e-6)
+
+
 def test_a_value_far_from_all_others_does_not_stand_in_the_way():
     far = X.copy()
     far[0, 0] = 1e300

@@ -253,12 +253,14 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean is (N + 1) / (N − 1) times theirs.
     """
     number = len(x)
-    size = x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
+    smallest = torch.finfo(x.dtype).tiny
+    size = x.abs().amax(0).clamp_min(smallest)
     mean = (x / size).mean(0)
     deviation = (x / size - mean).square().mean(0).sqrt()
     if number > 1:
         deviation = deviation * math.sqrt((number + 1) / (number - 1))
-    return mean * size, torch.where(deviation > 1e-12, deviation, 0) * size
+    changes = (deviation > 1e-12) & (deviation * size > smallest)
+    return mean * size, torch.where(changes, deviation * size, 0)
 
 
 def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:
