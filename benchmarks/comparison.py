@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import norm, t
 
 from bruno.commands.evaluate import provenance
 from bruno.evaluation.interval import Estimate, estimate
@@ -30,22 +32,29 @@ def add_row(file: Path, key: dict[str, Any], measure: Callable[[], Figures]) -> 
 def summary(found: list[dict[str, Any]], quantity: str) -> dict[str, dict[str, Estimate]]:
     """Return the mean of a quantity with its interval, by data and method.
 
-    Intervals are over seeds; where classes take turns, clustered by class. A method that could not
-    be fitted to every split of the data is left out there.
+    Intervals are those of Student's t over seeds; where classes take turns, clustered by class. A
+    method that could not be fitted to every split of the data is left out there.
     """
     means: dict[str, dict[str, Estimate]] = {}
     for data in dict.fromkeys(data_of(row) for row in found):
         mine = [row for row in found if data_of(row) == data]
         methods = dict.fromkeys(name for row in mine for name in row["figures"])
         means[data] = {
-            name: estimate(
-                torch.tensor([row["figures"][name][quantity] for row in mine]),
-                torch.tensor([row.get("normal", row["seed"]) for row in mine]),
+            name: _of_few(
+                [row["figures"][name][quantity] for row in mine],
+                [row.get("normal", row["seed"]) for row in mine],
             )
             for name in methods
             if all(name in row["figures"] for row in mine)
         }
     return means
+
+
+def _of_few(values: list[float], clusters: list[int]) -> Estimate:
+    """Return the mean with an interval that is right for few clusters, too."""
+    normal = estimate(torch.tensor(values), torch.tensor(clusters))
+    wider = t.ppf(0.975, len(set(clusters)) - 1) / norm.ppf(0.975)
+    return replace(normal, half_width=normal.half_width * wider)
 
 
 def above(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -40,6 +40,9 @@ def test_deviations_are_told_from_sizes_too_where_elements_are_few():
     assert constant in (first, second)
     _, scaled = standard_scale(x * torch.tensor([1.0, 1e-3, 1.0]), common=False)
     torch.testing.assert_close(scaled[1], second * 1e-3)
+    far = torch.cat([x, torch.tensor([[1e9 - 1], [1e9 + 1]], dtype=torch.float64)], 1)
+    _, beside_it = standard_scale(far, common=False)
+    torch.testing.assert_close(beside_it[:2], torch.stack([first, second]))
     many = x.repeat(500, 1)
     _, deviation = standard_scale(many, common=False)
     torch.testing.assert_close(deviation[:2], many.std(0)[:2], rtol=3e-3, atol=0)
@@ -50,6 +53,12 @@ def test_magnitudes_do_not_matter(magnitude):
     expected = fitted().predict_proba(X)
     scaled = BrunoClassifier(random_state=0).fit(X[::2] * magnitude, Y[::2])
     np.testing.assert_allclose(scaled.predict_proba(X * magnitude), expected, atol=1e-6)
+
+
+def test_the_largest_numbers_are_taken():
+    x = np.array([[-1.7e308, 1.0], [1.7e308, 2.0], [-1e308, 3.0], [1e308, 4.0]])
+    for scale in ("columns", "common"):
+        assert np.isfinite(BrunoClassifier(scale=scale).fit(x, [0, 1, 0, 1]).predict_proba(x)).all()
 
 
 def test_what_varies_by_less_than_the_smallest_numbers_does_not_vary():
@@ -116,12 +125,13 @@ def test_mixing_what_few_elements_span_is_mixing_all(number, dim, monkeypatch):
 def test_neither_the_order_of_elements_nor_the_numbers_of_classes_matter(number, dim):
     generator = generator_for(0)
     x = torch.randn(number, dim, generator=generator, dtype=torch.float64).exp().round(decimals=1)
-    x[4] = x[0]
+    x[4], x[:2, 0] = x[0], 0
     queries = torch.randn(20, dim, generator=generator, dtype=torch.float64).exp()
     classes, number_of = torch.arange(number) % 4, torch.tensor([2, 0, 3, 1])
     order = torch.randperm(number, generator=generator)
     scores = []
-    for rows, names in ((x, classes), (x[order], number_of[classes[order]])):
+    negative_zeros = x.where(x != 0, -0.0)
+    for rows, names in ((x, classes), (negative_zeros[order], number_of[classes[order]])):
         model = fit_two_covariance(rows, names, "student_t", full=True, common_scale=True)
         evidence = evidence_of_classes(model.encode(rows), names)
         z, log_det = model(queries)

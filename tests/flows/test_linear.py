@@ -62,6 +62,11 @@ def test_what_an_image_shows_does_not_depend_on_its_high_frequencies():
     assert not torch.allclose(after[:, 64:], before[:, 64:], atol=0.1)
 
 
+def test_a_spanned_map_takes_as_many_vectors_as_its_rank():
+    with pytest.raises(ValueError, match=r"x: expected \(4, 9\), got \(3, 9\)"):
+        SpannedMap(9, 4).span(torch.zeros(3, 9))
+
+
 @pytest.mark.parametrize("independent", [4, 2, 0])
 def test_a_spanned_map_turns_what_is_spanned_to_the_first_dimensions(independent):
     layer = SpannedMap(9, 4).double()

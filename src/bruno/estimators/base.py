@@ -206,13 +206,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
 
     def _shown(self, description: str) -> Shown:
-        """Return what shows the progress through a sequence as it is iterated, if that is asked.
-
-        Each training of a dense flow shows its own.
-        """
-        if not self.verbose or self.flow_ == "dense":
-            return iter
-        return partial(track, description=description)
+        """Return what shows the progress through a sequence as it is iterated, if that is asked."""
+        return partial(track, description=description) if self.verbose else iter
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -424,13 +424,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):
-            shown = self._shown("choosing the temperature")
+            # Each training of a dense flow shows its own progress.
+            shown = iter if once else self._shown("choosing the temperature")
             log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
             self.temperature_ = choose_temperature(log_joint, truth, start)
         if self.reject is not None:
             prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
-                shown = self._shown("leaving classes out")
+                shown = iter if once else self._shown("leaving classes out")
                 ratios = novelty(
                     score, truth, prior, self.temperature_, generator, once=once, shown=shown
                 )

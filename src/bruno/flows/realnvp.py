@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class RealNVP(nn.Module):
             raise UserError(
                 f"context_dim: expected 0 with preset {self.preset!r}, got {context_dim}"
             )
-        whole = isinstance(rank, int) and not isinstance(rank, bool)
+        whole = isinstance(rank, Integral) and not isinstance(rank, bool)
         if rank is not None and not (whole and self.preset == "linear" and 1 <= rank <= self.dim):
             raise UserError(
                 "rank: expected none, or with preset 'linear' a number of dimensions from 1 to "
@@ -145,7 +146,7 @@ class RealNVP(nn.Module):
                 ("residual_blocks", residual_blocks),
                 ("dense_units", dense_units),
                 ("dense_couplings", dense_couplings),
-                ("rank", rank),
+                ("rank", None if rank is None else int(rank)),
             )
             if value is not None
         }
