@@ -354,7 +354,11 @@ def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> 
             )
         if name != "adapt":
             differences = summary(above(found, "BrunoClassifier"), key)
-            print_table(f"{name}: {key} above that of BrunoClassifier, {unit}", differences)
+            print_table(
+                f"{name}: {key} above that of BrunoClassifier, {unit}",
+                differences,
+                lambda method: "Bruno, " not in method,
+            )
     data = list(dict.fromkeys(row["data"] for row in found))
     loss = [(each, "log-loss, nats", means["log-loss"], True) for each in data]
     gap = [(each, "calibration error, %", means["calibration error"], False) for each in data]
