@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
 
 from bruno.progress import Shown
 
@@ -204,6 +205,25 @@ def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float
         bounds=[(_LEAST_SLOPE, None), (None, None)],
     )
     return float(found.x[0]), float(found.x[1])
+
+
+def with_rejection(
+    scores: Tensor, of_none: Tensor, slope: float, intercept: float, reject: float
+) -> Tensor:
+    """Return log p(class | x), ``(N, K + 1)``, the last for none of the known classes.
+
+    Args:
+        scores: log p(x, class), tempered, ``(N, K)``.
+        of_none: log p(x) of a class nothing is known of, tempered, ``(N,)``.
+        slope: Of the log-odds of none of them over log-ratios (:func:`choose_novelty_scale`).
+        intercept: Of the same.
+        reject: Prior probability that an element is of none of them.
+    """
+    of_known = scores.logsumexp(1)
+    log_odds = slope * (of_none - of_known) + intercept
+    log_odds = log_odds + math.log(reject) - math.log1p(-reject)
+    known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
+    return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 
 
 def _without_extremes(ratios: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
@@ -24,6 +22,7 @@ from bruno.estimators.calibration import (
     cross_validated,
     novelty,
     starting_temperature,
+    with_rejection,
 )
 from bruno.estimators.checks import check_number
 from bruno.estimators.class_evidence import ClassEvidence
@@ -290,22 +289,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
             if self.reject is not None:
                 of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
-                scores = self._with_rejection(scores, of_none, self.reject)
+                scale = self.unknown_slope_, self.unknown_intercept_
+                scores = with_rejection(scores, of_none, *scale, self.reject)
             yield scores
-
-    def _with_rejection(self, scores: Tensor, of_none: Tensor, reject: float) -> Tensor:
-        """Return log p(class | x), ``(n, K)``, with a column more for none of the known.
-
-        Args:
-            scores: log p(x, class), tempered.
-            of_none: log p(x) of a class nothing is known of, tempered.
-            reject: The prior of that.
-        """
-        of_known = scores.logsumexp(1)
-        log_odds = self.unknown_slope_ * (of_none - of_known) + self.unknown_intercept_
-        log_odds = log_odds + math.log(reject) - math.log1p(-reject)
-        known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
-        return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 
     @torch.no_grad()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803

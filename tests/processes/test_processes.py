@@ -11,32 +11,7 @@ from hypothesis import strategies as st
 from bruno import Evidence, ExchangeableGaussian, ExchangeableStudentT, UserError
 from bruno.processes.student_t import _scale_of
 from bruno.seeding import generator_for
-
-# Every constructor here goes through the same laws.
-FAMILIES = {
-    "gaussian": lambda dim, correlation=0.5: ExchangeableGaussian.from_parameters(
-        variance=torch.linspace(0.5, 2.0, dim, dtype=torch.float64),
-        covariance=correlation * torch.linspace(0.5, 2.0, dim, dtype=torch.float64),
-        loc=torch.linspace(-1.0, 1.0, dim, dtype=torch.float64),
-    ),
-    "student_t": lambda dim, correlation=0.5: ExchangeableStudentT.from_parameters(
-        variance=torch.linspace(0.5, 2.0, dim, dtype=torch.float64),
-        covariance=correlation * torch.linspace(0.5, 2.0, dim, dtype=torch.float64),
-        loc=torch.linspace(-1.0, 1.0, dim, dtype=torch.float64),
-        df=torch.linspace(2.5, 30.0, dim, dtype=torch.float64),
-    ),
-}
-family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
-CORRELATIONS = [0.0, 0.1, 0.9, 0.9999]
-
-
-def draw(process, *shape, seed=0):
-    """Return sets that really come from the process, so that no test is about outliers."""
-    generator = generator_for(seed)
-    noise = torch.randn(*shape, process.dim, generator=generator, dtype=torch.float64)
-    shared = torch.randn(*shape[:-1], 1, process.dim, generator=generator, dtype=torch.float64)
-    with torch.no_grad():
-        return process.loc + shared * process.covariance.sqrt() + noise * process.noise.sqrt()
+from tests.processes.families import CORRELATIONS, FAMILIES, draw, family
 
 
 def covariance_matrix(process, n, d):
@@ -216,53 +191,6 @@ def test_correlation_can_be_set(make):
     torch.testing.assert_close(process.variance, variance)
     with pytest.raises(UserError, match="covariance"):
         process.set_correlation(torch.ones(3))
-
-
-@family
-@torch.no_grad()
-def test_every_query_against_every_set_equals_one_by_one(make, monkeypatch):
-    process = make(8, 0.95)
-    sets, queries = draw(process, 5, 3), 3 + draw(process, 7, seed=1)
-    evidence = Evidence.of(sets)
-    expected = torch.stack([process.predictive(evidence[k]).log_prob(queries) for k in range(5)], 1)
-    torch.testing.assert_close(process.log_prob_given(queries, evidence), expected)
-    monkeypatch.setattr("bruno.processes.student_t._BLOCK_ELEMENTS", 1)
-    torch.testing.assert_close(process.log_prob_given(queries, evidence), expected)
-    assert process.log_prob_given(queries[:0], evidence).shape == (0, 5)
-    assert process.log_prob_given(queries, Evidence.empty(8, (0,))).shape == (7, 0)
-
-
-@family
-@pytest.mark.parametrize("distance", [1e4, 1e9])
-def test_sets_and_queries_far_away_cost_no_digits(make, distance, monkeypatch):
-    monkeypatch.setattr("bruno.processes.gaussian._CHUNK_ELEMENTS", 16)
-    process = make(4, 0.9)
-    away = distance * torch.tensor([0.0, 0.0, 0.0, 1.0, -1.0]).double().view(5, 1, 1)
-    sets = (draw(process, 5, 500) + away).requires_grad_()
-    queries = sets[:, 0].detach()
-    given = process.log_prob_given(queries, Evidence.of(sets))
-    evidence = Evidence.of(sets)
-    looped = torch.stack([process.predictive(evidence[k]).log_prob(queries) for k in range(5)], 1)
-    torch.testing.assert_close(given, looped, rtol=1e-9, atol=1e-7)
-    gradients = [torch.autograd.grad(part.diagonal().sum(), sets)[0] for part in (given, looped)]
-    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
-
-
-@family
-def test_gradients_through_every_query_against_every_set(make, monkeypatch):
-    monkeypatch.setattr("bruno.processes.student_t._BLOCK_ELEMENTS", 32)
-    process = make(4, 0.6)
-    sets = draw(process, 3, 2).requires_grad_()
-    queries = draw(process, 5, seed=1).requires_grad_()
-    wanted = [sets, queries, *process.parameters()]
-    given = process.log_prob_given(queries, Evidence.of(sets)).square().sum()
-    evidence = Evidence.of(sets)
-    looped = sum(process.predictive(evidence[k]).log_prob(queries).square().sum() for k in range(3))
-    for a, b in zip(
-        torch.autograd.grad(given, wanted), torch.autograd.grad(looped, wanted), strict=True
-    ):
-        torch.testing.assert_close(a, b)
-        assert bool((a != 0).any())
 
 
 @family
