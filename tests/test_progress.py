@@ -2,11 +2,7 @@ import io
 import sys
 
 from bruno import progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+from tests.terminal import Terminal
 
 
 def run(monkeypatch, stream, patience):

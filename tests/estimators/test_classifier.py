@@ -1,4 +1,3 @@
-import io
 import pickle
 import sys
 
@@ -15,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from bruno import BrunoClassifier, UserError, progress
 from bruno.training.objectives import Objective
 from tests.estimators.iris import X, Y, fitted
+from tests.terminal import Terminal
 
 processes = pytest.mark.parametrize("process", ["gaussian", "student_t"])
 flows = pytest.mark.parametrize("flow", ["affine", "linear"])
@@ -314,11 +314,6 @@ def test_dense_flows_are_the_same_in_any_unit(scale):
     expected = BrunoClassifier(random_state=0, **parameters).fit(X, Y).predict_proba(X)
     small = BrunoClassifier(random_state=0, **parameters).fit(X * 1e-8, Y)
     np.testing.assert_allclose(small.predict_proba(X * 1e-8), expected, atol=1e-6)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.mark.parametrize("verbose", [False, True])
