@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bruno import RealNVP
-from bruno.flows.linear import ActivationNorm, SpannedMap
+from bruno.flows.affine import ActivationNorm, LowRankAffine
 from bruno.seeding import generator_for
 
 
@@ -27,7 +27,7 @@ def set_at_random(layer, dim):
         return
     matrix = draw(*layer.matrix.shape)
     whole = (matrix, torch.linalg.inv(matrix), torch.linalg.slogdet(matrix).logabsdet)
-    if isinstance(layer, SpannedMap):
+    if isinstance(layer, LowRankAffine):
         layer.span(draw(len(matrix), dim))
         layer.set(draw(dim), draw(dim).exp(), *whole)
     else:

@@ -4,7 +4,7 @@ import torch
 from scipy.fft import dctn
 
 from bruno import RealNVP
-from bruno.flows.linear import CosineTransform, InvertibleConvolution, SpannedMap
+from bruno.flows.affine import DiscreteCosineTransform, InvertibleConv1x1, LowRankAffine
 from bruno.seeding import generator_for
 
 
@@ -12,7 +12,7 @@ from bruno.seeding import generator_for
 def test_cosine_transform_is_that_of_scipy_lowest_frequencies_first(shape):
     channels, height, width = shape
     x = torch.randn(7, *shape, generator=generator_for(0), dtype=torch.float64)
-    transform = CosineTransform(*shape).double()
+    transform = DiscreteCosineTransform(*shape).double()
     z, log_det = transform(x)
     rows, columns = np.indices((height, width))
     frequency = (rows / height) ** 2 + (columns / width) ** 2
@@ -24,19 +24,19 @@ def test_cosine_transform_is_that_of_scipy_lowest_frequencies_first(shape):
 
 
 def test_equal_frequencies_keep_their_order_whatever_the_precision():
-    order = CosineTransform(1, 28, 28).order
+    order = DiscreteCosineTransform(1, 28, 28).order
     frequency = np.add.outer(np.arange(28) ** 2, np.arange(28) ** 2).ravel()
     assert order.tolist() == np.argsort(frequency, kind="stable").tolist()
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)
-        assert torch.equal(CosineTransform(1, 28, 28).order, order)
+        assert torch.equal(DiscreteCosineTransform(1, 28, 28).order, order)
     finally:
         torch.set_default_dtype(before)
 
 
 def test_a_convolution_of_vectors_is_that_of_images_of_one_pixel():
-    layer = InvertibleConvolution(5).double()
+    layer = InvertibleConv1x1(5).double()
     x = torch.randn(3, 5, generator=generator_for(1), dtype=torch.float64)
     (of_vectors, log_det), (of_images, expected) = layer(x), layer(x[..., None, None])
     torch.testing.assert_close(of_vectors, of_images[..., 0, 0])
@@ -62,14 +62,14 @@ def test_what_an_image_shows_does_not_depend_on_its_high_frequencies():
     assert not torch.allclose(after[:, 64:], before[:, 64:], atol=0.1)
 
 
-def test_a_spanned_map_takes_as_many_vectors_as_its_rank():
+def test_a_low_rank_map_takes_as_many_vectors_as_its_rank():
     with pytest.raises(ValueError, match=r"x: expected \(4, 9\), got \(3, 9\)"):
-        SpannedMap(9, 4).span(torch.zeros(3, 9))
+        LowRankAffine(9, 4).span(torch.zeros(3, 9))
 
 
 @pytest.mark.parametrize("independent", [4, 2, 0])
-def test_a_spanned_map_turns_what_is_spanned_to_the_first_dimensions(independent):
-    layer = SpannedMap(9, 4).double()
+def test_a_low_rank_map_turns_what_is_spanned_to_the_first_dimensions(independent):
+    layer = LowRankAffine(9, 4).double()
     generator = generator_for(3)
     vectors = torch.randn(independent, 9, generator=generator, dtype=torch.float64)
     mixture = torch.randn(4, independent, generator=generator, dtype=torch.float64)

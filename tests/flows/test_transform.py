@@ -3,12 +3,12 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 
 from bruno import Bruno, ExchangeableGaussian
 from bruno.flows import FlowTransform
-from tests.flows.test_realnvp import batch, make_flow
+from tests.flows.architectures import batch, make_flow
 
 
 @torch.no_grad()
 def test_a_transformed_distribution_has_the_density_of_the_model():
-    for name in ("compact", "dense, odd vector"):
+    for name in ("compact, 1x8x8", "dense, 5"):
         flow = make_flow(name)
         zeros, ones = torch.zeros(flow.dim).double(), torch.ones(flow.dim).double()
         density = TransformedDistribution(
@@ -23,7 +23,7 @@ def test_a_transformed_distribution_has_the_density_of_the_model():
 
 @torch.no_grad()
 def test_both_directions_and_the_log_determinant():
-    flow = make_flow("compact")
+    flow = make_flow("compact, 1x8x8")
     transform = FlowTransform(flow)
     x = batch(flow.event_shape, 2)
     z, log_det = transform.call_and_ladj(x)

@@ -16,7 +16,7 @@ from bruno.data import DataConfig, dataset_names, load_dataset
 from bruno.data.locations import cache_directory, data_directory
 from bruno.errors import UserError
 from bruno.evaluation import correlated_dimensions
-from bruno.flows import PRESETS
+from bruno.flows import ARCHITECTURES
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES
 from bruno.recipes import recipe_names
@@ -49,7 +49,7 @@ def _installation_facts() -> dict[str, Any]:
         "data sets": {name: _availability(name) for name in dataset_names()},
         "pretrained models": list(Bruno.pretrained()),
         "recipes": list(recipe_names()),
-        "presets": list(PRESETS),
+        "presets": list(ARCHITECTURES),
         "processes": list(PROCESSES),
     }
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.estimators.two_covariance import standard_scale
-from bruno.flows.linear import ActivationNorm
+from bruno.flows.affine import ActivationNorm
 from bruno.model import Bruno
 from bruno.pretrained import build
 from bruno.progress import track

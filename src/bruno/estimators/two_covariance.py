@@ -23,7 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
-from bruno.flows.linear import ActivationNorm, LinearMap, SpannedMap
+from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
@@ -137,7 +137,7 @@ def _mixed(
         within, between, basis, second_basis = _covariances(x, classes, strength)
         flow = RealNVP((dim,), preset="linear").double()
         matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
-        _only(LinearMap, flow).set(
+        _only(FullAffine, flow).set(
             -mean,
             matrix / deviation.unsqueeze(1),
             inverse * deviation,
@@ -145,7 +145,7 @@ def _mixed(
         )
         return flow, torch.ones_like(between), between
     flow = RealNVP((dim,), preset="linear", rank=number).double()
-    spanned = _only(SpannedMap, flow)
+    spanned = _only(LowRankAffine, flow)
     within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
     within_outside, between_outside, *_ = _covariances(
         torch.zeros_like(x[:, :1]), classes, strength

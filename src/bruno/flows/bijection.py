@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,12 +11,17 @@ from torch import Tensor, nn
 class Bijection(nn.Module, ABC):
     r"""An invertible map of batched elements, data x to latent z.
 
-    Shapes: ``x`` and ``z`` carry one leading batch dimension ``B`` inside a flow, and ``context``,
-    where a layer uses it, is ``(B, context_dim)``. ``log_det`` is ``(B,)``, in nats:
+    Shapes: ``x`` and ``z`` carry one leading batch dimension ``B``, and ``context``, where a layer
+    uses it, is ``(B, context_dim)``. ``log_det`` is ``(B,)``, in nats:
     :math:`\log |\det \partial z / \partial x|` from :meth:`forward`, and
     :math:`\log |\det \partial x / \partial z|`, its negative at the same point, from
     :meth:`inverse`.
+
+    Attributes:
+        latent_is_double: Whether the latent is float64 whatever the precision of the parameters.
     """
+
+    latent_is_double: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -24,3 +30,17 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data; return ``(x, log_det)``."""
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Set what depends on the scale of the data from a batch, in place.
+
+        Layers without such parameters keep this default, which only passes the batch on.
+
+        Args:
+            x: A batch of elements as this layer receives them, ``(B, ...)``.
+            context: Their context, ``(B, context_dim)``.
+
+        Returns:
+            The latent of the batch, for the next layer.
+        """
+        return self(x, context)[0]

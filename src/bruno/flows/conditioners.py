@@ -3,19 +3,24 @@
 Every layer but the last is weight-normalised; the last starts at zero, with and without context,
 so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.
 It can also modulate a network: scale every hidden unit before its nonlinearity, and shift it
-(Perez et al., *FiLM*, AAAI 2018), because what an image looks like can be a different function
-for every label, which sums of features of image and label learn slowly.
-They compute in the precision of their parameters, whatever that of the element is.
+(Perez et al., *FiLM*, AAAI 2018). The dependence on the kept part can then differ from context to
+context, which additive context features learn slowly. Networks compute in the precision of their
+parameters, whatever that of the element is.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu
 from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized
+
+from bruno.flows.affine import channel_moments
 
 _DENSE_CONTEXT_UNITS = 16
 
@@ -122,6 +127,40 @@ class DenseConditioner(nn.Module):
                 x = x * (1 + self.scales[i](context))
             x = elu(x)
         return self.last(_joined(x, extra))
+
+
+@contextmanager
+def data_dependent_initialisation(network: nn.Module) -> Iterator[None]:
+    """Set the weight-normalised layers inside a network from the batch that passes meanwhile.
+
+    Every hidden activation is given mean 0 and standard deviation 1 (Salimans & Kingma, *Weight
+    Normalization*, NeurIPS 2016, section 3). Each layer passes its *normalised* activation on, so
+    the layers behind it are set for the inputs they will receive.
+
+    Args:
+        network: Any module with weight-normalised layers inside; those are changed in place.
+    """
+    hooks = [
+        module.register_forward_hook(_normalise)
+        for module in network.modules()
+        if is_parametrized(module, "weight")
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def _normalise(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> Tensor:
+    mean, std = channel_moments(output)
+    gain: Tensor = module.parametrizations.weight.original0  # type: ignore[union-attr, assignment]
+    bias: Tensor = module.bias  # type: ignore[assignment]
+    gain.div_(std.view(-1, *[1] * (gain.dim() - 1)))
+    bias.sub_(mean).div_(std)
+    shape = (-1, *[1] * (output.dim() - 2))
+    return (output - mean.view(shape)) / std.view(shape)
 
 
 def _joined(x: Tensor, extra: Tensor | None) -> Tensor:

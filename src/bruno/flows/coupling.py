@@ -13,9 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from bruno.flows.bijection import Bijection
+from bruno.flows.conditioners import data_dependent_initialisation
 
 
-class MaskedCoupling(Bijection):
+class Coupling(Bijection):
+    """A coupling: a conditioner sees the part that is kept and decides how the rest is mapped."""
+
+    conditioner: nn.Module
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Standardise the hidden activations of the conditioner on a batch, in place."""
+        with data_dependent_initialisation(self.conditioner):
+            return super().initialise(x, context)
+
+
+class MaskedCoupling(Coupling):
     """A coupling that keeps what a binary mask keeps; the conditioner sees and returns full shape.
 
     Args:
@@ -45,7 +57,7 @@ class MaskedCoupling(Bijection):
         return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
 
 
-class SplitCoupling(Bijection):
+class SplitCoupling(Coupling):
     """A coupling of two slices of the channels; nothing is computed for the part that is kept.
 
     Args:

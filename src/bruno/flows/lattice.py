@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
 from bruno.errors import UserError
-from bruno.flows.conditioners import ResidualConditioner
-from bruno.flows.preprocessing import LEVELS, PixelGaussianisation, Share, check_pixels
+from bruno.flows.conditioners import ResidualConditioner, data_dependent_initialisation
+from bruno.flows.preprocessing import LEVELS, Cdf, PixelGaussianisation, check_pixels
 
 # Keeps every group of grey levels possible, whatever a conditioner says: no pixel costs more than
 # 9 nats above its marginal, and an image of ordinary pixels pays less than a tenth of a nat.
@@ -56,6 +56,7 @@ class LatticeGaussianisation(PixelGaussianisation):
         UserError: If the size cannot be halved that often or a pixel is out of range.
     """
 
+    latent_is_double = True
     group_of_level: Tensor
 
     def __init__(
@@ -94,6 +95,11 @@ class LatticeGaussianisation(PixelGaussianisation):
         self.centres = nn.ModuleList(conditioner(1, 1, width) for width in filters)
         self.others = nn.ModuleList(conditioner(2, 2, width) for width in filters)
 
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Count grey levels and standardise hidden activations on a batch, in place."""
+        with data_dependent_initialisation(self):
+            return super().initialise(x, context)
+
     def fit(self, x: Tensor) -> None:
         """Take probabilities of grey levels from pixels, and groups of about equal probability."""
         super().fit(x)
@@ -125,7 +131,7 @@ class LatticeGaussianisation(PixelGaussianisation):
             of_right, of_below = of_others.chunk(2, dim=2)
             return _gather(shares(halving + 1), of_right, of_below, of_centre)
 
-        conditional = Share(*shares(0))
+        conditional = Cdf(*shares(0))
         position = (wide - level).clamp(_LEVEL_MARGIN, 1 - _LEVEL_MARGIN)
         start = table.below[level] - groups.below[group]
         within = (start + table.mass[level] * position) / groups.mass[group]
@@ -178,19 +184,19 @@ class LatticeGaussianisation(PixelGaussianisation):
     def _coarsest_logits(self, like: Tensor) -> Tensor:
         return self.coarsest.expand(like.shape[0], -1, -1, -1)
 
-    def _group_distribution(self, table: Share) -> Share:
+    def _group_distribution(self, table: Cdf) -> Cdf:
         """Return the marginal share of every group of levels."""
         mass = torch.zeros_like(table.mass[: self.groups])
         mass = mass.index_add(0, self.group_of_level, table.mass)
-        return Share(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
+        return Cdf(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
 
-    def _probabilities(self, logits: Tensor, groups: Share) -> Tensor:
+    def _probabilities(self, logits: Tensor, groups: Cdf) -> Tensor:
         """Return the probabilities of groups, ``(B, H, W, pixels, groups)``."""
         # Under autocast the network computes in half precision; probabilities never do.
         logits = logits.permute(0, 2, 3, 1).to(self.coarsest.dtype).unflatten(-1, (-1, self.groups))
         return (logits + groups.mass.to(logits.dtype).log()).softmax(-1)
 
-    def _select(self, probabilities: Tensor, group: Tensor, groups: Share) -> Tensor:
+    def _select(self, probabilities: Tensor, group: Tensor, groups: Cdf) -> Tensor:
         """Return the shares of given groups ``(B, pixels, H, W)``, stacked."""
         index = group.permute(0, 2, 3, 1).unsqueeze(-1)
         is_below = torch.arange(self.groups, device=group.device) < index
@@ -200,16 +206,14 @@ class LatticeGaussianisation(PixelGaussianisation):
         below = _never_zero(below.double(), groups.below[group])
         return torch.stack([mass, below, 1 - below - mass])
 
-    def _invert(
-        self, z: Tensor, logits: Tensor, table: Share, groups: Share
-    ) -> tuple[Tensor, Tensor]:
+    def _invert(self, z: Tensor, logits: Tensor, table: Cdf, groups: Cdf) -> tuple[Tensor, Tensor]:
         """Return grey levels, and positions in them and log-densities, stacked."""
         lower, upper = self._from_normal(z)
         probabilities = self._probabilities(logits, groups)
         shares = _never_zero(probabilities.detach().double(), groups.mass)
         ends = shares.cumsum(-1)[..., :-1].permute(0, 3, 4, 1, 2)
         group = (ends <= lower.detach().unsqueeze(2)).sum(2)
-        share = Share(*self._select(probabilities, group, groups))
+        share = Cdf(*self._select(probabilities, group, groups))
         within = groups.below[group] + groups.mass[group] * share.inside(lower, upper)
         level = torch.searchsorted(table.ends, within.detach().contiguous(), right=True)
         # Rounding may carry a value over the end of its group.

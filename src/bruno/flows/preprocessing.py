@@ -69,7 +69,7 @@ class PixelLogit(Bijection):
         return f"alpha={self.alpha:g}"
 
 
-class Share(NamedTuple):
+class Cdf(NamedTuple):
     """Probability of grey levels, or of groups of them: their own, and of all below and above."""
 
     mass: Tensor
@@ -82,7 +82,7 @@ class Share(NamedTuple):
         return torch.cat([self.below[1:], self.below.new_ones(1)])
 
     def inside(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return the position within the share, 0 to 1, of probabilities below and above it."""
+        """Return the position within the level, 0 to 1, of probabilities below and above it."""
         from_below = (lower - self.below) / self.mass
         from_above = 1 - (upper - self.above) / self.mass
         return torch.where(lower <= upper, from_below, from_above).clamp(0, 1)
@@ -97,12 +97,11 @@ class PixelGaussianisation(Bijection):
     the shape of an exponential distribution, which affine couplings cannot mend (marginal
     Gaussianisation: Chen & Gopinath, NeurIPS 2000).
 
-    Every level counts the same until
-    :func:`~bruno.flows.initialise.initialise_from_data` takes the counts from a batch.
+    All levels are equally probable until :meth:`initialise` counts them in a batch.
 
     Args:
         alpha: How far the ends of [0, 256] are kept from infinity.
-        smoothing: Share of the probability that is spread evenly over all levels when counts are
+        smoothing: Cdf of the probability that is spread evenly over all levels when counts are
             taken from a batch, so that levels it lacks stay possible.
 
     Raises:
@@ -124,12 +123,17 @@ class PixelGaussianisation(Bijection):
         share = torch.bincount(levels, minlength=LEVELS) / levels.numel()
         self.mass.copy_((1 - self.smoothing) * share + self.smoothing / LEVELS)
 
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Take the probabilities of the grey levels from a batch, in place."""
+        self.fit(x)
+        return super().initialise(x, context)
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map pixels to the real line."""
         check_pixels(x)
         wide = x.double()
         level = wide.detach().long().clamp_max(LEVELS - 1)
-        share = Share(*(table[level] for table in self._distribution()))
+        share = Cdf(*(table[level] for table in self._distribution()))
         return self._to_normal(wide - level, share, x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -138,21 +142,21 @@ class PixelGaussianisation(Bijection):
         lower, upper = self._from_normal(wide)
         table = self._distribution()
         level = torch.searchsorted(table.ends, lower.detach()).clamp_max(LEVELS - 1)
-        share = Share(*(column[level] for column in table))
+        share = Cdf(*(column[level] for column in table))
         x = level + share.inside(lower, upper)
         return x.to(z.dtype), -self._log_densities(share.mass, wide).flatten(1).sum(1).to(z.dtype)
 
-    def _distribution(self) -> Share:
-        """Return the marginal share of every level, in float64."""
+    def _distribution(self) -> Cdf:
+        """Return the marginal distribution of grey levels, in float64."""
         mass = self.mass.double()
         mass = mass / mass.sum()
-        return Share(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
+        return Cdf(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
 
-    def _to_normal(self, inside: Tensor, share: Share, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the quantiles of positions inside of a share, and the log-determinant."""
+    def _to_normal(self, inside: Tensor, share: Cdf, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the normal quantiles of positions inside grey levels, and the log-determinant."""
         # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
-        lower = self._kept_inside(share.below + share.mass * inside)
-        upper = self._kept_inside(share.above + share.mass * (1 - inside))
+        lower = self._squash(share.below + share.mass * inside)
+        upper = self._squash(share.above + share.mass * (1 - inside))
         in_lower_half = lower <= upper
         quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
         z = torch.where(in_lower_half, quantile, -quantile)
@@ -160,12 +164,12 @@ class PixelGaussianisation(Bijection):
 
     def _from_normal(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the probability below and above ``z``, each with all its digits."""
-        return self._let_out(torch.special.ndtr(z)), self._let_out(torch.special.ndtr(-z))
+        return self._unsquash(torch.special.ndtr(z)), self._unsquash(torch.special.ndtr(-z))
 
-    def _kept_inside(self, probability: Tensor) -> Tensor:
+    def _squash(self, probability: Tensor) -> Tensor:
         return probability * (1 - self.alpha) + self.alpha / 2
 
-    def _let_out(self, probability: Tensor) -> Tensor:
+    def _unsquash(self, probability: Tensor) -> Tensor:
         return ((probability - self.alpha / 2) / (1 - self.alpha)).clamp(0, 1)
 
     def _log_densities(self, mass: Tensor, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Bijections that only move numbers around, and those that are made of other bijections."""
+"""Bijections that permute dimensions, and bijections composed of others."""
 
 from __future__ import annotations
 
@@ -70,6 +70,19 @@ class Chain(Bijection):
             total = total + log_det
         return x, total
 
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialise every layer on the output of those before it, in place."""
+        for layer in self.layers:
+            x = layer.initialise(x, context)  # type: ignore[operator]
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Bijection:
+        layer: Bijection = self.layers[index]  # type: ignore[assignment]
+        return layer
+
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo every layer, the last one first."""
         last, *others = reversed(self.layers)
@@ -99,6 +112,11 @@ class FactorOut(Bijection):
         rest, log_det = self.inner(rest, context)
         return torch.cat([passing, rest], 1), log_det
 
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialise the inner map on the second half of the channels, in place."""
+        passing, rest = x.chunk(2, dim=1)
+        return torch.cat([passing, self.inner.initialise(rest, context)], 1)
+
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half of the channels back."""
         passing, rest = z.chunk(2, dim=1)
@@ -106,12 +124,12 @@ class FactorOut(Bijection):
         return torch.cat([passing, rest], 1), log_det
 
 
-class Leading(Bijection):
+class IndexedSubset(Bijection):
     """Transform the first dimensions of vectors and let the others pass.
 
     Args:
         number: How many are transformed.
-        inner: What transforms ``(B, number)``.
+        inner: The map of ``(B, number)``.
     """
 
     def __init__(self, number: int, inner: Bijection) -> None:
@@ -124,13 +142,18 @@ class Leading(Bijection):
         first, log_det = self.inner(x[:, : self.number], context)
         return torch.cat([first, x[:, self.number :]], 1), log_det
 
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialise the inner map on the first dimensions, in place."""
+        first = self.inner.initialise(x[:, : self.number], context)
+        return torch.cat([first, x[:, self.number :]], 1)
+
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the first dimensions back."""
         first, log_det = self.inner.inverse(z[:, : self.number], context)
         return torch.cat([first, z[:, self.number :]], 1), log_det
 
 
-class EverySecond(Bijection):
+class StridedSubset(Bijection):
     """Transform every second pixel along each axis, let the others pass, and flatten them all.
 
     Maps ``(B, C, H, W)`` to ``(B, C·H·W)``, the transformed quarter first.
@@ -138,7 +161,7 @@ class EverySecond(Bijection):
     Args:
         height: Height of the image, even.
         width: Its width, even.
-        inner: What transforms ``(B, C, H/2, W/2)`` to ``(B, C·H·W/4)``.
+        inner: The map of ``(B, C, H/2, W/2)`` to ``(B, C·H·W/4)``.
     """
 
     def __init__(self, height: int, width: int, inner: Bijection) -> None:
@@ -151,6 +174,12 @@ class EverySecond(Bijection):
         dealt = pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
         chosen, log_det = self.inner(dealt[:, :, 0], context)
         return torch.cat([chosen, dealt[:, :, 1:].flatten(1)], 1), log_det
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialise the inner map on the first of every 2×2 pixels, in place."""
+        dealt = pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
+        chosen = self.inner.initialise(dealt[:, :, 0], context)
+        return torch.cat([chosen, dealt[:, :, 1:].flatten(1)], 1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the first of every 2×2 pixels back."""

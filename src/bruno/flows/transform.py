@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Transform, constraints
 
-from bruno.flows.realnvp import RealNVP
+from bruno.flows.flow import Flow
 
 
 class FlowTransform(Transform):
@@ -19,6 +19,7 @@ class FlowTransform(Transform):
 
     Example:
         >>> import torch
+        >>> from bruno import RealNVP
         >>> from torch.distributions import Independent, Normal, TransformedDistribution
         >>> base = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
         >>> density = TransformedDistribution(base, [FlowTransform(RealNVP((4,))).inv])
@@ -28,7 +29,7 @@ class FlowTransform(Transform):
 
     bijective = True
 
-    def __init__(self, flow: RealNVP) -> None:
+    def __init__(self, flow: Flow) -> None:
         super().__init__()
         self.flow = flow
 

@@ -9,12 +9,21 @@ from torch import Tensor, nn
 
 from bruno.flows.bijection import Bijection
 
+# A channel that is constant on the batch keeps a finite scale.
+_SMALLEST_STD = 1e-3
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of every channel of ``(B, C, ...)``, each ``(C,)``."""
+    per_channel = x.transpose(0, 1).flatten(1)
+    return per_channel.mean(1), per_channel.std(1).clamp_min(_SMALLEST_STD)
+
 
 class ActivationNorm(Bijection):
     """Scale and shift every channel (Kingma & Dhariwal, *Glow*, NeurIPS 2018, section 3.1).
 
-    Works on ``(B, C)`` and ``(B, C, H, W)``. Starts as the identity;
-    :func:`~bruno.flows.initialise.initialise_from_data` makes its output standard on a batch.
+    Works on ``(B, C)`` and ``(B, C, H, W)``. Starts as the identity; :meth:`initialise` gives its
+    output mean 0 and standard deviation 1 on a batch.
     """
 
     def __init__(self, channels: int) -> None:
@@ -34,6 +43,14 @@ class ActivationNorm(Bijection):
         x = z * _along_channels(log_scale.exp(), z) - _along_channels(self.shift, z)
         return x, _log_det_of_scale(log_scale, z)
 
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Standardise every channel on a batch, in place."""
+        mean, std = channel_moments(x)
+        self.shift.copy_(-mean)
+        self.log_scale.copy_(-std.log())
+        return super().initialise(x, context)
+
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
         return f"channels={self.log_scale.shape[0]}"
@@ -49,7 +66,7 @@ def _log_det_of_scale(log_scale: Tensor, x: Tensor) -> Tensor:
     return (log_scale.sum() * math.prod(x.shape[2:])).expand(x.shape[0])
 
 
-class InvertibleConvolution(Bijection):
+class InvertibleConv1x1(Bijection):
     r"""A 1×1 convolution with weight :math:`P L U`, whose determinant is a product.
 
     Works on ``(B, C, H, W)`` and, as a linear map, on ``(B, C)``. Starts as a random rotation of
@@ -110,7 +127,7 @@ class InvertibleConvolution(Bijection):
         return f"channels={self.sign.shape[0]}"
 
 
-class CosineTransform(Bijection):
+class DiscreteCosineTransform(Bijection):
     r"""The orthonormal cosine transform of an image, lowest frequencies first.
 
     Coefficient :math:`(k, l)` weighs pixel :math:`(i, j)` with
@@ -124,7 +141,7 @@ class CosineTransform(Bijection):
     def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__()
         self.shape = (channels, height, width)
-        # In whole numbers: rounding would order equal frequencies in one way here, another there.
+        # Integers: with rounding, the order of equal frequencies would depend on the machine.
         vertical, horizontal = torch.arange(height) * width, torch.arange(width) * height
         frequency = (vertical[:, None].square() + horizontal.square()).flatten()
         self.register_buffer("order", frequency.argsort(stable=True), persistent=False)
@@ -158,11 +175,11 @@ def _cosines(size: int, like: Tensor) -> Tensor:
     return (waves / waves.norm(dim=1, keepdim=True)).to(like.dtype)
 
 
-class LinearMap(Bijection):
-    """A fixed shift and invertible linear map of vectors.
+class FullAffine(Bijection):
+    """A fixed shift, then an invertible matrix, of vectors.
 
-    Starts as the identity; not trained, but set from statistics of data. Its inverse and
-    log-determinant are kept beside it, so that a single vector costs one product with a matrix.
+    Starts as the identity; not trained, but set from statistics of data. The inverse matrix and the
+    log-determinant are stored, so that a single vector costs one matrix-vector product.
     """
 
     shift: Tensor
@@ -180,7 +197,14 @@ class LinearMap(Bijection):
     def set(
         self, shift: Tensor, matrix: Tensor, inverse_matrix: Tensor, log_abs_det: Tensor
     ) -> None:
-        """Become another map, in place; what is given must belong together."""
+        """Replace shift, matrix, inverse and log-determinant, in place.
+
+        Args:
+            shift: Added to an element, ``(D,)``.
+            matrix: Multiplies the shifted row vector from the right, ``(D, D)``.
+            inverse_matrix: Its inverse.
+            log_abs_det: Logarithm of the absolute value of its determinant.
+        """
         self.shift.copy_(shift)
         self.matrix.copy_(matrix)
         self.inverse_matrix.copy_(inverse_matrix)
@@ -194,13 +218,20 @@ class LinearMap(Bijection):
         """Multiply by its inverse, then shift back."""
         return z @ self.inverse_matrix - self.shift, -self.log_abs_det.expand(z.shape[0])
 
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Standardise every dimension on a batch, in place."""
+        mean, std = channel_moments(x)
+        self.set(-mean, (1 / std).diag(), std.diag(), -std.log().sum())
+        return super().initialise(x, context)
+
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
         return f"dim={self.matrix.shape[0]}"
 
 
-class SpannedMap(Bijection):
-    r"""A fixed shift and linear map of vectors that mixes only what ``rank`` of them span.
+class LowRankAffine(Bijection):
+    r"""A fixed shift, scale and a matrix that acts on a subspace of dimension ``rank`` only.
 
     Scales every dimension, rotates the span of ``rank`` vectors to the first dimensions, and
     multiplies these by a matrix; in O(D · rank). The rotation is a product of Householder
@@ -230,10 +261,10 @@ class SpannedMap(Bijection):
         """Rotate the span of ``rank`` vectors to the first dimensions from now on, in place.
 
         Args:
-            x: The vectors behind the scale, ``(rank, D)``; they may hang together.
+            x: The vectors behind the scale, ``(rank, D)``; they may be linearly dependent.
 
         Returns:
-            What is left of them there, ``(rank, rank)``; their other dimensions are 0.
+            Their first dimensions after the rotation, ``(rank, rank)``; the others are 0.
 
         Raises:
             ValueError: If there are not ``rank`` vectors of ``D`` dimensions.
@@ -242,7 +273,7 @@ class SpannedMap(Bijection):
             raise ValueError(f"x: expected {tuple(self.weighted.shape)}, got {tuple(x.shape)}")
         factors, tau = torch.geqrf(x.T)
         rank = len(tau)
-        # A vector that is in the span of those before it may need no reflection.
+        # A vector in the span of the earlier ones may need no reflection.
         needed = tau != 0
         reflectors = (factors.tril(-1) + torch.eye(*factors.shape).to(factors)) * needed
         # T⁻¹ is upper triangular, with 1 / τ on the diagonal (Joffrain et al., ACM TOMS 2006).
@@ -260,12 +291,12 @@ class SpannedMap(Bijection):
         inverse_matrix: Tensor,
         log_abs_det: Tensor,
     ) -> None:
-        """Take another shift, scale and matrix, in place.
+        """Replace shift, scale and matrix, in place.
 
         Args:
-            shift: What is added to an element, ``(D,)``.
-            scale: What that is multiplied by, positive, ``(D,)``.
-            matrix: Of the first dimensions behind the rotation, ``(rank, rank)``.
+            shift: Added to an element, ``(D,)``.
+            scale: Multiplies the sum, positive, ``(D,)``.
+            matrix: Acts on the first dimensions behind the rotation, ``(rank, rank)``.
             inverse_matrix: Its inverse.
             log_abs_det: Logarithm of the absolute value of its determinant.
         """
@@ -284,11 +315,20 @@ class SpannedMap(Bijection):
         return z, self.log_abs_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Undo all that, the last first."""
+        """Undo the four steps in reverse order."""
         rank = self.matrix.shape[0]
         x = torch.cat([z[:, :rank] @ self.inverse_matrix, z[:, rank:]], 1)
         x = torch.addmm(x, x @ self.weighted.T, self.reflectors.T, alpha=-1)
         return x / self.scale - self.shift, -self.log_abs_det.expand(z.shape[0])
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Standardise every dimension on a batch, without rotation, in place."""
+        mean, std = channel_moments(x)
+        identity = torch.eye(self.matrix.shape[0]).to(self.matrix)
+        self.span(torch.zeros_like(self.weighted))
+        self.set(-mean, 1 / std, identity, identity, self.log_abs_det.new_zeros(()))
+        return super().initialise(x, context)
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""

@@ -5,7 +5,7 @@ import torch
 
 from bruno import RealNVP, UserError
 from bruno.data import Label, encode_context
-from bruno.flows.steering import Steering
+from bruno.flows.context import ContextRotation
 from bruno.seeding import generator_for
 
 
@@ -15,10 +15,10 @@ def azimuth(*degrees):
 
 @torch.no_grad()
 def test_pairs_turn_by_multiples_of_the_angle():
-    steering = Steering(13, [0])
+    rotation = ContextRotation(13, [0])
     one, two = torch.zeros(13), torch.zeros(13)
     one[::2], two[1::2] = 1.0, 1.0
-    z, log_det = steering.inverse(torch.stack([one, two]), azimuth(30.0, 30.0))
+    z, log_det = rotation.inverse(torch.stack([one, two]), azimuth(30.0, 30.0))
     turns = 30.0 * torch.tensor([0, 1, 2, 3, 4, 0])
     torch.testing.assert_close(z[0, 0:12:2], turns.deg2rad().cos())
     torch.testing.assert_close(z[0, 1:12:2], turns.deg2rad().sin())
@@ -29,10 +29,10 @@ def test_pairs_turn_by_multiples_of_the_angle():
 
 @torch.no_grad()
 def test_turns_add_up_and_only_the_direction_counts():
-    steering = Steering(10, [0])
+    rotation = ContextRotation(10, [0])
     x = torch.randn(1, 10, generator=generator_for(2), dtype=torch.float64)
-    twice = steering(steering(x, azimuth(50.0).double())[0], azimuth(80.0).double())[0]
-    once = steering(x, 3 * azimuth(130.0).double())[0]
+    twice = rotation(rotation(x, azimuth(50.0).double())[0], azimuth(80.0).double())[0]
+    once = rotation(x, 3 * azimuth(130.0).double())[0]
     torch.testing.assert_close(twice, once, rtol=0, atol=1e-6)
 
 
@@ -86,10 +86,10 @@ def test_angles_that_are_not_there_are_named(angles):
 
 def test_a_model_keeps_objects_that_turn_apart_from_the_angle():
     """One object whose two coordinates turn with the angle has one latent vector."""
-    steering = Steering(4, [0])
+    rotation = ContextRotation(4, [0])
     angles = torch.arange(0.0, 360.0, 45.0)
     radians = angles * math.pi / 180
     still = torch.ones_like(radians)
     views = torch.stack([still, 2 * still, 3 * radians.cos(), 3 * radians.sin()], 1)
-    z, _ = steering(views, azimuth(*angles.tolist()))
+    z, _ = rotation(views, azimuth(*angles.tolist()))
     torch.testing.assert_close(z, z[:1].expand_as(z), rtol=0, atol=1e-5)
