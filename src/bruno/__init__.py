@@ -1,16 +1,50 @@
 """Exchangeable sequence models: give a few examples, get exact densities, samples and classes.
 
 After BRUNO (Korshunova et al., NeurIPS 2018). The main objects are :class:`Bruno`, a flow and an
-exchangeable process, and :class:`Predictive`, what a model expects after seeing a set.
+exchangeable process, and :class:`Predictive`, the distribution of the next element given a set.
 """
 
-from bruno.errors import CheckpointError, MissingDataError, UserError
-from bruno.estimators import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
-from bruno.evaluation import few_shot
-from bruno.evidence import Evidence
-from bruno.flows import RealNVP
-from bruno.model import Bruno, Predictive
-from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
+from typing import TYPE_CHECKING
+
+from bruno.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from bruno.errors import CheckpointError as CheckpointError
+    from bruno.errors import MissingDataError as MissingDataError
+    from bruno.errors import UserError as UserError
+    from bruno.estimators.classifier import BrunoClassifier as BrunoClassifier
+    from bruno.estimators.density import BrunoDensity as BrunoDensity
+    from bruno.estimators.density import BrunoOutlierDetector as BrunoOutlierDetector
+    from bruno.evaluation import few_shot as few_shot
+    from bruno.evidence import Evidence as Evidence
+    from bruno.flows import Flow as Flow
+    from bruno.flows import RealNVP as RealNVP
+    from bruno.model import Bruno as Bruno
+    from bruno.model import Predictive as Predictive
+    from bruno.processes import ExchangeableGaussian as ExchangeableGaussian
+    from bruno.processes import ExchangeableProcess as ExchangeableProcess
+    from bruno.processes import ExchangeableStudentT as ExchangeableStudentT
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "Bruno": "bruno.model",
+            "BrunoClassifier": "bruno.estimators.classifier",
+            "BrunoDensity": "bruno.estimators.density",
+            "BrunoOutlierDetector": "bruno.estimators.density",
+            "CheckpointError": "bruno.errors",
+            "few_shot": "bruno.evaluation.few_shot",
+            "Evidence": "bruno.evidence",
+            "ExchangeableGaussian": "bruno.processes",
+            "ExchangeableProcess": "bruno.processes",
+            "ExchangeableStudentT": "bruno.processes",
+            "Flow": "bruno.flows",
+            "MissingDataError": "bruno.errors",
+            "Predictive": "bruno.model",
+            "RealNVP": "bruno.flows",
+            "UserError": "bruno.errors",
+        },
+    )
 
 __all__ = [
     "Bruno",
@@ -22,6 +56,7 @@ __all__ = [
     "ExchangeableGaussian",
     "ExchangeableProcess",
     "ExchangeableStudentT",
+    "Flow",
     "MissingDataError",
     "Predictive",
     "RealNVP",

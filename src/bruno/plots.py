@@ -23,7 +23,7 @@ from torch import Tensor
 from bruno.data.sets import quantise
 from bruno.errors import UserError
 from bruno.evaluation.correlation import correlated_dimensions
-from bruno.evaluation.likelihood import LikelihoodResult
+from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.processes import ExchangeableProcess
 
 BLUE, VERMILION = "#0072B2", "#D55E00"

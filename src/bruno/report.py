@@ -22,7 +22,7 @@ from bruno.data.sets import dequantise
 from bruno.errors import UserError
 from bruno.evaluation.correlation import correlated_dimensions
 from bruno.evaluation.few_shot import FewShotResult
-from bruno.evaluation.likelihood import LikelihoodResult
+from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically

@@ -9,7 +9,7 @@ from bruno.commands.views import draw_views, evaluate_views
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
-from bruno.evaluation.pose import angle_between, degrees, has_front, scores_by_label
+from bruno.evaluation.pose_estimation import angle_between, degrees, has_front, scores_by_label
 from bruno.evaluation.views import closeness
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from bruno import Bruno, CheckpointError, UserError
 from bruno.data import DataConfig, load_dataset
-from bruno.data.augment import Augmentation
+from bruno.data.augmentation import Augmentation
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.seeding import generator_for

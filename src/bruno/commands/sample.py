@@ -22,7 +22,7 @@ from bruno.data.folder import Channels
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
-from bruno.evaluation.pose import scores_by_label
+from bruno.evaluation.pose_estimation import scores_by_label
 from bruno.model import Bruno
 from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for

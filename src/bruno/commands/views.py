@@ -16,7 +16,7 @@ from bruno.console import output_console, table
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
 from bruno.evaluation import Estimate, PoseResult, ViewsResult, novel_views, pose
-from bruno.evaluation.pose import degrees, has_front, scores_by_label
+from bruno.evaluation.pose_estimation import degrees, has_front, scores_by_label
 from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import ViewsGiven, by_object, condition

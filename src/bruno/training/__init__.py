@@ -1,9 +1,30 @@
 """Training: objectives, the loop, and runs that can be killed and resumed."""
 
-from bruno.training.config import Experiment, ModelConfig, TrainingConfig
-from bruno.training.guard import NonFiniteError
-from bruno.training.loop import train
-from bruno.training.objectives import Objective, ObjectiveConfig
+from typing import TYPE_CHECKING
+
+from bruno.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from bruno.training.config import Experiment as Experiment
+    from bruno.training.config import ModelConfig as ModelConfig
+    from bruno.training.config import TrainingConfig as TrainingConfig
+    from bruno.training.guard import NonFiniteError as NonFiniteError
+    from bruno.training.loop import train as train
+    from bruno.training.objectives import Objective as Objective
+    from bruno.training.objectives import ObjectiveConfig as ObjectiveConfig
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "Experiment": "bruno.training.config",
+            "ModelConfig": "bruno.training.config",
+            "NonFiniteError": "bruno.training.guard",
+            "Objective": "bruno.training.objectives",
+            "ObjectiveConfig": "bruno.training.objectives",
+            "TrainingConfig": "bruno.training.config",
+            "train": "bruno.training.loop",
+        },
+    )
 
 __all__ = [
     "Experiment",

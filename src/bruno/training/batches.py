@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bruno.data.augment import augment
+from bruno.data.augmentation import augment
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, sample_sets
 from bruno.seeding import generator_for

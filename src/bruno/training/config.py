@@ -12,7 +12,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from bruno.data.augment import Augmentation
+from bruno.data.augmentation import Augmentation
 from bruno.data.context import Label, angle_positions, check_same_labels, labels_of_model
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError

@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bruno.data import download, downloadable_names
-from bruno.data.download import REMOTE_FILES, RemoteFile
+from bruno.data.downloads import REMOTE_FILES, RemoteFile
 from bruno.data.idx import load_mnist
 from bruno.data.omniglot import load_omniglot
 from bruno.errors import MissingDataError, UserError

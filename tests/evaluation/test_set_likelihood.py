@@ -60,7 +60,7 @@ def test_classes_take_turns_and_the_seed_decides(model):
 def test_chunks_do_not_show(model, dataset, monkeypatch):
     whole = likelihood(model, dataset, set_size=4)
     # The package exports the function under the name of the module.
-    module = sys.modules["bruno.evaluation.likelihood"]
+    module = sys.modules["bruno.evaluation.set_likelihood"]
     monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 2 * 4 * 64)
     assert likelihood(model, dataset, set_size=4).nats.mean == pytest.approx(whole.nats.mean)
 
