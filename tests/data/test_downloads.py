@@ -6,9 +6,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bruno.data import download, downloadable_names
-from bruno.data.downloads import REMOTE_FILES, RemoteFile
 from bruno.data.idx import load_mnist
 from bruno.data.omniglot import load_omniglot
+from bruno.data.registry import SOURCES, Source
+from bruno.data.remote import RemoteFile
 from bruno.errors import MissingDataError, UserError
 
 CONTENT = b"some images"
@@ -38,7 +39,8 @@ def home(tmp_path):
 
 def publish(monkeypatch, url, checksum=None):
     checksum = checksum or f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-    monkeypatch.setitem(REMOTE_FILES, "omniglot", (RemoteFile(url, "omniglot/x.zip", checksum),))
+    files = (RemoteFile(url, "omniglot/x.zip", checksum),)
+    monkeypatch.setitem(SOURCES, "omniglot", Source(SOURCES["omniglot"].load, files=files))
 
 
 def test_fetches_checks_and_puts_in_place(home, tmp_path, monkeypatch):
@@ -103,7 +105,7 @@ def test_names():
     assert downloadable_names() == ("omniglot", "mnist", "fashion")
 
 
-@pytest.mark.parametrize("name", ["glyphs", "digits"])
+@pytest.mark.parametrize("name", ["glyphs", "digits", "blocks"])
 def test_built_in_data_need_no_download(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} is built in, nothing needs to be downloaded"):
         download(name, tmp_path)
@@ -116,7 +118,7 @@ def test_unknown_names_list_the_known(tmp_path):
 
 def test_what_is_downloaded_is_what_the_loaders_look_for(tmp_path):
     for name, load in (("omniglot", load_omniglot), ("mnist", load_mnist)):
-        for file in REMOTE_FILES[name]:
+        for file in SOURCES[name].files:
             assert file.url.startswith("https://")
             assert file.url.endswith(file.path.rpartition("/")[2])
             path = tmp_path / file.path
@@ -130,7 +132,7 @@ def test_what_is_downloaded_is_what_the_loaders_look_for(tmp_path):
 
 def test_checksums_of_the_split_files(real_data):
     folder = real_data("omniglot")
-    for file in REMOTE_FILES["omniglot"]:
+    for file in SOURCES["omniglot"].files:
         if "vinyals" in file.path:
             digest = hashlib.sha256((folder / file.path).read_bytes()).hexdigest()
             assert file.checksum == f"sha256:{digest}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bruno.compatibility import current_experiment
 from bruno.data import DataConfig
 from bruno.data.context import Label, labels_of_model
 from bruno.errors import CheckpointError, UserError
@@ -39,7 +40,7 @@ class LocatedModel:
     @property
     def experiment(self) -> dict[str, Any]:
         """The experiment the model was trained with; empty if it is not known."""
-        return self._metadata("experiment")
+        return current_experiment(self._metadata("experiment"))
 
     @property
     def card(self) -> dict[str, Any]:

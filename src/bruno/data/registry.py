@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,11 +13,9 @@ from bruno.data.glyphs import load_glyphs
 from bruno.data.idx import load_fashion, load_mnist
 from bruno.data.locations import data_directory
 from bruno.data.omniglot import load_omniglot
+from bruno.data.remote import FASHION_FILES, MNIST_FILES, OMNIGLOT_FILES, RemoteFile
 from bruno.data.turntable import DEFAULT_FILE, FOLDER, load_turntable
 from bruno.errors import UserError
-
-_NAMES = ("glyphs", "digits", "blocks", "omniglot", "mnist", "fashion", "turntable", "folder")
-_ON_DISK = {"mnist": load_mnist, "fashion": load_fashion}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class DataConfig:
         test_classes: Names of the classes to keep for testing; all by default.
         unlabelled: Leave out what a conditional model would be told, for an unconditional one.
         redrawings: Versions of every training image, deformed at its full size; for omniglot only.
-        also: Other data sets whose training classes are learnt from too, such as glyphs.
         learn_val: Learn from the validation classes too; for a last run, whose length and settings
             were chosen without them: its own validation is then of classes it has seen.
     """
@@ -63,13 +61,12 @@ class DataConfig:
     test_classes: list[str] | None = None
     unlabelled: bool = False
     redrawings: int = 0
-    also: list[str] | None = None
     learn_val: bool = False
 
 
 def dataset_names() -> tuple[str, ...]:
     """Return the names that :class:`DataConfig` knows."""
-    return _NAMES
+    return tuple(SOURCES)
 
 
 def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
@@ -97,39 +94,35 @@ def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
         dataset = dataset.restrict(chosen)
     if config.unlabelled:
         dataset = replace(dataset, context=None, context_labels=())
-    if split == "train":
-        if config.learn_val:
-            dataset = dataset.joined(load_dataset(config, "val"))
-        for name in config.also or ():
-            dataset = dataset.joined(_load(DataConfig(name, data_dir=config.data_dir), split))
+    if split == "train" and config.learn_val:
+        dataset = dataset.joined(load_dataset(config, "val"))
     return dataset
 
 
 def _load(config: DataConfig, split: str) -> LabelledImages:
-    if config.name not in _NAMES:
-        raise UserError(f"name: expected one of {', '.join(_NAMES)}, got {config.name!r}")
-    if config.name == "folder":
-        return _load_folder(config, split)
-    _check_folder_options_unused(config)
-    if config.redrawings and config.name != "omniglot":
-        raise UserError(
-            f"redrawings: only for the data set 'omniglot', got {config.redrawings} with "
-            f"{config.name!r}"
-        )
-    if config.name == "glyphs":
-        return load_glyphs(split, seed=config.seed)
-    if config.name == "digits":
-        return load_digits(split)
-    if config.name == "blocks":
-        return load_blocks(split, seed=config.seed)
+    if config.name not in SOURCES:
+        raise UserError(f"name: expected one of {', '.join(SOURCES)}, got {config.name!r}")
+    unset = DataConfig()
+    for option in sorted(set().union(*(source.options for source in SOURCES.values()))):
+        value = getattr(config, option)
+        if value != getattr(unset, option) and option not in SOURCES[config.name].options:
+            takers = (repr(name) for name, source in SOURCES.items() if option in source.options)
+            raise UserError(
+                f"{option}: only for the data set {' or '.join(takers)}, got {value!r} with "
+                f"{config.name!r}"
+            )
+    return SOURCES[config.name].load(config, split)
+
+
+def _load_omniglot(config: DataConfig, split: str) -> LabelledImages:
+    redrawings = config.redrawings if split in {"train", "trainval"} else 0
+    return load_omniglot(data_directory(config.data_dir), split, redrawings)
+
+
+def _load_turntable(config: DataConfig, split: str) -> LabelledImages:
     directory = data_directory(config.data_dir)
-    if config.name == "turntable":
-        file = Path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
-        return load_turntable(file.expanduser(), split)
-    if config.name == "omniglot":
-        redrawings = config.redrawings if split in {"train", "trainval"} else 0
-        return load_omniglot(directory, split, redrawings)
-    return _ON_DISK[config.name](directory, split)
+    file = Path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
+    return load_turntable(file.expanduser(), split)
 
 
 def _load_folder(config: DataConfig, split: str) -> LabelledImages:
@@ -148,13 +141,41 @@ def _load_folder(config: DataConfig, split: str) -> LabelledImages:
     )
 
 
-def _check_folder_options_unused(config: DataConfig) -> None:
-    unset = DataConfig(name=config.name)
-    for option in ("root", "image_size", "channels", "invert", "skip_bad", "labels", "angles"):
-        if option == "root" and config.name == "turntable":
-            continue
-        if getattr(config, option) != getattr(unset, option):
-            raise UserError(
-                f"{option}: only for the data set 'folder', got "
-                f"{getattr(config, option)!r} with {config.name!r}"
-            )
+@dataclass(frozen=True)
+class Source:
+    """A data set by name.
+
+    Attributes:
+        load: Returns one split, given the configuration and the name of the split.
+        built_in: Whether it needs no files.
+        files: Files that can be downloaded; none where it is built in or the user's own.
+        options: Fields of :class:`DataConfig` that only some data sets take, this one among them.
+    """
+
+    load: Callable[[DataConfig, str], LabelledImages]
+    built_in: bool = False
+    files: tuple[RemoteFile, ...] = ()
+    options: frozenset[str] = frozenset()
+
+
+SOURCES = {
+    "glyphs": Source(lambda config, split: load_glyphs(split, seed=config.seed), built_in=True),
+    "digits": Source(lambda _, split: load_digits(split), built_in=True),
+    "blocks": Source(lambda config, split: load_blocks(split, seed=config.seed), built_in=True),
+    "omniglot": Source(_load_omniglot, files=OMNIGLOT_FILES, options=frozenset({"redrawings"})),
+    "mnist": Source(
+        lambda config, split: load_mnist(data_directory(config.data_dir), split), files=MNIST_FILES
+    ),
+    "fashion": Source(
+        lambda config, split: load_fashion(data_directory(config.data_dir), split),
+        files=FASHION_FILES,
+    ),
+    "turntable": Source(_load_turntable, options=frozenset({"root"})),
+    "folder": Source(
+        _load_folder,
+        options=frozenset(
+            {"root", "image_size", "channels", "invert", "skip_bad", "labels", "angles"}
+        ),
+    ),
+}
+"""Every data set there is."""
