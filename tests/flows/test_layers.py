@@ -30,6 +30,7 @@ from bruno.flows.reshape import (
     StridedSubset,
     Unsqueeze,
 )
+from bruno.flows.spline import SplineCoupling
 from bruno.seeding import generator_for
 
 IMAGE, CHANNELS, VECTOR = (1, 4, 4), (4, 2, 2), (6,)
@@ -55,6 +56,16 @@ LAYERS = {
     "split coupling": (
         lambda: SplitCoupling(slice(3), slice(3, None), ResidualConditioner(3, 2, 3, 1)),
         CHANNELS,
+    ),
+    "spline coupling": (
+        lambda: SplineCoupling(
+            slice(3), slice(3, None), ResidualConditioner(3, 11, 3, 1), bins=4, bound=150.0
+        ),
+        CHANNELS,
+    ),
+    "spline coupling of vectors": (
+        lambda: SplineCoupling(slice(3), slice(3, None), DenseConditioner(3, 33, 4), bins=4),
+        VECTOR,
     ),
     "context rotation": (lambda: ContextRotation(6, [1]), VECTOR),
     "encoded context": (encoded_context, VECTOR),
