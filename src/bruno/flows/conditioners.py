@@ -1,4 +1,4 @@
-"""The networks inside couplings: from the part that is kept to the scale and shift of the rest.
+"""The networks inside couplings: from the part that is kept to the parameters of the rest.
 
 Every layer but the last is weight-normalised; the last starts at zero, with and without context,
 so a new coupling is the identity. ``context``, where a network has it, is ``(B, context_dim)``.

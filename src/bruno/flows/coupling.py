@@ -1,4 +1,4 @@
-r"""Affine couplings: one part of an element decides how the other part is scaled and shifted.
+r"""Affine couplings: scale and shift of one part of an element are functions of the other part.
 
 With kept part :math:`x_b` (Dinh, Sohl-Dickstein & Bengio, *Real NVP*, ICLR 2017, eq. 7–9):
 
@@ -17,7 +17,7 @@ from bruno.flows.conditioners import data_dependent_initialisation
 
 
 class Coupling(Bijection):
-    """A coupling: a conditioner sees the part that is kept and decides how the rest is mapped."""
+    """A coupling: the map of one part has parameters that a conditioner predicts from the rest."""
 
     conditioner: nn.Module
 
@@ -28,7 +28,7 @@ class Coupling(Bijection):
 
 
 class MaskedCoupling(Coupling):
-    """A coupling that keeps what a binary mask keeps; the conditioner sees and returns full shape.
+    """A coupling whose kept part is given by a binary mask, at the full shape of the element.
 
     Args:
         mask: 1 where the element is kept, broadcastable to the shape of an element.
@@ -61,7 +61,7 @@ class SplitCoupling(Coupling):
     """A coupling of two slices of the channels; nothing is computed for the part that is kept.
 
     Args:
-        kept: Channels that pass unchanged and are what the conditioner sees.
+        kept: Channels that pass unchanged and are the input of the conditioner.
         moved: The other channels.
         conditioner: Maps the kept channels to twice the moved ones: raw scales, then shifts.
     """

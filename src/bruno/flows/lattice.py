@@ -1,4 +1,4 @@
-"""Pixels made normal one lattice after the other, each given all coarser ones."""
+"""Conditional Gaussianisation of pixels, one lattice after the other from coarse to fine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bruno.errors import UserError
 from bruno.flows.conditioners import ResidualConditioner, data_dependent_initialisation
 from bruno.flows.preprocessing import LEVELS, Cdf, PixelGaussianisation, check_pixels
 
-# Keeps every group of grey levels possible, whatever a conditioner says: no pixel costs more than
-# 9 nats above its marginal, and an image of ordinary pixels pays less than a tenth of a nat.
+# Mixing weight of the marginal: bounds the cost of a pixel to 9 nats above its marginal, and costs
+# an image of ordinary pixels less than a tenth of a nat.
 _LEAST_SHARE = 1e-4
 
-# What networks are told about a grey level, beside its place between black and white.
+# Learnt features of a grey level, beside its value and whether it is black.
 _LEVEL_FEATURES = 8
 
 # Positions closer to the end of a level, or probabilities closer to the end of a group, are moved
-# off it, so that rounding cannot take them across: a network would then see another level.
+# inside: rounding across the end would change the level, which is an input of later networks.
 _LEVEL_MARGIN = 1e-6
 _GROUP_MARGIN = 5e-7
 
@@ -32,16 +32,17 @@ class LatticeGaussianisation(PixelGaussianisation):
     The pixels are dealt out to nested lattices, as in the parallel multiscale ordering of Reed et
     al. (*Parallel Multiscale Autoregressive Density Estimation*, ICML 2017, section 3): every
     fourth one along each axis first, then, at each halving of the distance, the centres of the
-    squares between them, then what is left. A network sees all coarser pixels and returns the
+    squares between them, then the remaining pixels. From all coarser pixels a network predicts the
     probabilities :math:`p_k` of groups ``k`` of neighbouring grey levels; within a group the
     marginal distribution holds. The conditional distribution function is then piecewise linear in
     the marginal one (Müller et al., *Neural Importance Sampling*, 2019, section 4.2) and
     :math:`z = \Phi^{-1}(F(x \mid \text{coarser}))`.
 
-    Dequantisation noise, the black of empty paper and the edges of strokes come out straight,
-    which affine couplings cannot achieve. All lattices are computed at once from data to latent,
-    and one after the other (five for two halvings) from latent to data. The latent is float64
-    whatever the parameters are: networks see whole grey levels, and these must come back exactly.
+    Dequantisation noise, empty paper and the edges of strokes become exactly Gaussian, which
+    affine couplings cannot achieve. All lattices are computed at once from data to latent, and one
+    after the other (five for two halvings) from latent to data. The latent is float64 whatever the
+    parameters are: the inputs of the networks are whole grey levels, which must be recovered
+    exactly.
 
     Args:
         channels: Channels of the image.
@@ -80,7 +81,7 @@ class LatticeGaussianisation(PixelGaussianisation):
         self.register_buffer("group_of_level", torch.arange(LEVELS) * groups // LEVELS)
         self.coarsest = nn.Parameter(torch.zeros(channels * groups, height // side, width // side))
 
-        # Some levels are far more frequent than those around them, and mean something else.
+        # Frequent levels (black, white, half covered) differ in meaning from their neighbours.
         self.features = nn.Parameter(0.1 * torch.randn(LEVELS, _LEVEL_FEATURES))
 
         def conditioner(known: int, moved: int, filters: int) -> ResidualConditioner:
@@ -123,9 +124,9 @@ class LatticeGaussianisation(PixelGaussianisation):
                 return self._select(self._probabilities(logits, groups), here, groups)
             _, right, below, centre = _deal(here)
             first, _, _, diagonal = _deal(level[..., ::step, ::step])
-            logits = self.centres[halving](self._see(first), context)
+            logits = self.centres[halving](self._inputs(first), context)
             of_centre = self._select(self._probabilities(logits, groups), centre, groups)
-            logits = self.others[halving](self._see(first, diagonal), context)
+            logits = self.others[halving](self._inputs(first, diagonal), context)
             others = torch.cat([right, below], 1)
             of_others = self._select(self._probabilities(logits, groups), others, groups)
             of_right, of_below = of_others.chunk(2, dim=2)
@@ -155,9 +156,9 @@ class LatticeGaussianisation(PixelGaussianisation):
                 return self._invert(here, self._coarsest_logits(z), table, groups)
             _, right, below, centre = _deal(here)
             first = pixels(halving + 1)
-            logits = self.centres[halving](self._see(first[0]), context)
+            logits = self.centres[halving](self._inputs(first[0]), context)
             diagonal = self._invert(centre, logits, table, groups)
-            logits = self.others[halving](self._see(first[0], diagonal[0]), context)
+            logits = self.others[halving](self._inputs(first[0], diagonal[0]), context)
             others = self._invert(torch.cat([right, below], 1), logits, table, groups)
             return (
                 _gather(first[0], *others[0].chunk(2, dim=1), diagonal[0]),
@@ -167,8 +168,8 @@ class LatticeGaussianisation(PixelGaussianisation):
         level, (position, log_density) = pixels(0)
         return level + position, -log_density.flatten(1).sum(1)
 
-    def _see(self, *levels: Tensor) -> Tensor:
-        """Return what a network sees: grey levels, what has been learnt of each, and places."""
+    def _inputs(self, *levels: Tensor) -> Tensor:
+        """Return the inputs of a network: grey levels, their learnt features, and positions."""
         level = torch.cat(levels, 1)
         height, width = level.shape[-2:]
         dtype, device = self.features.dtype, level.device
@@ -216,7 +217,7 @@ class LatticeGaussianisation(PixelGaussianisation):
         share = Cdf(*self._select(probabilities, group, groups))
         within = groups.below[group] + groups.mass[group] * share.inside(lower, upper)
         level = torch.searchsorted(table.ends, within.detach().contiguous(), right=True)
-        # Rounding may carry a value over the end of its group.
+        # Rounding may move a value across the end of its group.
         last = torch.searchsorted(self.group_of_level, group.contiguous(), right=True) - 1
         first = torch.searchsorted(self.group_of_level, group.contiguous())
         level = level.maximum(first).minimum(last)
@@ -230,10 +231,14 @@ def _never_zero(share: Tensor, marginal: Tensor) -> Tensor:
 
 
 def group_levels(mass: Tensor, groups: int) -> Tensor:
-    """Return the group of every grey level, ``(256,)``, groups being runs of neighbouring levels.
+    """Return the group of every grey level, ``(256,)``; a group is a run of neighbouring levels.
 
-    Those two neighbouring groups are joined that are least probable together, until so many are
-    left: a frequent level is a group of its own, rare ones share theirs.
+    The two neighbouring groups with the least total probability are merged until the number is
+    reached, so a frequent level is a group of its own and rare levels share one.
+
+    Args:
+        mass: Probability of every grey level, ``(256,)``.
+        groups: Number of groups.
     """
     starts = list(range(len(mass)))
     masses = mass.tolist()

@@ -1,4 +1,4 @@
-"""Binary masks that say which part of an element a coupling keeps (1) and which it moves (0)."""
+"""Binary masks of couplings: 1 where an element is kept, 0 where it is transformed."""
 
 from __future__ import annotations
 
