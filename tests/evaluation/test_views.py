@@ -73,12 +73,12 @@ def test_the_true_model_beats_all_competitors_after_one_view():
         targets=3,
         unconditional=oracle(0),
     )
-    assert (result.objects, result.targets, [row.given for row in result.rows]) == (
+    assert (result.objects, result.targets, [row.given for row in result.by_given]) == (
         12,
         3,
         [0, 1, 4],
     )
-    prior, one, four = result.rows
+    prior, one, four = result.by_given
     assert "nearest training object" not in prior.pictures
     for row in (one, four):
         variance = NOISE * (1 + 100 / (NOISE + 100 * row.given))
@@ -111,7 +111,7 @@ def test_figures_are_a_function_of_the_seed():
 def test_the_nearest_training_object_is_the_same_one_where_it_was_trained_on():
     same = objects("train")
     result = novel_views(oracle(), same, same, given=(1,), samples=1)
-    assert result.rows[0].pictures["nearest training object"].rmse.mean == 0
+    assert result.by_given[0].pictures["nearest training object"].rmse.mean == 0
 
 
 def test_closeness_of_equal_and_of_unlike_pictures():
@@ -131,14 +131,14 @@ def test_similarity_in_windows_as_large_as_fit():
 
 
 def test_without_training_objects_two_competitors_are_left_out():
-    (row,) = novel_views(oracle(), objects("test"), None, given=(1,), samples=1).rows
+    (row,) = novel_views(oracle(), objects("test"), None, given=(1,), samples=1).by_given
     assert set(row.pictures) == {"mean", "sample"}
 
 
 def test_pictures_of_a_grey_level_are_that_grey_level():
     """The mean of samples around one grey level is it, neither half a level more nor less."""
     data = objects("test")
-    (row,) = novel_views(oracle(), data, data, given=(9,), targets=1, samples=64).rows
+    (row,) = novel_views(oracle(), data, data, given=(9,), targets=1, samples=64).by_given
     assert row.pictures["mean"].rmse.mean < 0.5 / 255
 
 
@@ -227,7 +227,7 @@ def test_competitors_need_objects_seen_from_the_same_sides():
     odd = objects("train")
     odd.context[0] = torch.tensor([0.6, 0.8])
     for data, training in ((objects("test"), odd), (odd, objects("test"))):
-        (row,) = novel_views(oracle(), data, training, given=(1,), samples=1).rows
+        (row,) = novel_views(oracle(), data, training, given=(1,), samples=1).by_given
         assert set(row.pictures) == {"mean", "sample"}
         assert math.isfinite(row.nats.mean)
 

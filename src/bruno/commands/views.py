@@ -90,19 +90,19 @@ def print_views(evaluation: ViewsEvaluation, title: str) -> None:
                     str(row.gain),
                     str(row.unconditional_nats or ""),
                 ]
-                for row in views.rows
+                for row in views.by_given
             ],
         )
     )
     for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
-        names = list(views.rows[-1].pictures)
+        names = list(views.by_given[-1].pictures)
         console.print(
             table(
                 f"{meaning} of pictures of them",
                 ["views given", *names],
                 [
                     [str(row.given), *(_three_digits(row, name, figure) for name in names)]
-                    for row in views.rows
+                    for row in views.by_given
                 ],
             )
         )

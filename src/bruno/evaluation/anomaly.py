@@ -49,6 +49,13 @@ class AnomalyResult:
         estimates = {"area": self.area.to_dict(), "precision": self.precision.to_dict()}
         return self.__dict__ | estimates
 
+    def rows(self) -> list[list[str]]:
+        """Return anomalies per set, area under the curve, average precision and sets."""
+        area, precision = (
+            f"{one.mean:.3f} ± {one.half_width:.3f}" for one in (self.area, self.precision)
+        )
+        return [[f"{self.planted} of {self.set_size}", area, precision, f"{self.sets}"]]
+
 
 @torch.no_grad()
 def set_anomalies(

@@ -59,6 +59,10 @@ class FewShotResult:
         }
         return self.__dict__ | estimates
 
+    def rows(self) -> list[list[str]]:
+        """Return the kind of episodes, the accuracy in per cent and the number of decisions."""
+        return [[f"{self.way}-way {self.shot}-shot", f"{self.accuracy}", f"{self.decisions}"]]
+
 
 @torch.no_grad()
 def classify(

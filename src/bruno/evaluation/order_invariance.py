@@ -35,6 +35,18 @@ class ExchangeabilityResult:
         """Return what JSON can hold."""
         return dict(self.__dict__)
 
+    def rows(self) -> list[list[str]]:
+        """Return elements, orders, joint log-density, relative spread and error of the chain."""
+        return [
+            [
+                f"{self.elements}",
+                f"{self.permutations}",
+                f"{self.log_prob:.2f}",
+                f"{self.relative_spread:.1e}",
+                f"{self.chain_error:.1e}",
+            ]
+        ]
+
 
 @torch.no_grad()
 def exchangeability(

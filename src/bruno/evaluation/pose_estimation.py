@@ -56,6 +56,10 @@ class PoseResult:
         estimates = {name: getattr(self, name).to_dict() for name in ("median", "near", "margin")}
         return self.__dict__ | estimates
 
+    def rows(self) -> list[list[str]]:
+        """Return views given, median error, share of small errors and margin."""
+        return [[f"{self.given}", f"{self.median}", f"{self.near}", f"{self.margin}"]]
+
 
 @torch.no_grad()
 def pose(
@@ -150,6 +154,15 @@ def degrees(context: Tensor) -> Tensor:
     """
     sine, cosine = context.double().unbind(-1)
     return torch.atan2(sine, cosine).rad2deg().round(decimals=3)
+
+
+def objects_with_front(dataset: LabelledImages) -> list[int]:
+    """Return the objects whose angle is identifiable; none where the context is not one angle."""
+    if [label.is_angle for label in dataset.context_labels] != [True]:
+        return []
+    views, context = by_object(dataset)
+    front: list[int] = has_front(views, degrees(context)).nonzero().flatten().tolist()
+    return front
 
 
 def has_front(views: Tensor, angles: Tensor) -> Tensor:

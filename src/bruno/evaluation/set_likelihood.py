@@ -75,6 +75,19 @@ class LikelihoodResult:
             "curve": [position.to_dict() for position in self.curve],
         }
 
+    def rows(self) -> list[list[str]]:
+        """Return positions in the set, nats per image and bits/dim."""
+        rows = [
+            ["all positions", f"{self.nats}", f"{self.bits_per_dim.mean:.3f}"],
+            ["first (prior)", f"{self.first}", ""],
+            [f"last (given {self.set_size - 1})", f"{self.last}", ""],
+            ["gained by conditioning", f"{self.gain}", ""],
+        ]
+        if self.importance_weighted is not None:
+            name = f"importance-weighted, {self.importance_samples} noise draws"
+            rows.append([name, f"{self.importance_weighted}", ""])
+        return rows
+
 
 def likelihood(
     model: Bruno,

@@ -18,3 +18,4 @@ class Stream(IntEnum):
     VIEWS = 7008
     POSE = 7009
     VIEW_PICTURES = 7010
+    EXCHANGEABILITY = 7011

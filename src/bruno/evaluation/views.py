@@ -95,7 +95,7 @@ class ViewsResult:
         targets: New views of each, the same ones however many are given.
         samples: Samples that a mean picture is the mean of.
         dim: Values in an image, for bits/dim.
-        rows: One for every number of given views.
+        by_given: Figures for every number of given views.
         seed: Seed of the choice of views, of the dequantisation noise and of the samples.
     """
 
@@ -104,7 +104,7 @@ class ViewsResult:
     targets: int
     samples: int
     dim: int
-    rows: tuple[ViewsGiven, ...]
+    by_given: tuple[ViewsGiven, ...]
     seed: int
 
     @property
@@ -114,7 +114,22 @@ class ViewsResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        return self.__dict__ | {"rows": [row.to_dict(self.bits_per_nat) for row in self.rows]}
+        rows = [row.to_dict(self.bits_per_nat) for row in self.by_given]
+        figures = {name: value for name, value in self.__dict__.items() if name != "by_given"}
+        return figures | {"rows": rows}
+
+    def rows(self) -> list[list[str]]:
+        """Return views given, nats per view, bits/dim, gain and nats without context."""
+        return [
+            [
+                f"{row.given}",
+                f"{row.nats}",
+                f"{row.nats.mean * self.bits_per_nat:.3f}",
+                f"{row.gain}",
+                f"{row.unconditional_nats or ''}",
+            ]
+            for row in self.by_given
+        ]
 
 
 @torch.no_grad()
@@ -222,7 +237,7 @@ def novel_views(
         targets=targets,
         samples=samples,
         dim=model.process.dim,
-        rows=tuple(rows),
+        by_given=tuple(rows),
         seed=seed,
     )
 
