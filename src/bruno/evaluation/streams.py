@@ -19,3 +19,4 @@ class Stream(IntEnum):
     POSE = 7009
     VIEW_PICTURES = 7010
     EXCHANGEABILITY = 7011
+    GENERATION = 7012

@@ -14,6 +14,7 @@ from bruno.errors import UserError
 from bruno.evaluation.anomaly import set_anomalies
 from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.few_shot import few_shot_accuracy
+from bruno.evaluation.generation import JUDGED_SPLIT, generation, judge_of
 from bruno.evaluation.order_invariance import exchangeability
 from bruno.evaluation.pose_estimation import objects_with_front, pose
 from bruno.evaluation.progress import ProgressCallback
@@ -28,6 +29,7 @@ _WAYS, _SHOTS = (5, 20), (1, 5)
 _VIEWS_GIVEN, _POSE_VIEWS_GIVEN = (0, 1, 2, 4, 8, 16), (1, 4, 16)
 _TARGET_VIEWS, _VIEW_SAMPLES = 4, 64
 _PERMUTED_SETS, _PERMUTATIONS = 5, 20
+_EXAMPLES_GIVEN, _JUDGED_WAY = (1, 5, 10), 20
 
 
 class Result(Protocol):
@@ -50,12 +52,14 @@ class Subject:
         training: The images it was trained on, for competitors of conditional models; ``None``
             leaves these out.
         unconditional: A model of the same images without context, as a competitor.
+        judge: Another model, which names samples; needed for generation.
     """
 
     model: Bruno
     dataset: LabelledImages
     training: LabelledImages | None = None
     unconditional: Bruno | None = None
+    judge: Bruno | None = None
 
     @property
     def is_conditional(self) -> bool:
@@ -172,6 +176,25 @@ def _anomalies(
     ]
 
 
+def _generation(
+    subject: Subject, settings: Settings, progress: ProgressCallback | None
+) -> Sequence[Result]:
+    if subject.judge is None:
+        raise UserError("judge: generation needs a model that names the samples, got none")
+    dataset = subject.dataset
+    room = int(dataset.class_sizes.min()) - sum(JUDGED_SPLIT)
+    return generation(
+        subject.model,
+        dataset,
+        judge_of(subject.judge),
+        given=[number for number in _EXAMPLES_GIVEN if number <= room],
+        way=min(_JUDGED_WAY, dataset.num_classes),
+        training=subject.training,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
 def _exchangeability(
     subject: Subject, settings: Settings, progress: ProgressCallback | None
 ) -> Sequence[Result]:
@@ -240,6 +263,20 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         _anomalies,
         applies=lambda subject: not subject.is_conditional and subject.dataset.num_classes > 1,
         by_default=False,
+    ),
+    "generation": EvaluationProtocol(
+        "share of samples given a few examples that a judge names as their class",
+        (
+            *("examples given", "temperature", "judged right %", "real images %"),
+            *("variance", "spread", "nearest given", "nearest training"),
+        ),
+        _generation,
+        applies=lambda subject: (
+            not subject.is_conditional
+            and int(subject.dataset.class_sizes.min()) > sum(JUDGED_SPLIT)
+        ),
+        by_default=False,
+        several=True,
     ),
     "exchangeability": EvaluationProtocol(
         "difference of densities between orders of a set, which is rounding only",
