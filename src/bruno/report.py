@@ -25,8 +25,8 @@ from bruno.evaluation.few_shot import FewShotResult
 from bruno.evaluation.likelihood import LikelihoodResult
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
+from bruno.serialization import write_atomically
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5d6470; --line: #d9dce1; --page: #fff; }

@@ -12,9 +12,9 @@ from bruno.console import StageDisplay, error_console, output_console
 from bruno.data import load_dataset
 from bruno.device import resolve_device
 from bruno.errors import UserError
-from bruno.pretrained import write_atomically
 from bruno.recipes import recipe_path
 from bruno.report import experiment_report, write_report
+from bruno.serialization import write_atomically
 from bruno.training.config import experiment_from_yaml
 from bruno.training.loop import CHECKPOINT_FILE, remove_run
 

@@ -33,7 +33,7 @@ from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.trials import check_trials
 from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.serialization import write_atomically
 
 EVALUATION_FILE = "evaluation.json"
 _WAYS, _SHOTS = (5, 20), (1, 5)

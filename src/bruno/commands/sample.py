@@ -24,8 +24,8 @@ from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.evaluation.pose import scores_by_label
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
 from bruno.seeding import generator_for
+from bruno.serialization import write_atomically
 
 _COLUMNS = 10
 _SCALE = 4

@@ -24,7 +24,7 @@ from bruno.data.dataset import LabelledImages
 from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.serialization import write_atomically
 from bruno.training.batches import (
     Batch,
     initialisation_batch,
