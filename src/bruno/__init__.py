@@ -4,6 +4,8 @@ After BRUNO (Korshunova et al., NeurIPS 2018). The main objects are :class:`Brun
 exchangeable process, and :class:`Predictive`, what a model expects after seeing a set.
 """
 
+from importlib.metadata import version
+
 from bruno.errors import CheckpointError, MissingDataError, UserError
 from bruno.estimators import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
 from bruno.evaluation import few_shot
@@ -26,5 +28,8 @@ __all__ = [
     "Predictive",
     "RealNVP",
     "UserError",
+    "__version__",
     "few_shot",
 ]
+
+__version__ = version("bruno-sets")

@@ -27,3 +27,38 @@ def user_path(path: str | Path, name: str = "path") -> Path:
         raise UserError(f"{name}: expected a path, got {text!r}")
     # Unlike Path.expanduser, this leaves ``~stranger`` as it is.
     return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
+def check_new_file(path: Path, name: str = "path", *, overwrite: bool) -> None:
+    """Check, before work that takes long, that a file may be written.
+
+    Args:
+        path: The file.
+        name: The argument it was given as, for the error.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        UserError: If it is there and may not, is a directory, or cannot be made.
+    """
+    if path.is_dir():
+        raise UserError(f"{name}: expected a file, {path} is a directory")
+    if path.is_file() and not overwrite:
+        raise UserError(f"{name}: {path} is there already; --overwrite replaces it")
+    check_writable(path, name)
+
+
+def check_writable(path: Path, name: str = "path") -> None:
+    """Check, before work that takes long, that a file or directory can be made where there is none.
+
+    Args:
+        path: What is to be written; its directories may be missing, too.
+        name: The argument it was given as, for the error.
+
+    Raises:
+        UserError: If a file is in the way, or the directory must not be written to.
+    """
+    place = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if place != path and not place.is_dir():
+        raise UserError(f"{name}: cannot write {path}, because {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"{name}: cannot write {path}, because {place} is read-only")

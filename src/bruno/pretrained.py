@@ -49,11 +49,16 @@ def build(flow_config: dict[str, Any], process: str) -> Bruno:
     Raises:
         UserError: If an argument is not one a model can be built from.
     """
-    if process not in PROCESSES:
-        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
+    check_process(process)
     with torch.random.fork_rng(devices=[]):
         flow = RealNVP(**flow_config)
     return Bruno(flow, PROCESSES[process](flow.dim))
+
+
+def check_process(process: str) -> None:
+    """Raise a UserError unless this is the name of a process."""
+    if process not in PROCESSES:
+        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
 
 
 def names() -> tuple[str, ...]:

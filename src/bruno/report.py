@@ -25,6 +25,7 @@ from bruno.evaluation.few_shot import FewShotResult
 from bruno.evaluation.likelihood import LikelihoodResult
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
+from bruno.paths import user_path
 from bruno.seeding import generator_for
 from bruno.serialization import write_atomically
 
@@ -124,7 +125,7 @@ def write_report(path: str | Path, html: str) -> None:
     Raises:
         UserError: If the file cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, html.encode())

@@ -1,7 +1,6 @@
 """Data sets by name."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from bruno.data.blocks import load_blocks
@@ -14,6 +13,7 @@ from bruno.data.locations import data_directory
 from bruno.data.omniglot import load_omniglot
 from bruno.data.turntable import DEFAULT_FILE, FOLDER, load_turntable
 from bruno.errors import UserError
+from bruno.paths import user_path
 
 _NAMES = ("glyphs", "digits", "blocks", "omniglot", "mnist", "fashion", "turntable", "folder")
 _ON_DISK = {"mnist": load_mnist, "fashion": load_fashion}
@@ -124,8 +124,8 @@ def _load(config: DataConfig, split: str) -> LabelledImages:
         return load_blocks(split, seed=config.seed)
     directory = data_directory(config.data_dir)
     if config.name == "turntable":
-        file = Path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
-        return load_turntable(file.expanduser(), split)
+        file = user_path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
+        return load_turntable(file, split)
     if config.name == "omniglot":
         redrawings = config.redrawings if split in {"train", "trainval"} else 0
         return load_omniglot(directory, split, redrawings)
