@@ -37,9 +37,7 @@ def start_accelerator(device: str) -> Accelerator:
         os.environ.clear()
         os.environ.update(environment)
         AcceleratorState._reset_state(reset_partial_state=True)
-        given = [
-            f"{name}={environment[name]}" for name in _LAUNCHER_VARIABLES if name in environment
-        ]
+        given = [f"{name}={environment[name]}" for name in _VARIABLES if name in environment]
         if not given:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
