@@ -98,7 +98,7 @@ def _parse(arguments: list[str], options: list[str]) -> tuple[Callable[..., None
         commands.add_subcommand(name, sub, help=summary)
     if not arguments:
         return parser.print_help, {}
-    parsed = parser.parse_args(arguments)
+    parsed = _parsed(parser, arguments)
     if parsed.command == "train" and parsed.train.resume:
         parsed = _with_own_config(parser, arguments, parsed.train)
     values = vars(parser.instantiate(parsed)[parsed.command])
@@ -113,7 +113,16 @@ def _with_own_config(parser: ArgumentParser, arguments: list[str], given: Any) -
     config = own_config(given.out, given.data.name, has_recipe=bool(given.config))
     if config is not None:
         arguments = [arguments[0], "--config", str(config), *arguments[1:]]
-    return parser.parse_args(arguments)
+    return _parsed(parser, arguments)
+
+
+def _parsed(parser: ArgumentParser, arguments: list[str]) -> Any:
+    try:
+        return parser.parse_args(arguments)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"expected a file of text for options, got one that is not: {error}"
+        ) from None
 
 
 def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
