@@ -12,7 +12,8 @@ from bruno.commands.evaluate import provenance
 from bruno.commands.train import train_experiment
 from bruno.data import LabelledImages, load_dataset
 from bruno.training import Experiment
-from bruno.training.loop import CHECKPOINT_FILE, MODEL_DIRECTORY
+from bruno.training.checkpoint import CHECKPOINT_FILE
+from bruno.training.run_directory import MODEL_DIRECTORY
 
 
 def run_missing(

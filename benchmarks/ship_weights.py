@@ -21,7 +21,7 @@ from bruno import Bruno
 from bruno.cli import main as bruno
 from bruno.commands.evaluate import provenance
 from bruno.pretrained import WEIGHTS_DIRECTORY, read_config
-from bruno.training.loop import HISTORY_FILE, MODEL_DIRECTORY
+from bruno.training.run_directory import HISTORY_FILE, MODEL_DIRECTORY
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
 _PICTURES = Path(__file__).parents[1] / "docs" / "images"

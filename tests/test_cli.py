@@ -1,7 +1,11 @@
+import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,10 @@ import torch
 import yaml
 from PIL import Image
 
+import bruno
+from bruno import Bruno
 from bruno.cli import main
+from bruno.console import TrainingDisplay, progress_console
 from bruno.recipes import recipe_names, recipe_path
 from bruno.training.config import experiment_from_yaml
 
@@ -118,7 +125,7 @@ def test_demo_writes_a_report_and_figures(capsys):
     assert "683 characters of the scripts Latin" in html
     assert html.count("data:image/png;base64") >= 5
     assert main(["demo", "--minutes", "0.03"]) == 2
-    assert "already holds a run; --overwrite replaces it" in capsys.readouterr().err
+    assert "--out: runs/demo already holds a run; --overwrite" in capsys.readouterr().err
 
 
 def test_config_flags_and_files_agree(capsys):
@@ -158,26 +165,44 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
 MISTAKES = {
     "unknown command": (["dance"], "invalid choice: 'dance'"),
     "unknown flag": (["info", "--dance"], "dance"),
-    "unknown recipe": (["train", "--config", "dance"], "one of the recipes blocks, fashion"),
-    "unknown data set": (["train", "--data.name=dance"], "one of glyphs, digits, blocks, omniglot"),
+    "unknown recipe": (
+        ["train", "--config", "dance"],
+        "--config: expected a YAML file or one of the recipes blocks, fashion",
+    ),
+    "unknown data set": (
+        ["train", "--data.name=dance"],
+        "--data.name: expected one of glyphs, digits, blocks, omniglot",
+    ),
     "unknown preset": (
         ["train", *TINY, "--model.preset=dance"],
-        "one of paper, conditional-paper, compact, lattice, spectral, dense",
+        "--model.preset: expected one of paper, conditional-paper, compact, lattice, spectral",
     ),
     "unknown process": (["train", *TINY, "--model.process=dance"], "one of gaussian, student_t"),
-    "unknown device": (["train", *TINY, "--device=dance"], "expected auto, cpu or cuda"),
-    "not a number": (["train", "--training.steps=many"], "training.steps"),
-    "out of range": (["train", "--training.steps=-1"], "steps: expected at least 1"),
+    "unknown device": (["train", *TINY, "--device=dance"], "--device: expected auto, cpu or cuda"),
+    "shortened flag": (["train", "--data.nam", "digits"], "unrecognized arguments: --data.nam"),
+    "not a number": (
+        ["train", "--training.steps=many"],
+        "--training.steps: expected a whole number or null, got many",
+    ),
+    "not one of a few": (
+        ["train", "--training.precision=half"],
+        "--training.precision: expected one of 'float32', 'bfloat16', got half",
+    ),
+    "not a list": (["train", "--data.also=glyphs"], "--data.also: expected a list as in [1,2]"),
+    "out of range": (["train", "--training.steps=-1"], "--training.steps: expected at least 1"),
+    "out of range in a demo": (["demo", "--minutes=-1"], "--minutes: expected a positive number"),
     "missing data": (["train", "--data.name=omniglot", "--data-dir=nowhere"], "bruno download"),
     "too many images": (
         ["train", *TINY, "--training.images_per_set=999"],
         "class '8' of digits/val has 17 images, too few for sets of 999",
     ),
-    "unknown model": (["evaluate", "--pretrained=dance"], "pretrained model"),
+    "unknown model": (["evaluate", "--pretrained=dance"], "--pretrained: expected a directory"),
+    "unknown run": (["sample", "--run=dance"], "--run: expected a directory with config.json"),
     "two models": (["evaluate", "--pretrained=a", "--run=b"], "not both"),
     "nothing to download": (["download", "digits"], "built in"),
     "unknown download": (["download", "dance"], "omniglot"),
     "no name": (["download"], "required"),
+    "nothing to resume": (["train", "--resume"], "--resume: nothing to resume in runs/glyphs"),
 }
 
 
@@ -188,7 +213,8 @@ def test_mistakes_end_in_one_line_and_exit_code_2(name, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
-    assert "bruno: error: " in captured.err
+    assert captured.err.splitlines()[-1].startswith("bruno: error: ")
+    assert captured.err.count("bruno: error: ") == 1
     assert "Traceback" not in captured.err
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
@@ -204,7 +230,7 @@ def test_mistakes_about_a_model(run, tmp_path, capsys):
         (["sample", "--count=0"], "count: expected at least 1"),
         (["sample", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
         (["evaluate", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
-        (["evaluate", f"--out={tmp_path}"], "out: expected a file for the figures"),
+        (["evaluate", f"--out={tmp_path}"], "--out: expected a file, "),
         (["sample", "--out=samples.dance"], "out: expected a picture"),
         (["sample", "--given", "nowhere.png"], "nowhere.png not found"),
     ):
@@ -240,7 +266,7 @@ def test_a_mistake_leaves_an_earlier_demo_alone(capsys):
     for name in ("checkpoint.pt", "notes.txt"):
         Path("runs/demo", name).write_text("mine")
     assert main(["demo", "--overwrite", "--minutes=-1"]) == 2
-    assert "max_minutes" in capsys.readouterr().err
+    assert "--minutes: expected a positive number" in capsys.readouterr().err
     assert Path("runs/demo/checkpoint.pt").read_text() == "mine"
     assert main(["demo", "--overwrite", "--minutes=0.01"]) == 0
     assert Path("runs/demo/notes.txt").read_text() == "mine"
@@ -264,3 +290,158 @@ def test_the_installed_command_exits_with_its_code():
     assert result.returncode == 2
     assert result.stderr.startswith("bruno: error: ")
     assert torch.__version__ not in result.stderr
+
+
+def test_the_version_and_help_without_a_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"bruno {bruno.__version__}\n"
+    assert bruno.__version__ == version("bruno-sets")
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: bruno ")
+    assert "measure likelihood and few-shot accuracy" in out
+
+
+def test_one_number_of_filters_is_taken_for_all(capsys):
+    assert main(["train", *TINY, "--model.filters", "8", "--training.steps=2", "--out=run"]) == 0
+    assert Bruno.from_pretrained("run/model").flow.config["filters"] == 8
+
+
+def test_what_needs_no_data_is_checked_before_they_are_loaded(run, tmp_path, monkeypatch, capsys):
+    def loaded(*_arguments):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("bruno.commands.train.load_dataset", loaded)
+    monkeypatch.setattr("bruno.commands.demo.train_experiment", loaded)
+    monkeypatch.setattr("bruno.commands.locate.LocatedModel.load", loaded)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    Path("file").write_text("mine")
+    Path("samples.png").write_text("mine")
+    shutil.copytree(run, "runs/demo")
+    for arguments, message in (
+        (["train", "--model.preset=dance"], "--model.preset: expected one of"),
+        (["train", "--model.process=dance"], "--model.process: expected one of"),
+        (["train", "--model.pretrained=dance"], "--model.pretrained: expected a directory"),
+        (["train", "--device=cuda"], "--device: cuda was asked for"),
+        (["train", "--out=file/run"], "--out: cannot write file/run, because "),
+        (["train", f"--out={run}"], "already holds a run; --resume goes on with it"),
+        (
+            ["train", f"--out={run}", "--resume", "--model.filters=9", "--training.steps=99"],
+            "of another experiment, with model.filters [8, 8] instead of 9; go on",
+        ),
+        (["demo"], "--out: runs/demo already holds a run; --overwrite replaces it"),
+        (["demo", "--out=file/run"], "--out: cannot write file/run"),
+        (["sample", f"--run={run}"], "--out: samples.png is there already; --overwrite"),
+        (["sample", f"--run={run}", "--out=file/x.png"], "--out: cannot write file/x.png"),
+        (["sample", f"--run={run}", "--out=x.png", "--device=cuda"], "--device: cuda"),
+        (["evaluate", f"--run={run}", "--out=file"], "--out: file is there already; --overwrite"),
+        (["evaluate", f"--run={run}", "--device=cuda"], "--device: cuda was asked for"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert Path("file").read_text() == Path("samples.png").read_text() == "mine"
+
+
+def test_files_are_replaced_only_when_asked_to(run):
+    command = ["sample", "--run", str(run), "--count=1"]
+    assert main(command) == 0
+    first = Path("samples.png").read_bytes()
+    assert main([*command, "--seed=1"]) == 2
+    assert Path("samples.png").read_bytes() == first
+    assert main([*command, "--seed=1", "--overwrite"]) == 0
+    assert Path("samples.png").read_bytes() != first
+    command = ["evaluate", "--run", str(run), "--trials=1", "--ways=3", "--out=figures.json"]
+    assert [main(command), main(command), main([*command, "--overwrite"])] == [0, 2, 0]
+
+
+def test_a_link_to_a_picture_stays_a_link(run):
+    Path("pictures").mkdir()
+    Path("link.png").symlink_to("pictures/samples.png")
+    assert main(["sample", "--run", str(run), "--out=link.png"]) == 0
+    assert Path("link.png").is_symlink()
+    assert Path("pictures/samples.png").is_file()
+
+
+def test_the_home_directory_can_be_written_as_a_tilde(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(run / "model", tmp_path / "home" / "model")
+    assert main(["sample", "--run=~/model", "--count=1", "--out=~/one.png"]) == 0
+    assert main(["sample", "--run=~/model", "--given", "~/one.png", "--out=~/a/two.png"]) == 0
+    assert main(["train", *TINY, "--training.steps=1", "--out=~/run"]) == 0
+    assert sorted(p.name for p in (tmp_path / "home").iterdir()) == ["a", "model", "one.png", "run"]
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("name", ["é.png", "[bold]x[/red].png", ":smile:.png", "\udcff.png"])
+def test_every_name_of_a_file_can_be_printed(run, monkeypatch, name):
+    for switch in ([], ["--json", "--overwrite"]):
+        out = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["sample", "--run", str(run), "--count=1", f"--out={name}", *switch]) == 0
+        out.seek(0)
+        printed = out.read()
+        assert Path(name).is_file()
+        if switch:
+            assert json.loads(printed)["out"] == name
+        else:
+            assert name.encode("ascii", "backslashreplace").decode() in printed
+
+
+def test_errors_are_printed_by_every_process_and_progress_by_the_first(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["sample", "--pretrained=dance"]) == 2
+    assert capsys.readouterr().err.startswith("bruno: error: --pretrained: expected")
+    progress_console().print("progress")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "")
+    progress_console().print("progress")
+    assert capsys.readouterr().err == "progress\n"
+
+
+def test_a_launch_of_one_of_two_processes_is_an_error_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", *TINY, "--device=cpu", "--out=run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("bruno: error: the environment (WORLD_SIZE=2) asks for one of several")
+    assert err.count("\n") == 1
+    assert not Path("run").exists()
+
+
+def test_a_run_that_was_stopped_goes_on_with_its_own_configuration(run, monkeypatch, capsys):
+    show = TrainingDisplay.__call__
+
+    def stop(display, row, progress):
+        show(display, row, progress)
+        if row["step"] == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "__call__", stop)
+        assert main(["train", *TINY, "--out=stopped"]) == 128 + signal.SIGTERM
+    err = capsys.readouterr().err
+    assert "bruno: stopped by SIGTERM after step 10, which is saved; --resume goes on" in err
+    assert main(["train", "--out=stopped", "--resume", "--training.checkpoint_every=7"]) == 0
+    assert "going on with the run in stopped after step 10" in capsys.readouterr().err
+    resumed, whole = (
+        Bruno.from_pretrained(directory / "model").state_dict()
+        for directory in (Path("stopped"), run)
+    )
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    recorded = experiment_from_yaml(Path("stopped/config.yaml"))
+    assert (recorded.training.checkpoint_every, recorded.data.name) == (7, "digits")
+
+
+def test_a_recipe_is_started_where_there_is_nothing_to_resume(capsys):
+    Path("tiny.yaml").write_text(
+        "data: {name: digits}\nmodel: {filters: 8, dense_units: 16, dense_couplings: 2}\n"
+        "training: {steps: 2, sets_per_batch: 10, validation_batches: 1}\n"
+    )
+    assert main(["train", "--config=tiny.yaml", "--out=run", "--resume"]) == 0
+    assert "nothing to resume in run yet: starting" in capsys.readouterr().err
+    assert main(["train", "--out=run", "--resume", "--training.steps=3"]) == 0
+    assert experiment_from_yaml(Path("run/config.yaml")).training.steps == 3
+    Path("run/config.yaml").unlink()
+    assert main(["train", "--out=run", "--resume"]) == 2
+    assert "which holds no config.yaml" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from safetensors.torch import save
 
-from bruno import Bruno, CheckpointError, UserError
-from bruno.pretrained import build, write_atomically
+from bruno import Bruno, CheckpointError, ExchangeableGaussian, RealNVP, UserError
+from bruno.pretrained import build
+from tests.faults import every_fault
 from tests.test_model import draw, make_model
 
 
@@ -136,14 +138,48 @@ def test_unknown_process_is_named():
         build({"event_shape": [4]}, "cauchy")
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+def save_numbered(path, number):
+    """Save a model whose number its own variance tells."""
+    flow = RealNVP((2,), preset="affine").double()
+    ones = torch.ones(2)
+    process = ExchangeableGaussian.from_parameters((1.0 + number) * ones, 0.5 * ones)
+    Bruno(flow, process).save_pretrained(path)
+
+
+def number_of(path):
+    return round(float(Bruno.from_pretrained(path).process.variance[0].detach()) - 1)
+
+
+def test_whatever_fails_the_old_or_the_new_model_is_there(tmp_path):
+    path = tmp_path / "model"
+    save_numbered(path, 0)
+    for number in every_fault(tmp_path, lambda number: save_numbered(path, number)):
+        assert number_of(path) in (number - 1, number)
+        save_numbered(path, number)
+        assert number_of(path) == number
+        assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_threads_save_to_one_path_while_others_load(tmp_path):
+    save_numbered(tmp_path, 0)
+
+    def work(number):
+        for _ in range(5):
+            save_numbered(tmp_path, number)
+            assert number_of(tmp_path) in range(8)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_home_directory_can_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    save_numbered("~/model", 3)
+    assert number_of("~/model") == 3
+    assert number_of(tmp_path / "home" / "model") == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
 
 
 def test_what_could_not_be_loaded_is_not_saved(saved):

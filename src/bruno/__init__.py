@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bruno.processes import ExchangeableGaussian as ExchangeableGaussian
     from bruno.processes import ExchangeableProcess as ExchangeableProcess
     from bruno.processes import ExchangeableStudentT as ExchangeableStudentT
+    from bruno.version import __version__ as __version__
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -43,6 +44,7 @@ else:
             "Predictive": "bruno.model",
             "RealNVP": "bruno.flows",
             "UserError": "bruno.errors",
+            "__version__": "bruno.version",
         },
     )
 
@@ -61,5 +63,6 @@ __all__ = [
     "Predictive",
     "RealNVP",
     "UserError",
+    "__version__",
     "few_shot",
 ]

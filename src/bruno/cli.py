@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from bruno.console import error_console
+from bruno import __version__
+from bruno.commands.mistakes import as_one_line
+from bruno.console import error_console, escape_what_cannot_be_printed
 from bruno.errors import UserError
 from bruno.recipes import recipe_path
 
@@ -24,8 +27,8 @@ _COMMANDS = {
 }
 _POSITIONAL = {"download": "name"}
 _SWITCHES = {
-    "resume": "go on with the run in the directory, if there is one",
-    "overwrite": "replace an earlier run in the directory",
+    "resume": "go on with the run in the directory; only what is to change need be given",
+    "overwrite": "replace what is there already",
     "as_json": "print the result as JSON on standard output",
 }
 _FLAGS = {"as_json": "--json"}
@@ -41,47 +44,85 @@ _DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_bad": "--data.skip_bad"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, or 2 for a mistake of the user.
+    """Run the command; return its exit code.
+
+    That is 0, 2 for a mistake of the user, or 128 and the number of the signal that stopped it.
 
     Args:
         arguments: Command line without the program's name; by default that of the process.
     """
+    escape_what_cannot_be_printed()
+    options = ["config"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             given = sys.argv[1:] if arguments is None else arguments
-            command, values = _parse(_normalised(given))
+            command, values = _parse(_normalised(given), options)
             command(**values)
     except (UserError, ArgumentError, OSError) as error:
-        error_console().print(f"bruno: error: {error}", markup=False)
+        error_console().print(f"bruno: error: {as_one_line(str(error), options)}")
         return 2
-    except KeyboardInterrupt:
-        error_console().print("bruno: stopped")
-        return 130
+    except KeyboardInterrupt as stop:
+        details = f" by {stop}; --resume goes on with it" if str(stop) else ""
+        error_console().print(f"bruno: stopped{details}")
+        return 128 + getattr(stop, "number", signal.SIGINT)
     return 0
 
 
-def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
-    """Return the function of the sub-command and its arguments."""
+def _parse(arguments: list[str], options: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
+    """Return the function of the sub-command and its arguments.
+
+    Args:
+        arguments: The command line.
+        options: Receives the names of the options of the sub-command, for errors.
+    """
     parser = ArgumentParser(
         prog="bruno",
         description="Exchangeable sequence models: exact likelihoods, samples and few-shot "
         "classification from a handful of examples, with no retraining.",
+        version=__version__,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="command", required=True)
     # Only the module of the command that is asked for is imported: help stays quick.
-    asked_for = next((a for a in arguments if a in _COMMANDS), None)
+    asked_for = arguments[0] if arguments else None
     functions: dict[str, Callable[..., None]] = {}
     for name, summary in _COMMANDS.items():
-        sub = ArgumentParser(prog=f"bruno {name}", description=summary, exit_on_error=False)
+        sub = ArgumentParser(
+            prog=f"bruno {name}", description=summary, exit_on_error=False, allow_abbrev=False
+        )
         if name == asked_for:
             functions[name] = _add_command(sub, name)
+            options += [action.dest for action in sub._actions]
         commands.add_subcommand(name, sub, help=summary)
-    parsed = parser.instantiate(parser.parse_args(arguments))
-    values = vars(parsed[parsed.command])
+    if not arguments:
+        return parser.print_help, {}
+    parsed = _parsed(parser, arguments)
+    if parsed.command == "train" and parsed.train.resume:
+        parsed = _with_own_config(parser, arguments, parsed.train)
+    values = vars(parser.instantiate(parsed)[parsed.command])
     values.pop("config", None)
     return functions[parsed.command], values
+
+
+def _with_own_config(parser: ArgumentParser, arguments: list[str], given: Any) -> Any:
+    """Return the arguments of ``bruno train --resume``, with those of the run for all not given."""
+    from bruno.commands.train import own_config
+
+    config = own_config(given.out, given.data.name, has_recipe=bool(given.config))
+    if config is not None:
+        arguments = [arguments[0], "--config", str(config), *arguments[1:]]
+    return _parsed(parser, arguments)
+
+
+def _parsed(parser: ArgumentParser, arguments: list[str]) -> Any:
+    try:
+        return parser.parse_args(arguments)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"expected a file of text for options, got one that is not: {error}"
+        ) from None
 
 
 def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
@@ -127,7 +168,7 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    error_console().print(f"bruno: warning: {message}", markup=False)
+    error_console().print(f"bruno: warning: {message}")
 
 
 if __name__ == "__main__":

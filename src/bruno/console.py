@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import os
 import sys
@@ -16,18 +18,40 @@ _PLAIN_EVERY = 50
 
 
 def error_console() -> Console:
-    """Return a console on standard error as it is now."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, quiet=_is_follower())
+    """Return a console on standard error as it is now, for errors: every process prints its own."""
+    return _console(stderr=True)
+
+
+def progress_console() -> Console:
+    """Return a console on standard error as it is now, for what the first process alone shows."""
+    return _console(stderr=True, quiet=_is_follower())
 
 
 def output_console() -> Console:
     """Return a console on standard output as it is now."""
-    return Console(soft_wrap=True, highlight=False, quiet=_is_follower())
+    return _console(quiet=_is_follower())
+
+
+def print_json(figures: Any) -> None:
+    """Print figures as JSON on standard output, in ASCII, which every terminal and pipe takes."""
+    output_console().print_json(json.dumps(figures), ensure_ascii=True)
+
+
+def _console(**options: Any) -> Console:
+    # Names of files may hold what would be taken for markup.
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+
+
+def escape_what_cannot_be_printed() -> None:
+    r"""Print characters that a terminal or pipe cannot show as ``\xe9`` instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_follower() -> bool:
-    """Whether a launcher started this process beside a first one, which alone speaks."""
-    return os.environ.get("RANK", "0") != "0"
+    """Whether a launcher started this process beside a first one, which alone shows progress."""
+    return os.environ.get("RANK", "") not in {"", "0"}
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
@@ -67,9 +91,9 @@ class TrainingDisplay(_Display):
 
     def __init__(self, dim: int) -> None:
         self._dim = dim
-        self._console = error_console()
+        self._console = progress_console()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
@@ -110,7 +134,7 @@ class StageDisplay(_Display):
     """Shows the progress of labelled stages of work; a callback inside a ``with`` block."""
 
     def __init__(self) -> None:
-        self._console = error_console()
+        self._console = progress_console()
         self._bar = Progress(console=self._console, disable=not sys.stderr.isatty(), transient=True)
         self._tasks: dict[str, Any] = {}
 

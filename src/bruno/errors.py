@@ -4,6 +4,11 @@ The command line turns every :class:`UserError` into one line on standard error 
 anything else is a defect of the library and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Something given by the user is wrong: the message says what was expected and what came."""
@@ -15,3 +20,20 @@ class MissingDataError(UserError):
 
 class CheckpointError(UserError):
     """A file of weights is damaged, foreign or does not match its description."""
+
+
+@contextmanager
+def renamed_argument(name: str, given_as: str) -> Iterator[None]:
+    """Let errors about an argument name it as the user gave it.
+
+    Args:
+        name: What the message begins with, before a colon.
+        given_as: What it is to begin with.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        if not message.startswith(f"{name}: "):
+            raise
+        raise UserError(given_as + message.removeprefix(name)) from None

@@ -126,10 +126,15 @@ class Bruno(nn.Module):
             path: The directory; made if it is missing.
             metadata: Anything JSON can hold that is worth keeping with the weights.
             half_precision: Round the large weights of the flow to float16, for half the size.
+
+        Raises:
+            UserError: If the model or the metadata cannot be saved; then nothing is written.
+            OSError: If the disk is full or cannot be written; a model that was at this path is then
+                still there.
         """
         from bruno import pretrained
 
-        pretrained.save(self, Path(path), metadata or {}, half_precision=half_precision)
+        pretrained.save(self, path, metadata or {}, half_precision=half_precision)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Bruno:

@@ -1,14 +1,15 @@
 """Models on disk: ``model.safetensors`` for the numbers, ``config.json`` for everything else.
 
 Loading reads numbers and JSON and never executes code. The configuration names the SHA-256 of the
-weights, so a file that was cut short or exchanged is refused.
+weights, so a file that was cut short or exchanged is refused. How both are replaced at once is
+described in :mod:`bruno.serialization`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from safetensors.torch import save as save_tensors
 from bruno.errors import CheckpointError, UserError
 from bruno.flows import RealNVP
 from bruno.model import Bruno
+from bruno.paths import user_path
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
+from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
 
 FORMAT_VERSION = 1
 PROCESSES: dict[str, type[ExchangeableProcess]] = {
@@ -33,7 +36,7 @@ WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 """Models that come with the package, a directory each."""
 # Small tensors (norms, biases, 1×1 convolutions) take no space worth the rounding.
 _SMALLEST_HALVED = 2048
-_WEIGHTS_FILE, _CONFIG_FILE = "model.safetensors", "config.json"
+_WEIGHTS_FILE = "model.safetensors"
 
 
 def build(flow_config: dict[str, Any], process: str) -> Bruno:
@@ -46,34 +49,48 @@ def build(flow_config: dict[str, Any], process: str) -> Bruno:
     Raises:
         UserError: If an argument is not one a model can be built from.
     """
-    if process not in PROCESSES:
-        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
+    check_process(process)
     with torch.random.fork_rng(devices=[]):
         flow = RealNVP(**flow_config)
     return Bruno(flow, PROCESSES[process](flow.dim))
 
 
+def check_process(process: str) -> None:
+    """Raise a UserError unless this is the name of a process."""
+    if process not in PROCESSES:
+        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the models that come with the package."""
-    return tuple(sorted(path.parent.name for path in WEIGHTS_DIRECTORY.glob(f"*/{_CONFIG_FILE}")))
+    return tuple(sorted(path.parent.name for path in WEIGHTS_DIRECTORY.glob(f"*/{CONFIG_FILE}")))
 
 
 def save(
-    model: Bruno, path: Path, metadata: dict[str, Any], *, half_precision: bool = False
+    model: Bruno,
+    path: str | Path,
+    metadata: dict[str, Any],
+    *,
+    files: Mapping[str, bytes] | None = None,
+    half_precision: bool = False,
 ) -> None:
-    """Write a model to a directory; each file appears whole or not at all.
+    """Write a model to a directory; a model that was there is replaced as a whole or not at all.
 
     Args:
         model: The model.
         path: Directory, made if it is not there.
-        metadata: What is to be kept with it, as JSON.
+        metadata: Kept with the model, as JSON.
+        files: Further files by name, replaced together with the model; the metadata holds the
+            SHA-256 of each.
         half_precision: Round the large weights of the flow to float16. What is loaded again is a
             model with those weights, exact in itself, in half the space.
 
     Raises:
-        UserError: If the model is of a kind that could not be loaded again, or the metadata is not
-            JSON; then nothing is written.
+        UserError: If the model is of a kind that could not be loaded again, the metadata is not
+            JSON, or the path is one of a file; then nothing is written.
+        OSError: If the disk is full or cannot be written; then the old model is still there.
     """
+    path = user_path(path)
     dtype = str(model.flow.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise UserError(f"model: expected a flow in {' or '.join(_DTYPES)}, got {dtype}")
@@ -103,9 +120,7 @@ def save(
         description = json.dumps(config, indent=2).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"metadata: expected what JSON can hold: {error}") from None
-    path.mkdir(parents=True, exist_ok=True)
-    write_atomically(path / _WEIGHTS_FILE, weights)
-    write_atomically(path / _CONFIG_FILE, description)
+    write_directory(path, {_WEIGHTS_FILE: weights, **(files or {})}, description)
 
 
 def load(name_or_path: str | Path) -> Bruno:
@@ -115,20 +130,23 @@ def load(name_or_path: str | Path) -> Bruno:
         UserError: If there is no such model; the message lists the known names.
         CheckpointError: If the files are damaged or not of a model of this library.
     """
-    path = locate(name_or_path)
+    return read_unchanged(locate(name_or_path), _load)
+
+
+def _load(path: Path) -> Bruno:
     config = read_config(path)
     try:
         model = build(config["flow"], config["process"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path / _CONFIG_FILE}: describes no model that can be built: {error}"
+            f"{path / CONFIG_FILE}: describes no model that can be built: {error}"
         ) from None
     model.flow.to(getattr(torch, config["flow_dtype"]))
     try:
         model.load_state_dict(read_tensors(path / _WEIGHTS_FILE, config["weights_sha256"]))
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path / _WEIGHTS_FILE}: the weights do not fit the model that {_CONFIG_FILE} "
+            f"{path / _WEIGHTS_FILE}: the weights do not fit the model that {CONFIG_FILE} "
             f"describes: {error}"
         ) from None
     return model
@@ -140,12 +158,12 @@ def locate(name_or_path: str | Path) -> Path:
     Raises:
         UserError: If there is no such model; the message lists the known names.
     """
-    for path in (Path(name_or_path), WEIGHTS_DIRECTORY / str(name_or_path)):
-        if (path / _CONFIG_FILE).is_file():
+    for path in (user_path(name_or_path, "name_or_path"), WEIGHTS_DIRECTORY / str(name_or_path)):
+        if (path / CONFIG_FILE).is_file():
             return path
     known = ", ".join(names()) or "none in this installation"
     raise UserError(
-        f"name_or_path: expected a directory with {_CONFIG_FILE} or a pretrained model "
+        f"name_or_path: expected a directory with {CONFIG_FILE} or a pretrained model "
         f"({known}), got {str(name_or_path)!r}"
     )
 
@@ -156,7 +174,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is damaged, foreign, or of another version of the format.
     """
-    file = path / _CONFIG_FILE
+    file = path / CONFIG_FILE
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -181,25 +199,6 @@ def read_tensors(file: Path, sha256: str) -> dict[str, torch.Tensor]:
         CheckpointError: If the file cannot be read or is another one.
     """
     try:
-        content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise CheckpointError(
-                f"{file}: is not the file that {_CONFIG_FILE} describes (its SHA-256 differs); it "
-                "is damaged or was exchanged"
-            )
-        return load_tensors(content)
+        return load_tensors(read_data(file, sha256))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that, whenever the process is killed, is the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

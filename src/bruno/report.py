@@ -25,8 +25,9 @@ from bruno.evaluation.few_shot import FewShotResult
 from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.paths import user_path
 from bruno.seeding import generator_for
+from bruno.serialization import write_atomically
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5d6470; --line: #d9dce1; --page: #fff; }
@@ -124,7 +125,7 @@ def write_report(path: str | Path, html: str) -> None:
     Raises:
         UserError: If the file cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, html.encode())

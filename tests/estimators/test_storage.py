@@ -13,6 +13,7 @@ from bruno import (
     UserError,
 )
 from tests.estimators.iris import X, Y, fitted
+from tests.faults import every_fault
 
 
 @pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])])
@@ -88,3 +89,38 @@ def test_models_that_are_given_travel_to_other_processes():
     grid = {"temperature": [1.0, 5.0]}
     search = GridSearchCV(BrunoClassifier(model=model), grid, n_jobs=2, cv=2)
     assert search.fit(X, Y).best_score_ > 1 / 3
+
+
+def test_whatever_fails_the_old_or_the_new_estimator_is_there(tmp_path):
+    # The two differ in model and evidence, which must not be mixed.
+    both = [fitted(temperature=1.0), BrunoClassifier(temperature=1.0).fit(X[:, ::-1], Y)]
+    expected = [classifier.predict_proba(X) for classifier in both]
+    path = tmp_path / "saved"
+    both[0].save(path)
+    for number in every_fault(tmp_path, lambda number: both[number % 2].save(path)):
+        found = BrunoClassifier.load(path).predict_proba(X)
+        assert any(np.array_equal(found, one) for one in expected)
+        both[number % 2].save(path)
+        found = BrunoClassifier.load(path).predict_proba(X)
+        np.testing.assert_array_equal(found, expected[number % 2])
+        names = sorted(p.name for p in path.iterdir())
+        assert names == ["config.json", "evidence.safetensors", "model.safetensors"]
+
+
+def test_an_estimator_that_is_replaced_while_it_is_loaded_is_loaded_whole(tmp_path, monkeypatch):
+    from bruno.estimators import base
+
+    both = [fitted(temperature=1.0), BrunoClassifier(temperature=1.0).fit(X[:, ::-1], Y)]
+    both[0].save(tmp_path)
+    load, loads = base.load, []
+
+    def late(path):
+        if not loads:
+            both[1].save(tmp_path)
+        loads.append(path)
+        return load(path)
+
+    monkeypatch.setattr(base, "load", late)
+    found = BrunoClassifier.load(tmp_path).predict_proba(X)
+    np.testing.assert_array_equal(found, both[1].predict_proba(X))
+    assert len(loads) == 2

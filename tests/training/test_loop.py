@@ -2,10 +2,12 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from bruno.device import resolve_device
 from bruno.seeding import generator_for
 from bruno.training import (
     Experiment,
+    Interrupted,
     ModelConfig,
     NonFiniteError,
     Objective,
@@ -31,7 +34,10 @@ from bruno.training.batches import training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
 from bruno.training.guard import first_non_finite_gradient, first_non_finite_layer
+from bruno.training.launch import start_accelerator
 from bruno.training.schedule import schedule
+from bruno.training.stopping import StopSignals
+from tests.faults import every_fault
 
 TINY = Experiment(
     data=DataConfig("digits"),
@@ -167,9 +173,137 @@ def test_an_existing_run_is_neither_overwritten_nor_continued_as_another(finishe
     with pytest.raises(UserError, match="already holds a run; --resume"):
         train(TINY, *digits, directory, device="cpu")
     other = dataclasses.replace(TINY, seed=5)
-    with pytest.raises(UserError, match="is of another experiment"):
+    with pytest.raises(UserError, match="is of another experiment, with seed 0 instead of 5;"):
         train(other, *digits, directory, device="cpu", resume=True)
+    changed = shortened(30, learning_rate=0.5, rotations=False)
+    message = "with training.learning_rate 0.003 instead of 0.5, training.rotations True instead"
+    with pytest.raises(UserError, match=message):
+        train(changed, *digits, directory, device="cpu", resume=True)
     assert (directory / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_model_without_its_checkpoint_is_not_replaced(finished, digits, tmp_path):
+    shutil.copytree(finished[1] / "model", tmp_path / "model")
+    before = weights(tmp_path)
+    with pytest.raises(UserError, match="already holds a run"):
+        train(TINY, *digits, tmp_path, device="cpu")
+    with pytest.raises(UserError, match=r"nothing to resume in .*, which holds a model but no"):
+        train(TINY, *digits, tmp_path, device="cpu", resume=True)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path).items())
+
+
+def signalling(number, step):
+    """Return an ``on_row`` that sends this process a signal at a step."""
+
+    def on_row(row, _progress):
+        if row["step"] == step and row["kind"] == "train":
+            os.kill(os.getpid(), number)
+
+    return on_row
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_by_a_signal_is_saved_and_goes_on_exactly(finished, digits, tmp_path, number):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    seldom = shortened(30, checkpoint_every=10**6)
+    with pytest.raises(Interrupted, match=f"{number.name} after step 10, which is saved") as stop:
+        train(seldom, *digits, tmp_path, device="cpu", on_row=signalling(number, 10))
+    assert isinstance(stop.value, KeyboardInterrupt)
+    assert (stop.value.number, stop.value.step) == (number, 10)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert load_checkpoint(tmp_path).step == 10
+    train(seldom, *digits, tmp_path, device="cpu", resume=True)
+    for name, tensor in weights(finished[1]).items():
+        assert torch.equal(weights(tmp_path)[name], tensor), name
+
+
+def test_a_second_signal_stops_at_once_and_one_of_a_launcher_does_not(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with StopSignals() as signals:
+        assert signals.received == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        now = 0.5
+        os.kill(os.getpid(), signal.SIGTERM)  # passed on by what started the process
+        now = 2.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signals.received == signal.SIGINT
+
+
+def test_signals_that_were_ignored_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_threads_train_without_signals(digits, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, shortened(2), *digits, tmp_path, device="cpu").result()
+    assert load_checkpoint(tmp_path).step == 2
+
+
+def test_checkpoints_come_by_the_clock_too(digits, tmp_path):
+    steps = []
+
+    def on_row(row, _progress):
+        if (tmp_path / "checkpoint.pt").exists():
+            steps.append(load_checkpoint(tmp_path).step)
+
+    often = shortened(20, checkpoint_every=10**6, checkpoint_minutes=1e-9)
+    train(often, *digits, tmp_path, device="cpu", on_row=on_row)
+    assert steps[0] == 9  # figures of step 10 are shown before it is saved
+    assert TrainingConfig().checkpoint_minutes == 2
+    seldom = shortened(20, checkpoint_every=10**6)
+    with pytest.raises(Interrupted):
+        train(seldom, *digits, tmp_path / "s", device="cpu", on_row=signalling(signal.SIGTERM, 10))
+
+
+def test_a_run_writes_its_configuration_before_its_first_step(digits, tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        assert experiment_from_yaml(tmp_path / "config.yaml") == TINY
+        raise UserError("x: seen")
+
+    monkeypatch.setattr(Objective, "forward", refuse)
+    with pytest.raises(UserError, match="x: seen"):
+        train(TINY, *digits, tmp_path, device="cpu")
+
+
+def test_what_may_change_is_recorded(digits, tmp_path):
+    train(shortened(2), *digits, tmp_path, device="cpu")
+    longer = shortened(4, checkpoint_minutes=7.0)
+    train(longer, *digits, tmp_path, device="cpu", resume=True)
+    assert experiment_from_yaml(tmp_path / "config.yaml") == longer
+    assert load_checkpoint(tmp_path).step == 4
+
+
+def test_launches_that_cannot_be_joined_are_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"\(WORLD_SIZE=2\) asks for .*MASTER_ADDR"):
+        start_accelerator("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(UserError, match=r"\(WORLD_SIZE=many\) asks for"):
+        start_accelerator("cpu")
+    monkeypatch.delenv("WORLD_SIZE")
+    assert start_accelerator("cpu").num_processes == 1
+
+
+def test_whatever_fails_the_old_or_the_new_checkpoint_is_there(tmp_path):
+    def save(number):
+        save_checkpoint(
+            tmp_path, Checkpoint({}, number, 0.0, {"w": torch.ones(9)}, {}, {}, None, [])
+        )
+
+    save(0)
+    for number in every_fault(tmp_path, save):
+        assert load_checkpoint(tmp_path).step in (number - 1, number)
+        save(number)
+        assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_schedule_in_minutes_ends_in_time(digits, tmp_path):
@@ -354,7 +488,10 @@ def test_devices():
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(learning_rate=math.nan), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(max_minutes=0.0), "max_minutes: expected a positive"),
+        (lambda: TrainingConfig(checkpoint_minutes=0.0), "checkpoint_minutes: expected a positive"),
         (lambda: TrainingConfig(average_decay=1.0), "average_decay"),
+        (lambda: ModelConfig(preset="dance"), "preset: expected one of paper, "),
+        (lambda: ModelConfig(process="dance"), "process: expected one of gaussian, student_t"),
         (lambda: Experiment(seed=-1), "seed: expected a non-negative"),
         (lambda: Experiment(objective=ObjectiveConfig(shots=(5,))), "fewer than images_per_set"),
         (

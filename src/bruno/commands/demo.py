@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 from bruno.commands.evaluate import EVALUATION_FILE, evaluate_model, print_evaluation, provenance
 from bruno.commands.train import read_history, train_experiment
-from bruno.console import StageDisplay, error_console, output_console
+from bruno.console import StageDisplay, output_console, print_json, progress_console
 from bruno.data import load_dataset
 from bruno.device import resolve_device
-from bruno.errors import UserError
-from bruno.pretrained import write_atomically
+from bruno.errors import UserError, renamed_argument
+from bruno.paths import check_writable, user_path
 from bruno.recipes import recipe_path
 from bruno.report import experiment_report, write_report
+from bruno.serialization import write_atomically
 from bruno.training.config import experiment_from_yaml
-from bruno.training.loop import CHECKPOINT_FILE, remove_run
+from bruno.training.run_directory import holds_run, remove_run
 
 _RECIPE = "glyphs-demo"
 _TRIALS = 5
@@ -43,11 +43,13 @@ def demo(
     """
     experiment = dataclasses.replace(experiment_from_yaml(recipe_path(_RECIPE)), seed=seed)
     if minutes is not None:
-        training = dataclasses.replace(experiment.training, max_minutes=minutes)
+        with renamed_argument("max_minutes", "minutes"):
+            training = dataclasses.replace(experiment.training, max_minutes=minutes)
         experiment = dataclasses.replace(experiment, training=training)
     resolve_device(device)
-    directory = Path(out)
-    if (directory / CHECKPOINT_FILE).exists():
+    directory = user_path(out, "out")
+    check_writable(directory, "out")
+    if holds_run(directory):
         if not overwrite:
             raise UserError(f"out: {directory} already holds a run; --overwrite replaces it")
         remove_run(directory)
@@ -66,7 +68,7 @@ def demo(
             seed=seed,
             progress=display,
         )
-    error_console().print("drawing the report …")
+    progress_console().print("drawing the report …")
     html = experiment_report(
         model,
         f"{len(training_set)} images of {training_set.num_classes} characters of the scripts "
@@ -85,7 +87,7 @@ def demo(
     content = json.dumps(figures, indent=2).encode() + b"\n"
     write_atomically(directory / EVALUATION_FILE, content)
     if as_json:
-        output_console().print_json(json.dumps({"report": str(report), **figures}))
+        print_json({"report": str(report), **figures})
     else:
         print_evaluation(evaluation, str(directory))
         output_console().print(f"report: {report.resolve()}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from bruno import data
-from bruno.console import output_console
+from bruno.console import output_console, print_json
 from bruno.data.locations import data_directory
 
 
@@ -20,6 +18,6 @@ def download(name: str, data_dir: str | None = None, as_json: bool = False) -> N
     """
     paths = [str(path) for path in data.download(name, data_directory(data_dir))]
     if as_json:
-        output_console().print_json(json.dumps({"files": paths}))
+        print_json({"files": paths})
     else:
         output_console().print("\n".join(paths))

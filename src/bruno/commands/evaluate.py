@@ -9,18 +9,17 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from bruno.commands.locate import locate_model
 from bruno.commands.views import ViewsEvaluation, draw_views, evaluate_views, print_views
-from bruno.console import StageDisplay, output_console, table
+from bruno.console import StageDisplay, output_console, print_json, table
 from bruno.data import DataConfig, LabelledImages, load_dataset
 from bruno.data.context import check_same_labels
 from bruno.device import resolve_device
-from bruno.errors import MissingDataError, UserError
+from bruno.errors import MissingDataError, UserError, renamed_argument
 from bruno.evaluation import (
     Estimate,
     FewShotResult,
@@ -33,7 +32,8 @@ from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.trials import check_trials
 from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.paths import check_new_file, user_path
+from bruno.serialization import write_atomically
 
 EVALUATION_FILE = "evaluation.json"
 _WAYS, _SHOTS = (5, 20), (1, 5)
@@ -163,6 +163,7 @@ def evaluate(
     seed: int = 0,
     out: str | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
     """Measure a model on classes it was not trained on.
@@ -190,13 +191,15 @@ def evaluate(
         out: File for the figures, with pictures beside it that begin with its name; by default
             evaluation.json in the directory of the run.
         device: auto, cpu or cuda.
+        overwrite: Replace the file named by out if it is there already; evaluation.json in the
+            directory of the run always makes place for new figures.
         as_json: Print the figures as JSON on standard output.
     """
+    device = resolve_device(device)
     located = locate_model(run, pretrained)
-    path = Path(out) if out else located.directory / EVALUATION_FILE
-    if path.is_dir():
-        raise UserError(f"out: expected a file for the figures, {path} is a directory")
-    model = located.load().to(resolve_device(device))
+    path = user_path(out, "out") if out else located.directory / EVALUATION_FILE
+    check_new_file(path, "out", overwrite=overwrite or not out)
+    model = located.load().to(device)
     dataset = load_dataset(located.data_config(data.given()), split)
     if dataset.event_shape != model.event_shape:
         raise UserError(
@@ -210,7 +213,7 @@ def evaluate(
     if unconditional is not None:
         if not conditional:
             raise UserError(f"unconditional: {located.path} takes no context itself")
-        competitor = _load(unconditional).to(resolve_device(device))
+        competitor = _load(unconditional).to(device)
         check_unconditional(competitor, dataset)
     if conditional:
         check_conditional(model, dataset)
@@ -262,7 +265,7 @@ def evaluate(
     for file, content in files.items():
         write_atomically(file, content)
     if as_json:
-        output_console().print_json(json.dumps(report))
+        print_json(report)
     else:
         print_evaluation(evaluation, str(located.path), located.card.get("figures"))
         written = ", ".join(map(str, files))
@@ -270,9 +273,10 @@ def evaluate(
 
 
 def _load(name: str) -> Bruno:
-    """Return a model by the name of a pretrained one, or by the directory of a run."""
-    located = locate_model(None, name) if name in Bruno.pretrained() else locate_model(name, None)
-    return located.load()
+    """Return a competitor by the name of a pretrained model, or by the directory of a run."""
+    is_name = name in Bruno.pretrained()
+    with renamed_argument("run", "unconditional"):
+        return (locate_model(None, name) if is_name else locate_model(name, None)).load()
 
 
 def _training_set(config: DataConfig) -> LabelledImages | None:

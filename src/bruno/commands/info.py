@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from bruno.commands.evaluate import provenance
 from bruno.commands.locate import locate_model
-from bruno.console import output_console
+from bruno.console import output_console, print_json
 from bruno.data import DataConfig, dataset_names, load_dataset
 from bruno.data.locations import cache_directory, data_directory
 from bruno.errors import UserError
@@ -34,7 +33,7 @@ def info(run: str | None = None, pretrained: str | None = None, as_json: bool = 
     """
     facts = _model_facts(run, pretrained) if run or pretrained else _installation_facts()
     if as_json:
-        output_console().print_json(json.dumps(facts))
+        print_json(facts)
         return
     output_console().print("\n".join(_lines(facts)))
 

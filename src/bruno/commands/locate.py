@@ -10,10 +10,11 @@ from typing import Any
 from bruno.compatibility import current_experiment
 from bruno.data import DataConfig
 from bruno.data.context import Label, labels_of_model
-from bruno.errors import CheckpointError, UserError
+from bruno.errors import CheckpointError, UserError, renamed_argument
 from bruno.model import Bruno
+from bruno.paths import user_path
 from bruno.pretrained import locate, read_config
-from bruno.training.loop import MODEL_DIRECTORY
+from bruno.training.run_directory import MODEL_DIRECTORY
 
 _RUNS = Path("runs")
 
@@ -79,7 +80,8 @@ def locate_model(run: str | None, pretrained: str | None) -> LocatedModel:
     if run and pretrained:
         raise UserError("run: name a run or a pretrained model, not both")
     if pretrained:
-        path = locate(pretrained)
+        with renamed_argument("name_or_path", "pretrained"):
+            path = locate(pretrained)
         return LocatedModel(path, read_config(path), _RUNS / path.name)
     if not run:
         found = [*_RUNS.glob(f"*/{MODEL_DIRECTORY}/config.json")]
@@ -89,7 +91,8 @@ def locate_model(run: str | None, pretrained: str | None) -> LocatedModel:
                 "one with bruno train"
             )
         run = str(max(found, key=lambda path: path.stat().st_mtime).parent.parent)
-    directory = Path(run)
+    directory = user_path(run, "run")
     nested = directory / MODEL_DIRECTORY
-    path = locate(nested if nested.is_dir() else directory)
+    with renamed_argument("name_or_path", "run"):
+        path = locate(nested if nested.is_dir() else directory)
     return LocatedModel(path, read_config(path), directory)

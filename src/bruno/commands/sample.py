@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from bruno.commands.labels import parse_context
 from bruno.commands.locate import locate_model
-from bruno.console import error_console, output_console
+from bruno.console import output_console, print_json, progress_console
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
 from bruno.data.folder import Channels
@@ -24,8 +23,9 @@ from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.evaluation.pose_estimation import scores_by_label
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.paths import check_new_file, user_path
 from bruno.seeding import generator_for
+from bruno.serialization import write_atomically
 
 _COLUMNS = 10
 _SCALE = 4
@@ -46,6 +46,7 @@ def sample(
     seed: int = 0,
     out: str = "samples.png",
     device: str = "auto",
+    overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
     """Draw images and write them as one picture: the given ones first, then the new ones.
@@ -65,18 +66,21 @@ def sample(
         seed: Seed of the samples.
         out: The picture to write, in any format Pillow knows.
         device: auto, cpu or cuda.
+        overwrite: Replace a picture that is there already.
         as_json: Print what was done as JSON on standard output.
     """
     if given_context and not given:
         raise UserError("given_context: expected the images it is of, --given, too")
     if count < 1:
         raise UserError(f"count: expected at least 1, got {count}")
-    path = Path(out)
+    path = user_path(out, "out")
     formats = Image.registered_extensions()
     if formats.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(f"out: expected a picture such as samples.png, got {out!r}")
+    check_new_file(path, "out", overwrite=overwrite)
+    device = resolve_device(device)
     located = locate_model(run, pretrained)
-    model = located.load().to(resolve_device(device))
+    model = located.load().to(device)
     channels, height, width = _image_shape(model.event_shape)
     if height != width:
         raise UserError(f"run: expected a model of square images, got {height} x {width}")
@@ -111,7 +115,7 @@ def sample(
     write_atomically(path, buffer.getvalue())
     if as_json:
         summary = {"out": str(path), "given": [str(f) for f in files], "count": count * values}
-        output_console().print_json(json.dumps({**summary, "seed": seed}))
+        print_json({**summary, "seed": seed})
     else:
         told = f"{len(images)} given and " if images else ""
         output_console().print(f"{told}{count * values} drawn images written to {path}")
@@ -145,7 +149,7 @@ def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
         seen = model.condition(_to(model, x[:index]), _to(model, candidates[chosen]))
         chosen.append(int(scores_by_label(seen, x[index], candidates).argmax()))
     likely = ", ".join(f"{degrees[index]:g}" for index in chosen)
-    error_console().print(
+    progress_console().print(
         f"{name} of the given images, counted from the first and estimated: {likely}"
     )
     return candidates[chosen]
@@ -165,7 +169,7 @@ def _image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _files(given: list[str]) -> list[Path]:
     files: list[Path] = []
     for name in given:
-        path = Path(name)
+        path = user_path(name, "given")
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
             if not inside:

@@ -6,6 +6,7 @@ from pathlib import Path
 import platformdirs
 
 from bruno.errors import MissingDataError
+from bruno.paths import user_path
 
 
 def data_directory(explicit: str | Path | None = None) -> Path:
@@ -16,13 +17,13 @@ def data_directory(explicit: str | Path | None = None) -> Path:
             ``BRUNO_DATA_DIR`` decides, and without it the user's data folder of the platform.
     """
     chosen = explicit or os.environ.get("BRUNO_DATA_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("bruno"))
+    return user_path(chosen) if chosen else Path(platformdirs.user_data_dir("bruno"))
 
 
 def cache_directory() -> Path:
     """Return the folder for decoded images: ``BRUNO_CACHE_DIR``, or the platform's cache folder."""
     chosen = os.environ.get("BRUNO_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("bruno"))
+    return user_path(chosen) if chosen else Path(platformdirs.user_cache_dir("bruno"))
 
 
 def missing_data(name: str, sought: Path) -> MissingDataError:

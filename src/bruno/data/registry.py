@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from bruno.data.blocks import load_blocks
@@ -16,6 +15,7 @@ from bruno.data.omniglot import load_omniglot
 from bruno.data.remote import FASHION_FILES, MNIST_FILES, OMNIGLOT_FILES, RemoteFile
 from bruno.data.turntable import DEFAULT_FILE, FOLDER, load_turntable
 from bruno.errors import UserError
+from bruno.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def _load_omniglot(config: DataConfig, split: str) -> LabelledImages:
 
 def _load_turntable(config: DataConfig, split: str) -> LabelledImages:
     directory = data_directory(config.data_dir)
-    file = Path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
-    return load_turntable(file.expanduser(), split)
+    file = user_path(config.root) if config.root else directory / FOLDER / DEFAULT_FILE
+    return load_turntable(file, split)
 
 
 def _load_folder(config: DataConfig, split: str) -> LabelledImages:

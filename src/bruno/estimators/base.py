@@ -26,9 +26,10 @@ from bruno.estimators.storage import SavedEstimator, read_estimator, write_estim
 from bruno.estimators.two_covariance import fit_two_covariance, has_one_unit, spans_little
 from bruno.evidence import Evidence
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES, load
+from bruno.pretrained import PROCESSES, load, locate
 from bruno.processes import ExchangeableStudentT
 from bruno.progress import Shown, track
+from bruno.serialization import read_unchanged
 
 _FLOWS = (None, "affine", "linear", "dense")
 _SCALES = ("auto", "columns", "common")
@@ -311,10 +312,12 @@ class BrunoEstimator(BaseEstimator, ABC):
         Raises:
             NotFittedError: If it is not fitted.
             UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
+            OSError: If the disk is full or cannot be written; what was at this path is then still
+                there.
         """
         check_is_fitted(self)
         saved = SavedEstimator(self.get_params(deep=False), self._state(), self._all_evidence())
-        write_estimator(Path(path), type(self).__name__, saved, self.model_)
+        write_estimator(path, type(self).__name__, saved, self.model_)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -324,8 +327,9 @@ class BrunoEstimator(BaseEstimator, ABC):
             UserError: If there is none at this path, or one of another class.
             CheckpointError: If the files are damaged.
         """
-        saved = read_estimator(path, cls.__name__)
-        model = load(path).requires_grad_(False)
+        saved, model = read_unchanged(
+            locate(path), lambda found: (read_estimator(found, cls.__name__), load(found))
+        )
         try:
             estimator = cls(**saved.parameters)
             device = resolve_device(estimator.device)
@@ -334,7 +338,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             estimator._restore(saved.state, known)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: is not a whole {cls.__name__}: {error}") from None
-        estimator._use(model.to(device))
+        estimator._use(model.requires_grad_(False).to(device))
         return estimator
 
     def __sklearn_tags__(self) -> Any:

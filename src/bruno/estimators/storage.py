@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 from bruno.errors import CheckpointError, UserError
 from bruno.evidence import Evidence
 from bruno.model import Bruno
-from bruno.pretrained import locate, names, read_config, read_tensors, write_atomically
+from bruno.pretrained import locate, names, read_config, read_tensors, save
 
 _EVIDENCE_FILE = "evidence.safetensors"
 _HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
@@ -35,8 +35,8 @@ class SavedEstimator:
     evidence: Evidence
 
 
-def write_estimator(path: Path, kind: str, saved: SavedEstimator, model: Bruno) -> None:
-    """Write an estimator to a directory, as safetensors and JSON.
+def write_estimator(path: str | Path, kind: str, saved: SavedEstimator, model: Bruno) -> None:
+    """Write an estimator to a directory, as safetensors and JSON, as a whole or not at all.
 
     Args:
         path: The directory.
@@ -46,6 +46,7 @@ def write_estimator(path: Path, kind: str, saved: SavedEstimator, model: Bruno) 
 
     Raises:
         UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
+        OSError: If the disk is full or cannot be written; then what was there still is.
     """
     parameters = dict(saved.parameters)
     if parameters["model"] is not None and not _is_name(parameters["model"]):
@@ -61,8 +62,7 @@ def write_estimator(path: Path, kind: str, saved: SavedEstimator, model: Bruno) 
         "fitted": {"estimator": kind, **saved.state},
         "evidence_sha256": hashlib.sha256(tensors).hexdigest(),
     }
-    model.save_pretrained(path, metadata)
-    write_atomically(path / _EVIDENCE_FILE, tensors)
+    save(model, path, metadata, files={_EVIDENCE_FILE: tensors})
 
 
 def read_estimator(path: str | Path, kind: str) -> SavedEstimator:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bruno.errors import UserError
+from bruno.paths import user_path
 
 _DIRECTORY = Path(__file__).parent
 
@@ -18,7 +19,7 @@ def recipe_path(name_or_path: str) -> Path:
     Raises:
         UserError: If there is no such recipe; the message lists the known names.
     """
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path, "config")
     if path.is_file():
         return path
     # ``recipes/NAME.yaml`` is found also where the repository is not the working directory.

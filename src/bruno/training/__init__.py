@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from bruno.training.loop import train as train
     from bruno.training.objectives import Objective as Objective
     from bruno.training.objectives import ObjectiveConfig as ObjectiveConfig
+    from bruno.training.stopping import Interrupted as Interrupted
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "Experiment": "bruno.training.config",
+            "Interrupted": "bruno.training.stopping",
             "ModelConfig": "bruno.training.config",
             "NonFiniteError": "bruno.training.guard",
             "Objective": "bruno.training.objectives",
@@ -28,6 +30,7 @@ else:
 
 __all__ = [
     "Experiment",
+    "Interrupted",
     "ModelConfig",
     "NonFiniteError",
     "Objective",

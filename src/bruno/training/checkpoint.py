@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bruno.errors import CheckpointError
-from bruno.pretrained import write_atomically
+from bruno.serialization import write_atomically
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _FORMAT_VERSION = 1

@@ -16,8 +16,9 @@ from bruno.data.augmentation import Augmentation
 from bruno.data.context import Label, angle_positions, check_same_labels, labels_of_model
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError
+from bruno.flows import ARCHITECTURES
 from bruno.model import Bruno
-from bruno.pretrained import build, load, locate, read_config
+from bruno.pretrained import build, check_process, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
 
 
@@ -29,7 +30,8 @@ class ModelConfig:
         preset: Flow architecture, one of those of :class:`~bruno.RealNVP`; by default compact for
             images.
         process: Latent process: gaussian or student_t.
-        filters: Width of convolutional conditioners at each resolution; by default the preset's.
+        filters: Width of convolutional conditioners, one number or one per resolution; by default
+            the preset's.
         residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
         dense_units: Width of dense conditioners; by default the preset's.
         dense_couplings: Number of dense couplings; by default the preset's.
@@ -43,7 +45,7 @@ class ModelConfig:
 
     preset: str | None = None
     process: str = "gaussian"
-    filters: tuple[int, ...] | None = None
+    filters: int | tuple[int, ...] | None = None
     residual_blocks: int | None = None
     dense_units: int | None = None
     dense_couplings: int | None = None
@@ -55,9 +57,13 @@ class ModelConfig:
         """Check the values.
 
         Raises:
-            UserError: If weights and an architecture are both given, or correlations are not
-                increasing within [0, 1).
+            UserError: If preset or process is unknown, weights and an architecture are both given,
+                or correlations are not increasing within [0, 1).
         """
+        if self.preset is not None and self.preset not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(f"preset: expected one of {known}, got {self.preset!r}")
+        check_process(self.process)
         if self.correlations is not None:
             lowest, highest = self.correlations
             if not 0 <= lowest <= highest < 1:
@@ -145,6 +151,7 @@ class TrainingConfig:
         validate_every: Steps between validations on held-out classes.
         validation_batches: Batches of a validation.
         checkpoint_every: Steps between checkpoints.
+        checkpoint_minutes: Minutes between checkpoints, where so many steps take longer.
     """
 
     steps: int | None = None
@@ -164,6 +171,7 @@ class TrainingConfig:
     validate_every: int = 200
     validation_batches: int = 8
     checkpoint_every: int = 200
+    checkpoint_minutes: float = 2.0
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -184,11 +192,16 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UserError(f"{name}: expected at least {low}, got {value}")
-        for name in ("learning_rate", "process_learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise UserError(f"max_minutes: expected a positive number, got {self.max_minutes}")
+        for name in (
+            "learning_rate",
+            "process_learning_rate",
+            "gradient_clip",
+            "max_minutes",
+            "checkpoint_minutes",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name}: expected a positive number, got {value}")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"average_decay: expected 0 <= decay < 1, got {self.average_decay}")
 

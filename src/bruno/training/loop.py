@@ -1,30 +1,25 @@
 """The training loop: batches, optimiser, averaged weights, validation and checkpoints.
 
 Hugging Face Accelerate places the model and runs several processes under ``accelerate launch``;
-everything random is a function of (seed, step), so a run that was killed goes on exactly.
+everything random is a function of (seed, step), so a run that was stopped goes on exactly.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from torch.optim.swa_utils import AveragedModel
 
 from bruno.data.context import check_same_labels
 from bruno.data.dataset import LabelledImages
-from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.model import Bruno
-from bruno.pretrained import write_atomically
+from bruno.serialization import write_atomically
 from bruno.training.batches import (
     Batch,
     initialisation_batch,
@@ -32,24 +27,24 @@ from bruno.training.batches import (
     training_batch,
     validation_batch,
 )
-from bruno.training.checkpoint import (
-    CHECKPOINT_FILE,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from bruno.training.checkpoint import Checkpoint, save_checkpoint
 from bruno.training.config import Experiment
 from bruno.training.guard import (
     NonFiniteError,
     first_non_finite_gradient,
     first_non_finite_layer,
 )
+from bruno.training.launch import start_accelerator
 from bruno.training.objectives import Losses, Objective
+from bruno.training.run_directory import (
+    HISTORY_FILE,
+    MODEL_DIRECTORY,
+    check_directory,
+    write_config,
+)
 from bruno.training.schedule import Clock, schedule
+from bruno.training.stopping import Interrupted, StopSignals
 
-CONFIG_FILE = "config.yaml"
-HISTORY_FILE = "history.jsonl"
-MODEL_DIRECTORY = "model"
 _LOG_EVERY = 10
 
 Row = dict[str, Any]
@@ -67,8 +62,9 @@ def train(
 ) -> Bruno:
     """Train a model and return the averaged weights that were best on the validation classes.
 
-    Writes to ``directory``: ``config.yaml``, ``checkpoint.pt``, ``history.jsonl`` and, at the
-    end, ``model/``.
+    Writes to ``directory``: ``config.yaml`` when it starts, ``checkpoint.pt`` and
+    ``history.jsonl`` every few minutes and when SIGINT or SIGTERM stops it, and ``model/`` at the
+    end.
 
     Args:
         experiment: What to train, and how.
@@ -80,41 +76,21 @@ def train(
         on_row: Called with every row of figures and the share of the schedule that is done.
 
     Raises:
-        UserError: If the experiment does not fit the data or the directory already holds a run.
-        CheckpointError: If the checkpoint cannot be read or is of another experiment.
+        UserError: If the experiment does not fit the data, or the directory holds a run already or
+            one of another experiment.
+        CheckpointError: If the checkpoint cannot be read.
         NonFiniteError: If a loss or gradient is not finite.
+        Interrupted: If SIGINT or SIGTERM arrives; a KeyboardInterrupt, after which ``resume`` goes
+            on where it stopped.
     """
+    checkpoint = check_directory(directory, experiment, resume=resume)
     run = _Run(experiment, training_set, validation_set, directory, device)
-    directory.mkdir(parents=True, exist_ok=True)
-    if (directory / CHECKPOINT_FILE).exists():
-        if not resume:
-            raise UserError(
-                f"out: {directory} already holds a run; --resume goes on with it, another "
-                "directory starts afresh"
-            )
-        run.restore(load_checkpoint(directory))
-    else:
+    if checkpoint is None:
         run.initialise()
+    else:
+        run.restore(checkpoint)
     run.train(on_row or (lambda _row, _progress: None))
     return run.finish()
-
-
-def remove_run(directory: Path) -> None:
-    """Remove what a run writes, and nothing else, so that another can take its place."""
-    for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
-        (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)
-
-
-def _accelerator(device: str) -> Accelerator:
-    """Return an accelerator on that device.
-
-    Accelerate remembers the device of a process for good; outside a distributed launch, where it
-    cannot change, an earlier choice is forgotten first.
-    """
-    if PartialState._shared_state and not PartialState().use_distributed:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device == "cpu")
 
 
 class _Run:
@@ -132,7 +108,7 @@ class _Run:
         self.training_set, self.validation_set = training_set, validation_set
         training = experiment.training
         self.shots = experiment.objective.shots
-        self.accelerator = _accelerator(resolve_device(device))
+        self.accelerator = start_accelerator(device)
         if training.max_minutes is not None and self.accelerator.num_processes > 1:
             raise UserError("max_minutes: several processes need a schedule in steps")
         for dataset in (training_set, validation_set):
@@ -174,16 +150,7 @@ class _Run:
         self._prepare()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            UserError: If it is of another experiment.
-        """
-        if _identity(checkpoint.experiment) != _identity(self.experiment.to_dict()):
-            raise UserError(
-                f"resume: the run in {self.directory} is of another experiment; use the "
-                "configuration it was started with, or another directory"
-            )
+        """Go on from a checkpoint."""
         self.objective.model.load_state_dict(checkpoint.model)
         self._prepare()
         self.average.load_state_dict(checkpoint.average)
@@ -213,16 +180,23 @@ class _Run:
         self.wrapped, self.optimiser = self.accelerator.prepare(self.objective, optimiser)
 
     def train(self, on_row: Callable[[Row, float], None]) -> None:
-        """Run to the end of the schedule."""
+        """Run to the end of the schedule, or until a signal stops it.
+
+        Raises:
+            Interrupted: If a signal did; then what was done is saved.
+        """
+        if self.accelerator.is_main_process:
+            write_config(self.directory, self.experiment)
         # Gradients of what is all but impossible are subnormal numbers, with which a CPU is several
         # times slower.
         torch.set_flush_denormal(True)
         try:
-            self._steps(on_row)
+            with StopSignals() as signals:
+                self._steps(on_row, signals)
         finally:
             torch.set_flush_denormal(False)
 
-    def _steps(self, on_row: Callable[[Row, float], None]) -> None:
+    def _steps(self, on_row: Callable[[Row, float], None], signals: StopSignals) -> None:
         training = self.experiment.training
         clock = Clock(self.seconds)
         progress, factor = schedule(training, self.step, clock.seconds())
@@ -234,13 +208,31 @@ class _Run:
                 on_row(self._row("train", losses, clock), min(1.0, progress))
             if self.step % training.validate_every == 0:
                 on_row(self._validate(clock), min(1.0, progress))
-            if self.step % training.checkpoint_every == 0:
+            stopped = self._stopped_by(signals)
+            minutes = (clock.seconds() - self.seconds) / 60
+            if (
+                stopped
+                or self.step % training.checkpoint_every == 0
+                or minutes >= training.checkpoint_minutes
+            ):
                 self.seconds = clock.seconds()
                 self._save()
+            if stopped:
+                self.accelerator.wait_for_everyone()
+                raise Interrupted(stopped, self.step)
         if not self.history or self.history[-1] != self._last_validation():
             on_row(self._validate(clock), 1.0)
         self.seconds = clock.seconds()
         self._save()
+
+    def _stopped_by(self, signals: StopSignals) -> int:
+        """Return the number of a signal that has come to any of the processes, or 0."""
+        number = signals.received
+        if self.accelerator.num_processes > 1:
+            # All stop after the same step: one that went on would wait for the others for ever.
+            received = torch.tensor(number, device=self.accelerator.device)
+            number = int(self.accelerator.gather(received.unsqueeze(0)).max())
+        return number
 
     def _train_step(self, factor: float) -> Losses:
         training = self.experiment.training
@@ -343,10 +335,6 @@ class _Run:
             ),
         )
         write_atomically(self.directory / HISTORY_FILE, lines.encode())
-        # Through JSON, because YAML has no tuples.
-        plain = json.loads(json.dumps(self.experiment.to_dict()))
-        config = yaml.safe_dump(plain, sort_keys=False).encode()
-        write_atomically(self.directory / CONFIG_FILE, config)
 
     def finish(self) -> Bruno:
         """Write and return the best model."""
@@ -379,17 +367,3 @@ def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
         return torch.lerp(value, average, min(decay, (1 + int(updates)) / (10 + int(updates))))
 
     return update
-
-
-def _identity(experiment: dict[str, Any]) -> str:
-    """Return what must agree between a run and its continuation.
-
-    That is everything but the length of the schedule and where the data lie on this machine.
-    """
-    training = {
-        name: value
-        for name, value in experiment["training"].items()
-        if name not in {"steps", "max_minutes"}
-    }
-    data = {name: value for name, value in experiment["data"].items() if name != "data_dir"}
-    return json.dumps({**experiment, "training": training, "data": data}, sort_keys=True)
