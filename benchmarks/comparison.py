@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from scipy.stats import norm, t
 
-from bruno.commands.evaluate import provenance
 from bruno.evaluation.interval import Estimate, estimate
+from bruno.provenance import provenance
 from experiments import rows
 
 Figures = dict[str, dict[str, float]]

@@ -18,9 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bruno import Bruno
-from bruno.commands.locate import LocatedModel, locate_model
 from bruno.seeding import generator_for
 from bruno.training import ObjectiveConfig
+from bruno.training.locate import LocatedModel, locate_model
 from bruno.training.objectives import Objective
 
 _DOCS = Path(__file__).parents[1] / "docs"

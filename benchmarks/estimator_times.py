@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bruno import BrunoClassifier, Evidence, ExchangeableGaussian
-from bruno.commands.evaluate import provenance
+from bruno.provenance import provenance
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
 _SEED = 100

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bruno import Bruno
-from bruno.commands.evaluate import provenance
-from bruno.commands.train import train_experiment
+from bruno.cli.train import train_with_display
 from bruno.data import LabelledImages, load_dataset
+from bruno.provenance import provenance
 from bruno.training import Experiment
 from bruno.training.checkpoint import CHECKPOINT_FILE
 from bruno.training.run_directory import MODEL_DIRECTORY
@@ -36,7 +36,7 @@ def run_missing(
     """
     if any(key.items() <= row.items() for row in rows(file)):
         return
-    train_experiment(experiment, directory, resume=(directory / CHECKPOINT_FILE).exists())
+    train_with_display(experiment, directory, resume=(directory / CHECKPOINT_FILE).exists())
     model = Bruno.from_pretrained(directory / MODEL_DIRECTORY)
     figures = measure(model, load_dataset(experiment.data, split))
     with file.open("a") as stream:

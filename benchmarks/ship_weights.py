@@ -19,8 +19,8 @@ from typing import Any
 
 from bruno import Bruno
 from bruno.cli import main as bruno
-from bruno.commands.evaluate import provenance
 from bruno.pretrained import WEIGHTS_DIRECTORY, read_config
+from bruno.provenance import provenance
 from bruno.training.run_directory import HISTORY_FILE, MODEL_DIRECTORY
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"

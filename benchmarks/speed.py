@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from bruno import Bruno, Evidence, ExchangeableGaussian, ExchangeableStudentT, RealNVP
-from bruno.commands.evaluate import provenance
 from bruno.data import LabelledImages
 from bruno.evaluation import encode_rotations, few_shot_accuracy
+from bruno.provenance import provenance
 from bruno.seeding import generator_for
 
 _IMAGE = (1, 28, 28)

@@ -7,10 +7,10 @@ import torch
 
 from bruno import Bruno
 from bruno.cli import main
-from bruno.commands.locate import locate_model
 from bruno.data import load_dataset
 from bruno.evaluation import few_shot_accuracy, likelihood, novel_views, pose
 from bruno.seeding import generator_for
+from bruno.training.locate import locate_model
 
 NAMES = Bruno.pretrained()
 CONDITIONAL = ("turntable",)

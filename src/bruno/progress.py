@@ -1,14 +1,16 @@
-"""A progress bar for work that turns out to take long."""
+"""Progress of long work: what libraries report, and a bar for whoever waits at a terminal."""
+
+from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import Progress
-
 Item = TypeVar("Item")
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with the stage of the work, how many of its steps are done, and how many there are."""
 
 Shown = Callable[[Sequence[Any]], Iterable[Any]]
 """Yields the items of a sequence, perhaps with a bar."""
@@ -20,11 +22,19 @@ PATIENCE = 2.0
 def track(items: Sequence[Item], description: str) -> Iterator[Item]:
     """Yield the items, with a bar on standard error if that is a terminal and it takes long.
 
+    The bar needs rich; without it there is none.
+
     Args:
-        items: What is worked on.
+        items: The items to work on.
         description: Shown before the bar.
     """
     if not sys.stderr.isatty():
+        yield from items
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
         yield from items
         return
     start = time.monotonic()

@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 from bruno import Bruno, ExchangeableGaussian, UserError
-from bruno.commands.views import draw_views, evaluate_views
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
 from bruno.evaluation.pose_estimation import angle_between, degrees, has_front, scores_by_label
+from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.evaluation.views import closeness
+from bruno.reporting.view_pictures import draw_views
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
 
@@ -247,9 +248,8 @@ def test_poses_need_one_angle_and_a_front():
     )
     with pytest.raises(UserError, match="at least 2 objects that do not look alike"):
         pose(oracle(), alike, given=(1,))
-    assert (
-        evaluate_views(oracle(), alike, None, unconditional=None, seed=0, progress=None).pose == ()
-    )
+    evaluation = evaluate(Subject(oracle(), alike), Settings(set_size=2))
+    assert list(evaluation.results) == ["likelihood", "views"]
     assert set(draw_views(oracle(), alike, 0)) == {"views.png", "prior.png", "turntable.gif"}
     object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
     with pytest.raises(UserError, match="expected one angle as the label of toy"):

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from bruno.evaluation.order_invariance import exchangeability as exchangeability
     from bruno.evaluation.pose_estimation import PoseResult as PoseResult
     from bruno.evaluation.pose_estimation import pose as pose
-    from bruno.evaluation.progress import ProgressCallback as ProgressCallback
     from bruno.evaluation.set_likelihood import LikelihoodResult as LikelihoodResult
     from bruno.evaluation.set_likelihood import likelihood as likelihood
     from bruno.evaluation.views import Closeness as Closeness
     from bruno.evaluation.views import ViewsGiven as ViewsGiven
     from bruno.evaluation.views import ViewsResult as ViewsResult
     from bruno.evaluation.views import novel_views as novel_views
+    from bruno.progress import ProgressCallback as ProgressCallback
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -39,7 +39,7 @@ else:
             "FewShotResult": "bruno.evaluation.few_shot",
             "LikelihoodResult": "bruno.evaluation.set_likelihood",
             "PoseResult": "bruno.evaluation.pose_estimation",
-            "ProgressCallback": "bruno.evaluation.progress",
+            "ProgressCallback": "bruno.progress",
             "ViewsGiven": "bruno.evaluation.views",
             "ViewsResult": "bruno.evaluation.views",
             "classify": "bruno.evaluation.few_shot",

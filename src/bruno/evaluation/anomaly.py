@@ -14,9 +14,9 @@ from bruno.data.sets import sample_sets
 from bruno.errors import UserError
 from bruno.evaluation.encoding import encode_dataset
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 

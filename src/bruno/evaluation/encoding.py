@@ -10,8 +10,8 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, rotate
 from bruno.errors import UserError
-from bruno.evaluation.progress import ProgressCallback
 from bruno.model import Bruno
+from bruno.progress import ProgressCallback
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ from bruno.data.sets import dequantise
 from bruno.errors import UserError
 from bruno.evaluation.encoding import EncodedDataset, encode_rotations
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.scoring import decided_right, trial_scores
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials, draw_trial
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 

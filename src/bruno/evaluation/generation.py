@@ -19,9 +19,9 @@ from bruno.data.sets import dequantise, quantise, sample_sets
 from bruno.errors import UserError
 from bruno.evaluation.few_shot import classify
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 Judge = Callable[[Tensor, Tensor], Tensor]

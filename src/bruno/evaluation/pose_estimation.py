@@ -13,10 +13,10 @@ from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise
 from bruno.errors import UserError
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, check_conditional, condition
 from bruno.model import Bruno, Predictive
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 _NEAR = 20.0

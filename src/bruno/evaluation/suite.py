@@ -17,12 +17,12 @@ from bruno.evaluation.few_shot import few_shot_accuracy
 from bruno.evaluation.generation import JUDGED_SPLIT, generation, judge_of
 from bruno.evaluation.order_invariance import exchangeability
 from bruno.evaluation.pose_estimation import objects_with_front, pose
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.set_likelihood import likelihood
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials
 from bruno.evaluation.views import check_conditional, check_unconditional, novel_views
 from bruno.model import Bruno
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 _WAYS, _SHOTS = (5, 20), (1, 5)

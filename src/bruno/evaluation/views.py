@@ -20,10 +20,10 @@ from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
 from bruno.errors import UserError
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.progress import ProgressCallback
 from bruno.evaluation.streams import Stream
 from bruno.evidence import Evidence
 from bruno.model import Bruno, Predictive
+from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
 _BATCH = 500

@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from bruno.commands.evaluate import EVALUATION_FILE, evaluate_model, print_evaluation, provenance
-from bruno.commands.train import read_history, train_experiment
-from bruno.console import StageDisplay, output_console, print_json, progress_console
+from bruno.cli.console import StageDisplay, output_console, print_json, progress_console
+from bruno.cli.evaluate import EVALUATION_FILE, print_evaluation
+from bruno.cli.train import train_with_display
 from bruno.data import load_dataset
 from bruno.device import resolve_device
 from bruno.errors import UserError, renamed_argument
+from bruno.evaluation.few_shot import FewShotResult
+from bruno.evaluation.set_likelihood import LikelihoodResult
+from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.paths import check_writable, user_path
+from bruno.provenance import provenance
 from bruno.recipes import recipe_path
-from bruno.report import experiment_report, write_report
+from bruno.reporting.report import experiment_report, write_report
 from bruno.serialization import write_atomically
 from bruno.training.config import experiment_from_yaml
 from bruno.training.run_directory import holds_run, remove_run
+from bruno.training.runs import read_history
 
 _RECIPE = "glyphs-demo"
-_TRIALS = 5
-_SETS_PER_CLASS = 8
+_SETTINGS = Settings(ways=(5, 20), shots=(1, 5), trials=5, sets_per_class=8)
 
 
 def demo(
@@ -53,21 +57,13 @@ def demo(
         if not overwrite:
             raise UserError(f"out: {directory} already holds a run; --overwrite replaces it")
         remove_run(directory)
-    model, training_set = train_experiment(experiment, directory, device=device)
+    model, training_set = train_with_display(experiment, directory, device=device)
     test_set = load_dataset(experiment.data, "test")
     with StageDisplay() as display:
-        evaluation = evaluate_model(
-            model,
-            test_set,
-            ways=[5, 20],
-            shots=[1, 5],
-            trials=_TRIALS,
-            set_size=20,
-            sets_per_class=_SETS_PER_CLASS,
-            rotations=False,
-            seed=seed,
-            progress=display,
+        evaluation = evaluate(
+            Subject(model, test_set), dataclasses.replace(_SETTINGS, seed=seed), progress=display
         )
+    results = [result for several in evaluation.results.values() for result in several]
     progress_console().print("drawing the report …")
     html = experiment_report(
         model,
@@ -75,8 +71,8 @@ def demo(
         f"{_scripts(training_set.class_names)}",
         test_set,
         read_history(directory),
-        evaluation.few_shot,
-        evaluation.likelihood,
+        [result for result in results if isinstance(result, FewShotResult)],
+        next(result for result in results if isinstance(result, LikelihoodResult)),
         experiment.to_dict(),
         seed=seed,
         command="bruno demo",

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bruno.commands.labels import parse_context
-from bruno.commands.locate import locate_model
-from bruno.console import output_console, print_json, progress_console
+from bruno.cli.console import output_console, print_json, progress_console
+from bruno.cli.labels import parse_context
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
 from bruno.data.folder import Channels
@@ -26,6 +25,7 @@ from bruno.model import Bruno
 from bruno.paths import check_new_file, user_path
 from bruno.seeding import generator_for
 from bruno.serialization import write_atomically
+from bruno.training.locate import locate_model
 
 _COLUMNS = 10
 _SCALE = 4

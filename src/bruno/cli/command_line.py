@@ -1,4 +1,4 @@
-"""The ``bruno`` command: flags and YAML become the arguments of the functions in ``commands``."""
+"""Flags and YAML become the arguments of the functions of the sub-commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from bruno import __version__
-from bruno.commands.mistakes import as_one_line
-from bruno.console import error_console, escape_what_cannot_be_printed
+from bruno.cli.console import error_console, escape_what_cannot_be_printed
+from bruno.cli.mistakes import as_one_line
 from bruno.errors import UserError
 from bruno.recipes import recipe_path
 
@@ -108,7 +108,7 @@ def _parse(arguments: list[str], options: list[str]) -> tuple[Callable[..., None
 
 def _with_own_config(parser: ArgumentParser, arguments: list[str], given: Any) -> Any:
     """Return the arguments of ``bruno train --resume``, with those of the run for all not given."""
-    from bruno.commands.train import own_config
+    from bruno.training.runs import own_config
 
     config = own_config(given.out, given.data.name, has_recipe=bool(given.config))
     if config is not None:
@@ -126,7 +126,7 @@ def _parsed(parser: ArgumentParser, arguments: list[str]) -> Any:
 
 
 def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
-    function: Callable[..., None] = getattr(importlib.import_module(f"bruno.commands.{name}"), name)
+    function: Callable[..., None] = getattr(importlib.import_module(f"bruno.cli.{name}"), name)
     if name == "train":
         parser.add_argument("--config", action="config", help="recipe, by name or as a YAML file")
     if name in _POSITIONAL:
@@ -169,7 +169,3 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     error_console().print(f"bruno: warning: {message}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bruno import data
-from bruno.console import output_console, print_json
+from bruno.cli.console import output_console, print_json
 from bruno.data.locations import data_directory
 
 

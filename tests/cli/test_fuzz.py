@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from bruno import UserError, cli
-from bruno.commands import demo, download, evaluate, info, train
+from bruno import UserError
+from bruno.cli import command_line, demo, download, evaluate, info, train
 from tests.fuzzing import fuzz_settings
 from tests.test_model import make_model
 
 
 def options_of(command):
     parser = ArgumentParser(exit_on_error=False)
-    cli._add_command(parser, command)
+    command_line._add_command(parser, command)
     return sorted(flag for action in parser._actions for flag in action.option_strings)
 
 
-OPTIONS = {command: options_of(command) for command in cli._COMMANDS}
+OPTIONS = {command: options_of(command) for command in command_line._COMMANDS}
 VALUES = [
     *("", " ", "-", "--", "=", "-1", "0", "1", "3", "1.5", "nan", "-inf", "1e400", "true", "null"),
     *("[]", "[1,2]", "[a", "{}", "{a: 1}", "a: b", "*x", "&x [*x]", "!!python/name:os.system", "%"),
@@ -107,7 +107,7 @@ def place(tmp_path_factory):
             (train, "load_dataset"),
             (evaluate, "load_dataset"),
             (info, "load_dataset"),
-            (demo, "train_experiment"),
+            (demo, "train_with_display"),
             (download.data, "download"),
         ):
             patch.setattr(module, name, refuse)

@@ -1,130 +1,26 @@
-"""The part of ``bruno evaluate`` that is for conditional models of objects seen from many sides."""
+"""Pictures of conditional models: objects seen once, from other sides, and turning."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from bruno import plots
-from bruno.console import output_console, table
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
-from bruno.evaluation import Estimate, PoseResult, ViewsResult, novel_views, pose
-from bruno.evaluation.pose_estimation import degrees, has_front, scores_by_label
-from bruno.evaluation.progress import ProgressCallback
+from bruno.evaluation.pose_estimation import degrees, objects_with_front, scores_by_label
 from bruno.evaluation.streams import Stream
-from bruno.evaluation.views import ViewsGiven, by_object, condition
+from bruno.evaluation.views import by_object, condition
 from bruno.model import Bruno
+from bruno.reporting import plots
 from bruno.seeding import generator_for
 
-_GIVEN = (0, 1, 2, 4, 8, 16)
-_POSE_GIVEN = (1, 4, 16)
-_TARGETS = 4
 _SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 4, 12, 20
 _MEAN_OF = 64
 _FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
-
-
-@dataclass(frozen=True)
-class ViewsEvaluation:
-    """New views and poses of objects, as far as the labels are an angle."""
-
-    views: ViewsResult
-    pose: tuple[PoseResult, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return {"views": self.views.to_dict(), "pose": [one.to_dict() for one in self.pose]}
-
-
-def evaluate_views(
-    model: Bruno,
-    dataset: LabelledImages,
-    training: LabelledImages | None,
-    *,
-    unconditional: Bruno | None,
-    seed: int,
-    progress: ProgressCallback | None,
-) -> ViewsEvaluation:
-    """Measure new views after 0 to 16 seen ones, as far as objects have so many, and poses."""
-    number = int(dataset.class_sizes.min())
-    targets = min(_TARGETS, max(1, number // 4))
-    views = novel_views(
-        model,
-        dataset,
-        training,
-        given=[count for count in _GIVEN if count + targets <= number],
-        targets=targets,
-        samples=_MEAN_OF,
-        unconditional=unconditional,
-        seed=seed,
-        progress=progress,
-    )
-    poses: tuple[PoseResult, ...] = ()
-    given = [count for count in _POSE_GIVEN if count < number]
-    if given and len(_with_front(dataset)) > 1:
-        poses = pose(model, dataset, given=given, seed=seed, progress=progress)
-    return ViewsEvaluation(views, poses)
-
-
-def print_views(evaluation: ViewsEvaluation, title: str) -> None:
-    """Print the figures as tables on standard output."""
-    views = evaluation.views
-    console = output_console()
-    console.print(
-        table(
-            f"{title}: new views of {views.objects} objects from {views.dataset}, seed "
-            f"{views.seed}",
-            ["views given", "nats per view", "bits/dim", "gained", "without labels"],
-            [
-                [
-                    str(row.given),
-                    str(row.nats),
-                    f"{row.nats.mean * views.bits_per_nat:.3f}",
-                    str(row.gain),
-                    str(row.unconditional_nats or ""),
-                ]
-                for row in views.by_given
-            ],
-        )
-    )
-    for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
-        names = list(views.by_given[-1].pictures)
-        console.print(
-            table(
-                f"{meaning} of pictures of them",
-                ["views given", *names],
-                [
-                    [str(row.given), *(_three_digits(row, name, figure) for name in names)]
-                    for row in views.by_given
-                ],
-            )
-        )
-    if evaluation.pose:
-        console.print(
-            table(
-                f"pose of {evaluation.pose[0].objects} of {evaluation.pose[0].of} objects, without "
-                "rotational symmetry",
-                ["views given", "median error, degrees", "at most 20 degrees, %", "margin, nats"],
-                [
-                    [str(one.given), str(one.median), str(one.near), str(one.margin)]
-                    for one in evaluation.pose
-                ],
-            )
-        )
-
-
-def _three_digits(row: ViewsGiven, name: str, figure: str) -> str:
-    if name not in row.pictures:
-        return ""
-    value: Estimate = getattr(row.pictures[name], figure)
-    return f"{value.mean:.3f} ± {value.half_width:.3f}"
 
 
 @torch.no_grad()
@@ -162,7 +58,7 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
             plots.image_grid(_made_up(model, context[shown][:, sides], generator))
         ),
     }
-    fronts = set(_with_front(dataset))
+    fronts = set(objects_with_front(dataset))
     chosen = [index for index in order.tolist() if index in fronts][:_CURVES]
     if chosen:
         likelihood = _likelihood(model, views[chosen], context[chosen], generator)
@@ -186,15 +82,6 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
         views.append(predictive.sample(1, label.unsqueeze(0), generator)[0])
         predictive = predictive.observe(views[-1], label)
     return quantise(torch.stack(views, 1).cpu())
-
-
-def _with_front(dataset: LabelledImages) -> list[int]:
-    """Return the objects whose angle can be told; none where the labels are not one angle."""
-    if [label.is_angle for label in dataset.context_labels] != [True]:
-        return []
-    views, context = by_object(dataset)
-    front: list[int] = has_front(views, degrees(context)).nonzero().flatten().tolist()
-    return front
 
 
 def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.Generator) -> Axes:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bruno import UserError, plots
 from bruno.evaluation import few_shot_accuracy, likelihood
-from bruno.report import (
+from bruno.reporting.report import (
     Picture,
     Section,
     Table,

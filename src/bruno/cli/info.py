@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from bruno.commands.evaluate import provenance
-from bruno.commands.locate import locate_model
-from bruno.console import output_console, print_json
+from bruno.cli.console import output_console, print_json
 from bruno.data import DataConfig, dataset_names, load_dataset
 from bruno.data.locations import cache_directory, data_directory
 from bruno.errors import UserError
@@ -18,7 +16,9 @@ from bruno.evaluation import correlated_dimensions
 from bruno.flows import ARCHITECTURES
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES
+from bruno.provenance import provenance
 from bruno.recipes import recipe_names
+from bruno.training.locate import locate_model
 
 _EPSILONS = (0.01, 0.1, 0.5)
 

@@ -16,7 +16,6 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from bruno import plots
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise
 from bruno.errors import UserError
@@ -26,6 +25,7 @@ from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.paths import user_path
+from bruno.reporting import plots
 from bruno.seeding import generator_for
 from bruno.serialization import write_atomically
 
@@ -151,8 +151,8 @@ def experiment_report(
         model: The trained image model.
         training_data: What it was trained on, in words.
         test_dataset: Images of classes it has never seen.
-        history: Rows of the training log, as :func:`~bruno.plots.plot_training_curve` takes them;
-            ``images`` and ``seconds`` of a row count from the start of the training.
+        history: Rows of the training log, as
+            :func:`~bruno.reporting.plots.plot_training_curve` takes them; ``images`` and ``seconds`` of a row count from the start of the training.
         few_shot_results: Accuracies; may be empty.
         likelihood_result: Test likelihood, or ``None``.
         config: Everything the training was configured with.

@@ -17,7 +17,7 @@ from PIL import Image
 import bruno
 from bruno import Bruno
 from bruno.cli import main
-from bruno.console import TrainingDisplay, progress_console
+from bruno.cli.console import TrainingDisplay, progress_console
 from bruno.recipes import recipe_names, recipe_path
 from bruno.training.config import experiment_from_yaml
 
@@ -313,9 +313,9 @@ def test_what_needs_no_data_is_checked_before_they_are_loaded(run, tmp_path, mon
     def loaded(*_arguments):
         raise AssertionError("too late")
 
-    monkeypatch.setattr("bruno.commands.train.load_dataset", loaded)
-    monkeypatch.setattr("bruno.commands.demo.train_experiment", loaded)
-    monkeypatch.setattr("bruno.commands.locate.LocatedModel.load", loaded)
+    monkeypatch.setattr("bruno.training.runs.load_dataset", loaded)
+    monkeypatch.setattr("bruno.cli.demo.train_with_display", loaded)
+    monkeypatch.setattr("bruno.training.locate.LocatedModel.load", loaded)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     Path("file").write_text("mine")
     Path("samples.png").write_text("mine")

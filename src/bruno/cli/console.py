@@ -65,12 +65,11 @@ def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
 
 
 class _Display:
-    """A bar that is there inside a ``with`` block."""
+    """A bar that appears with the first progress inside a ``with`` block."""
 
     _bar: Progress
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -83,14 +82,9 @@ class _Display:
 
 
 class TrainingDisplay(_Display):
-    """Shows the rows of a training run; used as its ``on_row`` inside a ``with`` block.
+    """Shows the rows of a training run; used as its ``on_row`` inside a ``with`` block."""
 
-    Args:
-        dim: Dimension of an element, for bits per dimension.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self._dim = dim
+    def __init__(self) -> None:
         self._console = progress_console()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -106,6 +100,8 @@ class TrainingDisplay(_Display):
 
     def __call__(self, row: dict[str, Any], progress: float) -> None:
         """Show a row of figures at the given share of the schedule."""
+        # Not before: loading data may show a bar of its own.
+        self._bar.start()
         text = self._text(row)
         if row["kind"] == "validation":
             self._console.print(f"validation  {text}")
@@ -119,7 +115,7 @@ class TrainingDisplay(_Display):
         parts = [
             f"step {row['step']}",
             f"loss {row['loss']:.3f}",
-            f"{row['nats'] / (self._dim * math.log(2)):.3f} bits/dim",
+            f"{row['nats']:.1f} nats",
         ]
         if "accuracy" in row:
             parts.append(f"accuracy {row['accuracy']:.1%}")
@@ -140,6 +136,7 @@ class StageDisplay(_Display):
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` units of a stage are done."""
+        self._bar.start()
         if label not in self._tasks:
             self._tasks[label] = self._bar.add_task(label, total=total)
             if self._bar.disable:

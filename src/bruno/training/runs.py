@@ -1,71 +1,22 @@
-"""``bruno train``: from a recipe to weights."""
+"""Training runs: from an experiment to a directory with its model, history and configuration."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bruno.console import TrainingDisplay, output_console, print_json, progress_console
-from bruno.data import DataConfig, load_dataset
+from bruno.data import load_dataset
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError, renamed_argument
 from bruno.model import Bruno
 from bruno.paths import check_writable, user_path
 from bruno.pretrained import locate
-from bruno.training import Experiment, ModelConfig, ObjectiveConfig, TrainingConfig
-from bruno.training import train as run_training
+from bruno.training.config import Experiment
 from bruno.training.launch import start_accelerator
-from bruno.training.run_directory import (
-    CONFIG_FILE,
-    HISTORY_FILE,
-    MODEL_DIRECTORY,
-    check_directory,
-    holds_run,
-)
-
-
-def train(
-    data: DataConfig = DataConfig(),
-    model: ModelConfig = ModelConfig(),
-    objective: ObjectiveConfig = ObjectiveConfig(),
-    training: TrainingConfig = TrainingConfig(),
-    seed: int = 0,
-    out: str | None = None,
-    device: str = "auto",
-    max_minutes: float | None = None,
-    resume: bool = False,
-    as_json: bool = False,
-) -> None:
-    """Train a model on the training classes and keep the weights that are best on the others.
-
-    Args:
-        data: Where the sets come from.
-        model: What is trained.
-        objective: What it is trained for.
-        training: How it is trained.
-        seed: Seed of initialisation, batches and noise.
-        out: Directory of the run; by default runs/ and the name of the data set.
-        device: auto, cpu or cuda.
-        max_minutes: Length of the schedule in minutes, or training.steps if they end first.
-        resume: Go on with the run in the directory, as it was configured; only what is to change
-            need be given.
-        as_json: Print the last validation as JSON on standard output.
-    """
-    if max_minutes is not None:
-        training = dataclasses.replace(training, max_minutes=max_minutes)
-    experiment = Experiment(data, model, objective, training, seed)
-    directory = run_directory(out, data.name)
-    train_experiment(experiment, directory, device=device, resume=resume)
-    history = read_history(directory)
-    last = next(row for row in reversed(history) if row["kind"] == "validation")
-    if as_json:
-        print_json({"out": str(directory), **last})
-    else:
-        output_console().print(
-            f"model written to {directory / MODEL_DIRECTORY}; next: bruno evaluate --run "
-            f"{directory}"
-        )
+from bruno.training.loop import train
+from bruno.training.run_directory import CONFIG_FILE, HISTORY_FILE, check_directory, holds_run
 
 
 def run_directory(out: str | None, data_name: str) -> Path:
@@ -100,23 +51,31 @@ def own_config(out: str | None, data_name: str, *, has_recipe: bool) -> Path | N
     )
 
 
-def train_experiment(
-    experiment: Experiment, directory: Path, *, device: str = "auto", resume: bool = False
+def run_experiment(
+    experiment: Experiment,
+    directory: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    on_message: Callable[[str], None] | None = None,
+    on_row: Callable[[dict[str, Any], float], None] | None = None,
 ) -> tuple[Bruno, LabelledImages]:
-    """Load the data, train with a display, and return the model and its training set.
+    """Load the data, train, and return the model and its training set.
 
-    Whatever can be checked without the data is checked first, because loading may take minutes.
+    Settings that do not need the data are checked first, because loading may take minutes.
 
     Args:
-        experiment: What to train, and how.
+        experiment: The experiment.
         directory: Where the run lives.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: Go on with the run in the directory, if there is one.
+        on_message: Called with one line about every stage.
+        on_row: Called with every row of figures and the share of the schedule that is done.
 
     Raises:
         UserError: As :func:`bruno.training.train` raises it, and if data are missing.
     """
-    console = progress_console()
+    say = on_message or (lambda _: None)
     if experiment.model.pretrained is not None:
         with renamed_argument("name_or_path", "pretrained"):
             locate(experiment.model.pretrained)
@@ -124,7 +83,7 @@ def train_experiment(
     check_writable(directory, "out")
     checkpoint = check_directory(directory, experiment, resume=resume)
     if resume:
-        console.print(
+        say(
             f"nothing to resume in {directory} yet: starting"
             if checkpoint is None
             else f"going on with the run in {directory} after step {checkpoint.step}"
@@ -132,24 +91,22 @@ def train_experiment(
     training_set = load_dataset(experiment.data, "train")
     validation_set = load_dataset(experiment.data, "val")
     for dataset in (training_set, validation_set):
-        console.print(
+        say(
             f"{dataset.name} {dataset.split}: {len(dataset)} images of {dataset.num_classes} "
             f"classes, {' x '.join(map(str, dataset.event_shape))}"
         )
     wanted = experiment.training.sets_per_batch
     if wanted > training_set.num_classes:
-        console.print(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
-    dim = training_set.images[0].numel()
-    with TrainingDisplay(dim) as display:
-        model = run_training(
-            experiment,
-            training_set,
-            validation_set,
-            directory,
-            device=device,
-            resume=resume,
-            on_row=display,
-        )
+        say(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
+    model = train(
+        experiment,
+        training_set,
+        validation_set,
+        directory,
+        device=device,
+        resume=resume,
+        on_row=on_row,
+    )
     return model, training_set
 
 

@@ -1,0 +1,8 @@
+"""``python -m bruno.cli``, for launchers that start modules."""
+
+import sys
+
+from bruno.cli.command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main())

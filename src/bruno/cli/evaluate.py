@@ -1,0 +1,225 @@
+"""``bruno evaluate``: measure a model on classes it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from bruno.cli.console import StageDisplay, output_console, print_json, table
+from bruno.data import DataConfig, LabelledImages, load_dataset
+from bruno.device import resolve_device
+from bruno.errors import MissingDataError, renamed_argument
+from bruno.evaluation.interval import Estimate
+from bruno.evaluation.suite import PROTOCOLS, Evaluation, Settings, Subject, check_subject
+from bruno.evaluation.suite import evaluate as run_suite
+from bruno.evaluation.views import ViewsResult
+from bruno.model import Bruno
+from bruno.paths import check_new_file, user_path
+from bruno.provenance import provenance
+from bruno.reporting.view_pictures import draw_views
+from bruno.serialization import write_atomically
+from bruno.training.locate import LocatedModel, locate_model
+
+EVALUATION_FILE = "evaluation.json"
+_ON_OTHER_MACHINES = {"data_dir", "skip_bad"}
+
+if TYPE_CHECKING:
+    DataOverrides = DataConfig
+else:
+    # The fields of DataConfig, none of which needs to be given.
+    DataOverrides = dataclasses.make_dataclass(
+        "DataOverrides",
+        [(name, kind | None, None) for name, kind in get_type_hints(DataConfig).items()],
+        namespace={"__doc__": DataConfig.__doc__},
+        frozen=True,
+    )
+
+
+def evaluate(
+    run: str | None = None,
+    pretrained: str | None = None,
+    data: DataOverrides = DataOverrides(),
+    split: str = "test",
+    protocols: list[str] | None = None,
+    ways: list[int] | None = None,
+    shots: list[int] | None = None,
+    trials: int = 20,
+    set_size: int = 20,
+    sets_per_class: int = 1,
+    rotations: bool | None = None,
+    importance_samples: int = 0,
+    unconditional: str | None = None,
+    judge: str | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Measure a model on classes it was not trained on.
+
+    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and how
+    well new views of an object are predicted from a few, with pictures in the directory of the run.
+    It is compared with pictures of the objects it was trained on, unless other data are named.
+
+    Args:
+        run: Directory of a run or of a saved model; by default the newest run in runs/.
+        pretrained: Name of a model that comes with the package.
+        data: Data to evaluate on, where they are not those of the training.
+        split: train, val or test.
+        protocols: What to measure: likelihood, few_shot, anomalies, generation, exchangeability,
+            views, pose.
+        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
+        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
+        trials: How often every class is queried.
+        set_size: Images in a set whose likelihood is measured.
+        sets_per_class: Number of such sets of every class; more where there are few classes.
+        rotations: Count each class in four rotations; by default as in training.
+        importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
+            that costs as many times the encoding; 0 leaves it out.
+        unconditional: For conditional models: a run or pretrained model of the same images without
+            context, as a competitor.
+        judge: For generation: a run or pretrained model that names the samples.
+        seed: Seed of episodes, and of the dequantisation noise of the likelihood.
+        out: File for the figures, with pictures beside it that begin with its name; by default
+            evaluation.json in the directory of the run.
+        device: auto, cpu or cuda.
+        overwrite: Replace the file named by out if it is there already; evaluation.json in the
+            directory of the run is always replaced by new figures.
+        as_json: Print the figures as JSON on standard output.
+    """
+    device = resolve_device(device)
+    located = locate_model(run, pretrained)
+    path = user_path(out, "out") if out else located.directory / EVALUATION_FILE
+    check_new_file(path, "out", overwrite=overwrite or not out)
+    subject = Subject(
+        located.load().to(device),
+        load_dataset(located.data_config(_given(data)), split),
+        unconditional=_load(unconditional, "unconditional", device),
+        judge=_load(judge, "judge", device),
+    )
+    check_subject(subject, located.context_labels)
+    # The training split of other data has nothing to do with the model.
+    if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
+        training = _training_set(located, subject, _given(data))
+        subject = dataclasses.replace(subject, training=training)
+    if rotations is None:
+        rotations = bool(located.experiment.get("training", {}).get("rotations", False))
+    settings = Settings(
+        ways=tuple(ways) if ways else None,
+        shots=tuple(shots) if shots else None,
+        trials=trials,
+        rotations=rotations,
+        set_size=set_size,
+        sets_per_class=sets_per_class,
+        importance_samples=importance_samples,
+        seed=seed,
+    )
+    with StageDisplay() as display:
+        evaluation = run_suite(subject, settings, protocols=protocols, progress=display)
+    competitors = {"unconditional": unconditional, "judge": judge}
+    report = {
+        "model": str(located.path),
+        **provenance(),
+        **evaluation.to_dict(),
+        **{role: name for role, name in competitors.items() if name is not None},
+    }
+    pictures = {}
+    if "views" in evaluation.results:
+        pictures = draw_views(subject.model, subject.dataset, seed)
+    files = _write(path, report, pictures)
+    if as_json:
+        print_json(report)
+    else:
+        print_evaluation(evaluation, str(located.path))
+        _print_card(located, f"{subject.dataset.name}/{subject.dataset.split}")
+        output_console().print(f"figures written to {', '.join(map(str, files))}")
+
+
+def print_evaluation(evaluation: Evaluation, title: str) -> None:
+    """Print the figures as tables on standard output.
+
+    Args:
+        evaluation: The figures.
+        title: What was measured.
+    """
+    console = output_console()
+    for name, results in evaluation.results.items():
+        protocol = PROTOCOLS[name]
+        rows = [row for result in results for row in result.rows()]
+        console.print(table(f"{title}: {protocol.summary}", list(protocol.header), rows))
+        for result in results:
+            if isinstance(result, ViewsResult):
+                _print_pictures_of_views(result)
+
+
+def _given(data: DataConfig) -> dict[str, Any]:
+    """Return the fields of the data that were given."""
+    return {name: value for name, value in data.__dict__.items() if value is not None}
+
+
+def _load(name: str | None, option: str, device: str) -> Bruno | None:
+    """Return another model by the name of a pretrained one, or by the directory of a run."""
+    if name is None:
+        return None
+    is_name = name in Bruno.pretrained()
+    with renamed_argument("run", option):
+        located = locate_model(None, name) if is_name else locate_model(name, None)
+    return located.load().to(device)
+
+
+def _training_set(
+    located: LocatedModel, subject: Subject, given: dict[str, Any]
+) -> LabelledImages | None:
+    """Return the images a model was trained on, if they are there and are needed."""
+    if not subject.is_conditional and subject.judge is None:
+        return None
+    try:
+        return load_dataset(located.data_config(given), "train")
+    except MissingDataError:
+        return None
+
+
+def _write(path: Path, report: dict[str, Any], pictures: dict[str, bytes]) -> list[Path]:
+    """Write the figures, and pictures beside them; return the files."""
+    files = {path: json.dumps(report, indent=2).encode() + b"\n"}
+    files |= {path.with_name(f"{path.stem}-{name}"): image for name, image in pictures.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        write_atomically(file, content)
+    return list(files)
+
+
+def _print_pictures_of_views(views: ViewsResult) -> None:
+    """Print how close pictures of new views come, beside competitors."""
+    names = list(views.by_given[-1].pictures)
+    for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
+        rows = []
+        for one in views.by_given:
+            values = [getattr(one.pictures.get(name), figure, None) for name in names]
+            rows.append(
+                [
+                    f"{one.given}",
+                    *(f"{v.mean:.3f} ± {v.half_width:.3f}" if v else "" for v in values),
+                ]
+            )
+        output_console().print(table(f"{meaning} of pictures", ["views given", *names], rows))
+
+
+def _print_card(located: LocatedModel, dataset: str) -> None:
+    """Print the figures of the card of a model for the same data, if it has some."""
+    card = located.card.get("figures")
+    if card is None or card["dataset"] != dataset:
+        return
+    claimed = [f"{Estimate(**card['nats'])} nats"]
+    claimed += [
+        f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"
+        for row in card["few_shot"]
+    ]
+    claimed += [
+        f"{row['given']} views given {Estimate(**row['nats'])} nats per view"
+        for row in card.get("views", [])
+    ]
+    output_console().print(f"card of the model: {', '.join(claimed)}")

@@ -1,1 +1,0 @@
-"""What each sub-command of ``bruno`` does."""
