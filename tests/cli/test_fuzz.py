@@ -123,7 +123,7 @@ def test_no_command_line_ends_in_a_traceback(place, arguments):
     output, errors = (io.TextIOWrapper(io.BytesIO(), "ascii", "strict") for _ in range(2))
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
-            code = cli.main(arguments)
+            code = command_line.main(arguments)
         except SystemExit as stop:
             code = stop.code
     errors.seek(0)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from bruno import ExchangeableGaussian, UserError, plots
+from bruno import ExchangeableGaussian, UserError
 from bruno.evaluation import Estimate, LikelihoodResult
+from bruno.reporting import plots
 
 
 def result() -> LikelihoodResult:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bruno import UserError, plots
+from bruno import UserError
 from bruno.evaluation import few_shot_accuracy, likelihood
+from bruno.reporting import plots
 from bruno.reporting.report import (
     Picture,
     Section,

@@ -36,6 +36,11 @@ _LISTS: dict[str, tuple[type, str]] = {
     "given": (str, "image files, or folders of them, that show what to draw more of"),
     "context": (str, "labels to draw with, as azimuth=45 or azimuth=0,90,180"),
     "given_context": (str, "labels of the given images (default: angles from the first)"),
+    "protocols": (
+        str,
+        "what to measure: likelihood, few_shot, anomalies, generation, exchangeability, views, "
+        "pose (default: what applies of likelihood, few_shot, views, pose)",
+    ),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
 }

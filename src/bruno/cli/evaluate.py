@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from bruno.cli.console import StageDisplay, output_console, print_json, table
 from bruno.data import DataConfig, LabelledImages, load_dataset
@@ -25,16 +25,18 @@ from bruno.training.locate import LocatedModel, locate_model
 EVALUATION_FILE = "evaluation.json"
 _ON_OTHER_MACHINES = {"data_dir", "skip_bad"}
 
-if TYPE_CHECKING:
-    DataOverrides = DataConfig
-else:
-    # The fields of DataConfig, none of which needs to be given.
-    DataOverrides = dataclasses.make_dataclass(
-        "DataOverrides",
-        [(name, kind | None, None) for name, kind in get_type_hints(DataConfig).items()],
-        namespace={"__doc__": DataConfig.__doc__},
-        frozen=True,
-    )
+_optional_fields: Any = dataclasses.make_dataclass(
+    "_optional_fields",
+    [(name, kind | None, None) for name, kind in get_type_hints(DataConfig).items()],
+    frozen=True,
+)
+
+
+class DataOverrides(_optional_fields):
+    """The fields of :class:`~bruno.data.DataConfig`, each of which may be left out."""
+
+
+DataOverrides.__doc__ = DataConfig.__doc__  # the help of the flags
 
 
 def evaluate(
@@ -155,7 +157,7 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
                 _print_pictures_of_views(result)
 
 
-def _given(data: DataConfig) -> dict[str, Any]:
+def _given(data: DataOverrides) -> dict[str, Any]:
     """Return the fields of the data that were given."""
     return {name: value for name, value in data.__dict__.items() if value is not None}
 

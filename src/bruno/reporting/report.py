@@ -152,7 +152,8 @@ def experiment_report(
         training_data: What it was trained on, in words.
         test_dataset: Images of classes it has never seen.
         history: Rows of the training log, as
-            :func:`~bruno.reporting.plots.plot_training_curve` takes them; ``images`` and ``seconds`` of a row count from the start of the training.
+            :func:`~bruno.reporting.plots.plot_training_curve` takes them; ``images`` and
+            ``seconds`` of a row count from the start of the training.
         few_shot_results: Accuracies; may be empty.
         likelihood_result: Test likelihood, or ``None``.
         config: Everything the training was configured with.
