@@ -20,6 +20,8 @@ from bruno.flows.preprocessing import LEVELS
 NOISE_STEP = 2.0**-16
 """Distance of the values of dequantisation noise: that of neighbouring floats from 128 to 256."""
 
+# Integers that torch cannot compare.
+_WITHOUT_EXTREMES = (torch.uint16, torch.uint32, torch.uint64)
 _EXPECTED = f"expected grey levels, whole numbers from 0 to {LEVELS - 1}"
 
 
@@ -71,7 +73,7 @@ def check_levels(name: str, x: Tensor) -> None:
     if x.numel() == 0 or x.is_complex() or not _values_can_be_checked(x):
         return
     # One pass over dequantised images, as in training; all other questions are for the rest.
-    extremes = (x.detach() if x.is_floating_point() else x.long()).aminmax()
+    extremes = (x.long() if x.dtype in _WITHOUT_EXTREMES else x.detach()).aminmax()
     low, high = extremes.min.item(), extremes.max.item()
     if low >= 0 and 1 < high < LEVELS:
         return

@@ -18,7 +18,7 @@ from bruno.commands.locate import locate_model
 from bruno.console import error_console, output_console
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
-from bruno.data.folder import Channels
+from bruno.data.folder import Channels, data_in
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
@@ -167,7 +167,7 @@ def _files(given: list[str]) -> list[Path]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+            inside = [file for file in data_in(path) if file.is_file()]
             if not inside:
                 raise UserError(f"given: expected images in the folder {path}, found no files")
             files += inside
