@@ -13,13 +13,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from bruno import Bruno, BrunoClassifier
-from bruno.data import dequantise, load_dataset
+from bruno.data import load_dataset
 from bruno.data.registry import DataConfig
 
 # Characters of scripts the pretrained model never saw; 200 numbers for each image.
 images = load_dataset(DataConfig("glyphs"), "test")
 with torch.no_grad():
-    latent = Bruno.from_pretrained("glyphs").encode(dequantise(images.images, None))
+    latent = Bruno.from_pretrained("glyphs").encode(images.images)
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 np.save(folder / "vectors.npy", PCA(200, random_state=0).fit_transform(latent.numpy()))

@@ -240,7 +240,7 @@ def test_bad_input_is_named():
     with pytest.raises(UserError, match=r"x: expected shape \(\*B, 1, 4, 4\)"):
         model.condition(torch.zeros(2, 3, 4, 4))
     with pytest.raises(UserError, match="floating-point tensor, got torch"):
-        model.log_prob(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+        make_model(event_shape=(5,)).log_prob(torch.zeros(2, 5, dtype=torch.uint8))
     with pytest.raises(UserError, match="floating-point tensor, got list"):
         model.log_prob([1.0])
     with pytest.raises(UserError, match="n: expected a number of samples"):

@@ -20,6 +20,7 @@ from torch.distributions import Distribution, constraints
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
+from bruno.pixels import as_pixels
 from bruno.processes import ExchangeableProcess
 
 
@@ -28,6 +29,13 @@ class Bruno(nn.Module):
 
     Shapes: sets are ``(*B, n, *event)``, context, for a conditional flow, ``(*B, n, context_dim)``.
     Log-densities are in nats, of the data as given, in float64.
+
+    A model of images takes dequantised pixels, floats in [0, 256), or grey levels: integers of any
+    width, or images of floats that are all whole numbers from 0 to 255. The middle of its bin,
+    ``level + 0.5``, stands for a grey level; that is a fixed choice where noise (see
+    :func:`~bruno.data.sets.dequantise`) is a random one, and likelihoods that are to be compared
+    with those of other models need the noise. Pixels scaled to 0..1, masks of 0 and 1 and booleans
+    are refused; see :mod:`bruno.pixels`.
 
     Args:
         flow: The bijection between data and latent vectors.
@@ -60,7 +68,13 @@ class Bruno(nn.Module):
         return self.flow.event_shape
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return latent vectors ``(*B, D)`` and log-determinants ``(*B,)`` of elements."""
+        """Return latent vectors ``(*B, D)`` and log-determinants ``(*B,)`` of elements.
+
+        Raises:
+            UserError: If the flow cannot take the elements, or pixels are of the wrong kind.
+        """
+        if len(self.event_shape) == 3 and torch.is_tensor(x) and x.shape[-3:] == self.event_shape:
+            x = as_pixels("x", x)
         return self.flow.forward(x, context)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:

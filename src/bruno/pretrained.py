@@ -1,8 +1,8 @@
 """Models on disk: ``model.safetensors`` for the numbers, ``config.json`` for everything else.
 
 Loading reads numbers and JSON and never executes code. The configuration names the SHA-256 of the
-weights, so a file that was cut short or exchanged is refused. How both are replaced at once is
-described in :mod:`bruno.serialization`.
+weights and of its own content, so a file that was cut short, damaged or exchanged is refused. How
+all files are replaced at once is described in :mod:`bruno.serialization`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 # Small tensors (norms, biases, 1×1 convolutions) take no space worth the rounding.
 _SMALLEST_HALVED = 2048
 _WEIGHTS_FILE = "model.safetensors"
+_DESCRIPTION_SHA256 = "description_sha256"
 
 
 def build(flow_config: dict[str, Any], process: str) -> Bruno:
@@ -117,6 +118,7 @@ def save(
         "metadata": metadata,
     }
     try:
+        config[_DESCRIPTION_SHA256] = _digest(config)
         description = json.dumps(config, indent=2).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"metadata: expected what JSON can hold: {error}") from None
@@ -149,6 +151,7 @@ def _load(path: Path) -> Bruno:
             f"{path / _WEIGHTS_FILE}: the weights do not fit the model that {CONFIG_FILE} "
             f"describes: {error}"
         ) from None
+    check_description(path, config)
     return model
 
 
@@ -190,6 +193,28 @@ def read_config(path: Path) -> dict[str, Any]:
     if config["flow_dtype"] not in _DTYPES:
         raise CheckpointError(f"{file}: unknown flow_dtype {config['flow_dtype']!r}")
     return config
+
+
+def check_description(path: Path, config: dict[str, Any]) -> None:
+    """Raise if a configuration that names its own SHA-256 differs from what was saved.
+
+    It comes last, for other errors of a configuration say more.
+
+    Raises:
+        CheckpointError: With the file.
+    """
+    digest = _digest(config)
+    if config.get(_DESCRIPTION_SHA256, digest) != digest:
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: is not what was saved (its SHA-256 differs); it is damaged, "
+            f"or was edited without removing {_DESCRIPTION_SHA256}"
+        )
+
+
+def _digest(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of what JSON holds of a configuration but for the one it names."""
+    held = json.loads(json.dumps({**config, _DESCRIPTION_SHA256: None}))
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def read_tensors(file: Path, sha256: str) -> dict[str, torch.Tensor]:

@@ -35,6 +35,12 @@ def toy():
     )
 
 
+def save(path, colour=(200, 0, 0), size=(40, 30), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
 def idx_bytes(array: np.ndarray) -> bytes:
     header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.uint8).tobytes()

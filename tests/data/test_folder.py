@@ -1,18 +1,12 @@
-import warnings
+import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from bruno.data import load_folder, load_image
 from bruno.errors import MissingDataError, UserError
-
-
-def save(path, colour=(200, 0, 0), size=(40, 30), mode="RGB", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path, **options)
-    return path
+from tests.data.conftest import save
 
 
 @pytest.fixture
@@ -64,9 +58,60 @@ def test_given_splits(classes, tmp_path):
         load_folder(root, "val")
 
 
-def test_hidden_files_are_left_out(classes):
-    (classes / "class0" / ".DS_Store").write_text("finder")
-    save(classes / ".thumbnails" / "0.png")
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._0.png", "Thumbs.db", "thumbs.DB", "desktop.ini", "Icon\r", ".x/y.png"]
+)
+def test_hidden_files_and_those_of_systems_are_left_out(classes, name):
+    for folder in (classes, classes / "class0", classes / "class9"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("of a system")
+    assert len(load_folder(classes)) == 30
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", ".thumbnails", "@eaDir", "$RECYCLE.BIN"])
+def test_folders_of_systems_are_no_classes(classes, name):
+    for folder in (classes, classes / "class0"):
+        save(folder / name / "0.png")
+        save(folder / name / "class0" / "0.png")
+    dataset = load_folder(classes)
+    assert dataset.class_names == tuple(f"class{k}" for k in range(10))
+    assert len(dataset) == 30
+
+
+def test_images_outside_of_class_folders_are_named(classes):
+    for name in ("class0/more/1.png", "class3/a/b/c.JPG", "new/only/0.webp", "loose.bmp"):
+        save(classes / name)
+        with pytest.raises(UserError, match=rf"as CLASS/IMAGE, got 1 images elsewhere: {name}"):
+            load_folder(classes, skip_bad=True)
+        (classes / name).unlink()
+        if name.startswith("new"):
+            (classes / "new" / "only").rmdir()
+            (classes / "new").rmdir()
+    (classes / "labels.csv").write_text("file,x")
+    (classes / "class0" / "more" / "notes.txt").write_text("no image")
+    assert len(load_folder(classes)) == 30
+
+
+def test_images_outside_of_splits_are_named(classes):
+    (classes / "train").mkdir()
+    for k in range(8):
+        (classes / f"class{k}").rename(classes / "train" / f"class{k}")
+    expected = r"as \{train\}/CLASS/IMAGE, got 6 images elsewhere: class8/0.png, class8/1.png, cl"
+    with pytest.raises(UserError, match=expected):
+        load_folder(classes, "train")
+    for k in (8, 9):
+        (classes / f"class{k}").rename(classes / "train" / f"class{k}")
+    save(classes / "train" / "0.png")
+    with pytest.raises(UserError, match=r"got 1 images elsewhere: train/0\.png"):
+        load_folder(classes)
+
+
+def test_links_in_a_circle_end(classes):
+    (classes / "class0" / "up").symlink_to(classes, target_is_directory=True)
+    (classes / "class1" / "other").symlink_to(classes / "class2", target_is_directory=True)
+    with pytest.raises(UserError, match=r"images elsewhere: class1/other/0.png"):
+        load_folder(classes)
+    (classes / "class1" / "other").unlink()
     assert len(load_folder(classes)) == 30
 
 
@@ -84,6 +129,40 @@ def test_unreadable_files_are_named(classes):
             dataset = load_folder(classes, skip_bad=True)
         assert len(caught) == 1
         assert len(dataset) == 30
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "BLP", "DDS", "JPEG2000", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_damaged_files_of_any_format_are_unreadable(classes, kind, share):
+    file = io.BytesIO()
+    mode = "P" if kind == "BLP" else "RGB"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).convert(mode).save(file, kind)
+    content = file.getvalue()
+    damaged = classes / "class4" / f"damaged.{kind.lower()}"
+    damaged.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"1 unreadable images: class4/{damaged.name}; .*first: "):
+        load_folder(classes)
+    with pytest.warns(UserWarning, match=rf"left out 1 unreadable images: class4/{damaged.name}"):
+        assert len(load_folder(classes, skip_bad=True)) == 30
+
+
+def test_images_on_the_other_paper_are_named(classes):
+    save(classes / "class2" / "ink.png", (0, 0, 0, 255), mode="RGBA")
+    ink = Image.new("RGBA", (40, 40))
+    ink.paste((0, 0, 0, 255), (10, 10, 20, 20))
+    ink.save(classes / "class3" / "ink.png")
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.warns(UserWarning, match=r": 1 images: class3/ink.png: ink too dark") as caught:
+            load_folder(classes)
+        assert len(caught) == 1
+
+
+def test_masks_are_refused(tmp_path):
+    for k in range(2):
+        save(tmp_path / str(k) / "0.png", k, mode="L")
+    with pytest.raises(UserError, match=r"root: expected grey levels.* got only 0 and 1, as in a"):
+        load_folder(tmp_path)
 
 
 def test_many_unreadable_files_are_counted(classes):
@@ -147,81 +226,7 @@ def test_wrong_options(classes, options, message):
         load_folder(classes, **options)
 
 
-def test_crops_the_centre_of_the_longer_side(tmp_path):
-    pixels = np.zeros((20, 60), dtype=np.uint8)
-    pixels[:, 20:40] = 255
-    path = tmp_path / "wide.png"
-    Image.fromarray(pixels).save(path)
-    assert load_image(path, image_size=20).eq(255).all()
-    # The short side is brought to size first: half of 20 pixels is what lies around the middle.
-    assert load_image(path, image_size=10)[0, :, 1:-1].eq(255).all()
-
-
-def test_honours_exif_orientation(tmp_path):
-    pixels = np.zeros((30, 30), dtype=np.uint8)
-    pixels[:15] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise for viewing
-    path = tmp_path / "turned.png"
-    Image.fromarray(pixels).save(path, exif=exif)
-    seen = load_image(path, image_size=30)[0]
-    assert seen.equal(torch.from_numpy(np.rot90(pixels, -1).copy()))
-
-
-def test_transparency_becomes_background(tmp_path):
-    path = save(tmp_path / "clear.png", (255, 255, 255, 0), mode="RGBA")
-    assert load_image(path).eq(0).all()
-    assert load_image(path, invert=True).eq(0).all()
-    half = save(tmp_path / "half.png", (200, 100, 0, 128), mode="RGBA")
-    colour = load_image(half, channels="colour")[:, 0, 0].tolist()
-    assert colour == pytest.approx([100, 50, 0], abs=1)
-
-
-def test_palette_with_transparency(tmp_path):
-    image = Image.new("P", (30, 30), 1)
-    image.putpalette([255, 0, 0, 0, 200, 0] + [0] * 762)
-    image.paste(0, (0, 0, 15, 30))
-    path = tmp_path / "palette.gif"
-    image.save(path, transparency=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        seen = load_image(path, image_size=30, channels="colour")
-    assert seen[:, 5, 5].tolist() == [0, 0, 0]
-    assert seen[:, 5, 25].tolist() == [0, 200, 0]
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "name", "grey"),
-    [
-        ("1", 1, "bit.png", 255),
-        ("L", 77, "grey.bmp", 77),
-        ("LA", (90, 255), "alpha.png", 90),
-        ("I;16", 0x4D00, "deep.png", 0x4D),
-        ("CMYK", (0, 0, 0, 255), "print.tiff", 0),
-        ("RGB", (60, 60, 60), "photo.jpg", 60),
-        ("RGB", (60, 60, 60), "photo.webp", 60),
-    ],
-)
-def test_formats_and_modes(tmp_path, mode, colour, name, grey):
-    path = save(tmp_path / name, colour, mode=mode)
-    image = load_image(path)
-    assert image.shape == (1, 28, 28)
-    assert image.dtype == torch.uint8
-    assert image.float().sub(grey).abs().max() <= 2
-    assert load_image(path, invert=True).float().sub(255 - grey).abs().max() <= 2
-
-
 def test_load_image_agrees_with_load_folder(classes):
     options = {"image_size": 9, "channels": "colour", "invert": True}
     dataset = load_folder(classes, **options)
     assert load_image(classes / "class3" / "1.png", **options).equal(dataset.images[10])
-
-
-def test_load_image_errors(tmp_path):
-    with pytest.raises(MissingDataError, match=r"path: .*gone.png not found"):
-        load_image(tmp_path / "gone.png")
-    (tmp_path / "text.png").write_text("text")
-    with pytest.raises(UserError, match=r"path: .*text.png is not a readable image"):
-        load_image(tmp_path / "text.png")
-    with pytest.raises(UserError, match="is not a readable image"):
-        load_image(tmp_path)

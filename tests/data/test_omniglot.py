@@ -45,6 +45,23 @@ def test_extracted_folders_do_as_well(omniglot_dir, cache_dir):
     assert extracted.class_names == zipped.class_names
 
 
+def test_what_systems_leave_beside_the_drawings_is_none(omniglot_dir, cache_dir):
+    expected = load_omniglot(omniglot_dir, "trainval").images
+    root = omniglot_dir / "omniglot"
+    for part in omniglot.PARTS:
+        with zipfile.ZipFile(root / f"{part}.zip", "a") as archive:
+            archive.writestr("__MACOSX/Greek/character01/0009_04.png", b"of a system")
+            archive.writestr(f"{part}/Greek/character01/._0009_04.png", b"of a system")
+    shutil.rmtree(cache_dir)
+    assert load_omniglot(omniglot_dir, "trainval").images.equal(expected)
+    for part in omniglot.PARTS:
+        with zipfile.ZipFile(root / f"{part}.zip") as archive:
+            archive.extractall(root)
+        (root / f"{part}.zip").unlink()
+    shutil.rmtree(cache_dir)
+    assert load_omniglot(omniglot_dir, "trainval").images.equal(expected)
+
+
 def test_redrawings_are_the_same_drawings_moved(omniglot_dir):
     plain = load_omniglot(omniglot_dir, "train")
     redrawn = load_omniglot(omniglot_dir, "train", redrawings=4)

@@ -68,6 +68,10 @@ def test_where_it_is_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        (
+            {"views": np.eye(4, dtype=np.uint8).reshape(1, 4, 2, 2)},
+            "views: .* only 0 and 1, as in a",
+        ),
         ({"views": np.zeros((4, 4, 2, 2))}, r"views: expected uint8 \(objects, V, H, W\) .* float"),
         ({"views": np.zeros((4, 2, 2), np.uint8)}, r"views: .* uint8 \(4, 2, 2\)"),
         ({"views": np.zeros((0, 4, 2, 2), np.uint8)}, r"views: .* uint8 \(0, 4, 2, 2\)"),

@@ -16,7 +16,7 @@ from bruno.cli.console import output_console, print_json, progress_console
 from bruno.cli.labels import parse_context
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
-from bruno.data.folder import Channels
+from bruno.data.folder import Channels, data_in
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
@@ -171,7 +171,7 @@ def _files(given: list[str]) -> list[Path]:
     for name in given:
         path = user_path(name, "given")
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+            inside = [file for file in data_in(path) if file.is_file()]
             if not inside:
                 raise UserError(f"given: expected images in the folder {path}, found no files")
             files += inside

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bruno.data.downloads import download as download
     from bruno.data.downloads import downloadable_names as downloadable_names
     from bruno.data.folder import load_folder as load_folder
-    from bruno.data.folder import load_image as load_image
+    from bruno.data.image_file import load_image as load_image
     from bruno.data.registry import DataConfig as DataConfig
     from bruno.data.registry import dataset_names as dataset_names
     from bruno.data.registry import load_dataset as load_dataset
@@ -42,7 +42,7 @@ else:
             "encode_context": "bruno.data.context",
             "load_dataset": "bruno.data.registry",
             "load_folder": "bruno.data.folder",
-            "load_image": "bruno.data.folder",
+            "load_image": "bruno.data.image_file",
             "quantise": "bruno.data.sets",
             "rotate": "bruno.data.sets",
             "sample_episode": "bruno.data.sets",

@@ -1,31 +1,50 @@
 """A folder of images: one sub-folder per class, for data of one's own."""
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.context import Label, encode_context, read_labels
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
+from bruno.data.image_file import (
+    DEFAULT_IMAGE_SIZE,
+    Channels,
+    UnreadableImageError,
+    check_options,
+    decode,
+    paper_warning,
+)
 from bruno.errors import MissingDataError, UserError
+from bruno.pixels import check_levels
 from bruno.progress import track
 from bruno.seeding import generator_for
 
-Channels = Literal["grey", "colour"]
-
-DEFAULT_IMAGE_SIZE = 28
-LOADER_VERSION = 2
+LOADER_VERSION = 3
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
-_MODES = {"grey": "L", "colour": "RGB"}
-_BAD_FILES_SHOWN = 10
+_MOST_SHOWN = 10
+# What systems put into folders of images, besides files whose names begin with a dot.
+_SYSTEM_FILES = frozenset(
+    {
+        "$recycle.bin",
+        "@eadir",
+        "__macosx",
+        "desktop.ini",
+        "ehthumbs.db",
+        "icon\r",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+# Pillow also lists documents and data of other kinds that may well lie beside images.
+_NO_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF"})
 
 
 def load_folder(
@@ -44,8 +63,10 @@ def load_folder(
 
     If the folder has a sub-folder ``train``, ``val`` or ``test``, these are the splits and the
     class folders are inside them. Otherwise 70 % of the classes are for training, 10 % for
-    validation and 20 % for testing. Hidden files and folders, whose names begin with a dot, are
-    left out.
+    validation and 20 % for testing. Hidden files and folders, whose names begin with a dot, and
+    those that systems make (such as ``Thumbs.db`` and ``__MACOSX``) are left out. Every image must
+    be in a class folder itself: one in a folder further down, or beside the class folders, is an
+    error. Images are read as :func:`~bruno.data.image_file.load_image` does.
 
     Args:
         root: The folder.
@@ -65,12 +86,12 @@ def load_folder(
     Raises:
         MissingDataError: If the folder or the split is not there.
         UserError: If it is not a folder, holds no class folders or no images, has too few classes
-            to split, or holds unreadable files; if an image has no labels or one that is no
-            number; or if an option is not as above.
+            to split, images outside of class folders, unreadable files, or only masks of 0 and 1;
+            if an image has no labels or one that is no number; or if an option is not as above.
     """
     root = Path(root).expanduser()
     check_split("folder", split, (*SPLITS, "all"))
-    _check_options(image_size, channels)
+    check_options(image_size, channels)
     if seed < 0:
         raise UserError(f"seed: expected a non-negative integer, got {seed}")
     if angles and labels is None:
@@ -92,7 +113,13 @@ def load_folder(
     )
     bad = arrays["bad"].tolist()
     if bad:
-        warnings.warn(f"folder: {root}: left out {_listing(bad)}", stacklevel=2)
+        warnings.warn(
+            f"folder: {root}: left out {_listing(bad, 'unreadable images')}", stacklevel=2
+        )
+    on_other_paper = arrays["on_other_paper"].tolist()
+    if on_other_paper:
+        named = f"folder: {root}: {_listing(on_other_paper, 'images')}"
+        warnings.warn(paper_warning(named, invert), stacklevel=2)
     known: tuple[Label, ...] = ()
     context = None
     if labels is not None:
@@ -100,8 +127,10 @@ def load_folder(
         kept = [name for name in names if name not in bad]
         known, values = read_labels(Path(labels).expanduser(), angles, kept)
         context = encode_context(known, values)
+    images = torch.from_numpy(arrays["images"])
+    check_levels("root", images)
     return LabelledImages(
-        images=torch.from_numpy(arrays["images"]),
+        images=images,
         labels=torch.from_numpy(arrays["labels"]),
         class_names=tuple(arrays["class_names"].tolist()),
         name="folder",
@@ -115,49 +144,6 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def load_image(
-    path: str | Path,
-    *,
-    image_size: int = DEFAULT_IMAGE_SIZE,
-    channels: Channels = "grey",
-    invert: bool = False,
-) -> Tensor:
-    """Load one image as :func:`load_folder` does, uint8 ``(1 or 3, image_size, image_size)``.
-
-    The image is turned as its EXIF orientation says, laid on black where it is transparent (on
-    white before ``invert``), scaled until its shorter side fits, and cut to its central square.
-
-    Args:
-        path: A file of any format that Pillow reads; the first frame, if it has several.
-        image_size: Height and width of the result, in pixels.
-        channels: ``"grey"`` or ``"colour"``.
-        invert: Turn dark ink on white paper into bright ink on black.
-
-    Raises:
-        MissingDataError: If the file is not there.
-        UserError: If it is no readable image, or an option is not as above.
-    """
-    path = Path(path).expanduser()
-    _check_options(image_size, channels)
-    if not path.exists():
-        raise MissingDataError(f"path: {path} not found")
-    try:
-        return torch.from_numpy(_read(path, image_size, channels, invert))
-    except UNREADABLE as error:
-        raise UserError(f"path: {path} is not a readable image ({error})") from error
-
-
-# What Pillow raises for files that are damaged, foreign or bombs; SyntaxError is from its PNG code.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-
-
-def _check_options(image_size: int, channels: str) -> None:
-    if image_size < 1:
-        raise UserError(f"image_size: expected at least 1 pixel, got {image_size}")
-    if channels not in _MODES:
-        raise UserError(f"channels: expected 'grey' or 'colour', got {channels!r}")
-
-
 def _list_files(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
     """Return the files of every class of a split."""
     if not root.exists():
@@ -167,6 +153,7 @@ def _list_files(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
     given = [name for name in SPLITS if (root / name).is_dir()]
     if not given:
         classes = _class_folders(root)
+        _check_places(root, given)
         names = _split_classes(sorted(classes), split, seed, root)
         return {name: classes[name] for name in names}
     if split != "all" and split not in given:
@@ -177,15 +164,16 @@ def _list_files(root: Path, split: str, seed: int) -> dict[str, list[Path]]:
     for part in given if split == "all" else [split]:
         for name, paths in _class_folders(root / part).items():
             files.setdefault(name, []).extend(paths)
+    _check_places(root, given)
     return dict(sorted(files.items()))
 
 
 def _class_folders(root: Path) -> dict[str, list[Path]]:
     classes = {}
-    for folder in _visible(root):
+    for folder in data_in(root):
         if folder.is_dir():
-            files = [path for path in _visible(folder) if path.is_file()]
-            if not files:
+            files = [path for path in data_in(folder) if path.is_file()]
+            if not files and not any(_images_below(folder)):
                 raise UserError(f"root: class folder {folder} holds no images")
             classes[folder.name] = files
     if not classes:
@@ -193,8 +181,48 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def data_in(folder: Path) -> list[Path]:
+    """Return what is in a folder, in alphabetical order, but hidden files and those of systems."""
+    return sorted(path for path in folder.iterdir() if is_data(path.name))
+
+
+def is_data(name: str) -> bool:
+    """Return whether a file or folder of this name is neither hidden nor one of a system."""
+    return not name.startswith(".") and name.lower() not in _SYSTEM_FILES
+
+
+def _check_places(root: Path, splits: Sequence[str]) -> None:
+    """Raise if there are images anywhere but in class folders, where nothing would read them."""
+    names = [path.relative_to(root) for path in _images_below(root)]
+    depth = 3 if splits else 2
+    misplaced = sorted(
+        name.as_posix()
+        for name in names
+        if len(name.parts) != depth or (splits and name.parts[0] not in splits)
+    )
+    if misplaced:
+        place = f"{{{','.join(splits)}}}/CLASS/IMAGE" if splits else "CLASS/IMAGE"
+        raise UserError(
+            f"root: expected every image of {root} as {place}, got "
+            f"{_listing(misplaced, 'images elsewhere')}"
+        )
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Return all files in and below a folder whose names are those of images."""
+    extensions = {
+        extension
+        for extension, kind in Image.registered_extensions().items()
+        if kind not in _NO_IMAGES
+    }
+    entered: set[str] = set()  # for links may lead in a circle
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [name for name in folders if is_data(name) and real not in entered]
+        entered.add(real)
+        for name in files:
+            if is_data(name) and Path(name).suffix.lower() in extensions:
+                yield Path(place, name)
 
 
 def _split_classes(names: Sequence[str], split: str, seed: int, root: Path) -> list[str]:
@@ -224,17 +252,24 @@ def _decode(
     invert: bool,
     skip_bad: bool,
 ) -> Arrays:
-    images, labels, bad = [], [], []
+    images, labels, on_other_paper = [], [], []
+    bad: dict[str, str] = {}
     listed = [(label, path) for label, paths in enumerate(files.values()) for path in paths]
     for label, path in track(listed, "Decoding images"):
         try:
-            images.append(_read(path, image_size, channels, invert))
-            labels.append(label)
-        except UNREADABLE:
-            bad.append(_relative(path, root))
+            image = decode(path, image_size, channels, invert)
+        except UnreadableImageError as error:
+            bad[_relative(path, root)] = str(error)
+            continue
+        images.append(image.pixels)
+        labels.append(label)
+        if image.other_paper:
+            on_other_paper.append(_relative(path, root))
     if bad and not skip_bad:
+        reason = next(iter(bad.values()))
         raise UserError(
-            f"root: {root} has {_listing(bad)}; remove them, or set skip_bad to leave them out"
+            f"root: {root} has {_listing(list(bad), 'unreadable images')}; remove them, or set "
+            f"skip_bad to leave them out (the first: {reason})"
         )
     empty = [name for label, name in enumerate(files) if label not in set(labels)]
     if empty:
@@ -243,34 +278,12 @@ def _decode(
         "images": np.stack(images),
         "labels": np.array(labels, dtype=np.int64),
         "class_names": np.array(list(files)),
-        "bad": np.array(bad, dtype=np.str_),
+        "bad": np.array(list(bad), dtype=np.str_),
+        "on_other_paper": np.array(on_other_paper, dtype=np.str_),
     }
 
 
-def _listing(bad: Sequence[str]) -> str:
-    shown = ", ".join(bad[:_BAD_FILES_SHOWN])
-    more = len(bad) - _BAD_FILES_SHOWN
-    return f"{len(bad)} unreadable images: {shown}" + (f" and {more} more" if more > 0 else "")
-
-
-def _read(path: Path, image_size: int, channels: Channels, invert: bool) -> NDArray[np.uint8]:
-    with Image.open(path) as file:
-        image = _flatten(ImageOps.exif_transpose(file), paper=255 if invert else 0)
-    image = image.convert(_MODES[channels])
-    if invert:
-        image = ImageOps.invert(image)
-    image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    pixels = np.array(image, dtype=np.uint8).reshape(image_size, image_size, -1)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _flatten(image: Image.Image, paper: int) -> Image.Image:
-    """Lay an image on paper where it is transparent, and bring 16-bit grey to 8 bits."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (paper, paper, paper, 255))
-        return Image.alpha_composite(background, image).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow's own conversion clips at 255, which turns most 16-bit images white.
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    return image
+def _listing(names: Sequence[str], kind: str) -> str:
+    shown = ", ".join(names[:_MOST_SHOWN])
+    more = len(names) - _MOST_SHOWN
+    return f"{len(names)} {kind}: {shown}" + (f" and {more} more" if more > 0 else "")

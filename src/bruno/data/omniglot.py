@@ -11,7 +11,6 @@ References:
 
 import io
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image, ImageOps
 
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.dataset import LabelledImages, check_split
-from bruno.data.folder import UNREADABLE
+from bruno.data.folder import is_data
 from bruno.data.locations import missing_data
 from bruno.errors import UserError
 from bruno.progress import track
@@ -163,7 +162,7 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 def _index_archive(archive: zipfile.ZipFile, drawings: dict[str, dict[str, ReadImage]]) -> None:
     for entry in archive.namelist():
         parts = entry.split("/")
-        if len(parts) == 4 and parts[3].endswith(".png"):
+        if len(parts) == 4 and parts[3].endswith(".png") and all(map(is_data, parts)):
             _, alphabet, character, file_name = parts
 
             def read(entry: str = entry) -> bytes:
@@ -174,8 +173,9 @@ def _index_archive(archive: zipfile.ZipFile, drawings: dict[str, dict[str, ReadI
 
 def _index_folder(source: Path, drawings: dict[str, dict[str, ReadImage]]) -> None:
     for path in source.glob("*/*/*.png"):
-        name = f"{path.parent.parent.name}/{path.parent.name}"
-        drawings[name][path.name] = path.read_bytes
+        alphabet, character, file_name = path.relative_to(source).parts
+        if all(map(is_data, (alphabet, character, file_name))):
+            drawings[f"{alphabet}/{character}"][file_name] = path.read_bytes
 
 
 def _read_ink(name: str, read: ReadImage) -> Image.Image:
@@ -183,7 +183,7 @@ def _read_ink(name: str, read: ReadImage) -> Image.Image:
     try:
         with Image.open(io.BytesIO(read())) as drawing:
             return ImageOps.invert(drawing.convert("L"))
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # decoders have exceptions of their own for damaged files
         raise UserError(f"omniglot: cannot read {name} ({error})") from error
 
 

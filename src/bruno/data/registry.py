@@ -7,9 +7,10 @@ from typing import Literal
 from bruno.data.blocks import load_blocks
 from bruno.data.dataset import LabelledImages
 from bruno.data.digits import load_digits
-from bruno.data.folder import DEFAULT_IMAGE_SIZE, load_folder
+from bruno.data.folder import load_folder
 from bruno.data.glyphs import load_glyphs
 from bruno.data.idx import load_fashion, load_mnist
+from bruno.data.image_file import DEFAULT_IMAGE_SIZE
 from bruno.data.locations import data_directory
 from bruno.data.omniglot import load_omniglot
 from bruno.data.remote import FASHION_FILES, MNIST_FILES, OMNIGLOT_FILES, RemoteFile

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bruno.data.context import Label, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.errors import MissingDataError, UserError
+from bruno.pixels import check_levels
 
 FOLDER = "turntable"
 DEFAULT_FILE = "models.npz"
@@ -91,6 +92,7 @@ def _read(file: Path) -> dict[str, NDArray[np.generic]]:
     if views is None or views.dtype != np.uint8 or views.ndim != 4 or not views.size:
         got = "none" if views is None else f"{views.dtype} {views.shape}"
         raise UserError(f"views: expected uint8 (objects, V, H, W) in {file}, got {got}")
+    check_levels("views", torch.from_numpy(views))
     lengths = {"category": views.shape[0], "object": views.shape[0], "azimuth": views.shape[1]}
     for name, length in lengths.items():
         if name in arrays and arrays[name].shape != (length,):

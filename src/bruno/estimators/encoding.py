@@ -12,6 +12,7 @@ from torch import Tensor
 from bruno.errors import UserError
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
+from bruno.pixels import check_levels, in_bins
 
 # What is computed at once: numbers of a table (16 MiB in float64), or pixels of images, each worth
 # some dozens of filters.
@@ -51,14 +52,13 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return latent vectors ``(N, D)`` and log-determinants ``(N,)`` of rows, in float64.
 
     Raises:
-        UserError: If a model of images is given other than grey levels.
+        UserError: If a model of images is given pixels of the wrong kind; see :mod:`bruno.pixels`.
         TooFarError: If an element is too far away to have a density.
     """
-    if len(model.event_shape) == 3 and not _are_grey_levels(x):
-        raise UserError(
-            f"X: the model takes grey levels, whole numbers from 0 to {LEVELS - 1}, got values "
-            f"from {x.min():g} to {x.max():g}"
-        )
+    if len(model.event_shape) == 3:
+        # Torch warns of arrays that are read-only, as those are that processes share.
+        images = torch.from_numpy(x if x.flags.writeable else x.copy())
+        check_levels("X", images.reshape(-1, *model.event_shape))
     number = _rows_at_once(model)
     if len(x) <= number:
         z, log_det = _encoded_at_once(model, x)
@@ -78,14 +78,10 @@ def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return what :func:`encoded` does, of rows whose latent vectors may be of any size."""
     elements = torch.from_numpy(x.copy()).to(model.process.loc.device)
     if len(model.event_shape) == 3:
-        # The middle of its bin stands for a grey level.
-        elements = elements.reshape(-1, *model.event_shape) + 0.5
-    z, log_det = model(elements)
+        elements = in_bins(elements.reshape(-1, *model.event_shape))
+    # Not the model, which would judge the pixels of these rows alone.
+    z, log_det = model.flow(elements)
     return z.double(), log_det.double()
-
-
-def _are_grey_levels(x: np.ndarray) -> bool:
-    return bool(((x >= 0) & (x < LEVELS) & (x == np.floor(x))).all())
 
 
 def decoded(model: Bruno, z: Tensor) -> np.ndarray:

@@ -14,7 +14,14 @@ from safetensors.torch import save as save_tensors
 from bruno.errors import CheckpointError, UserError
 from bruno.evidence import Evidence
 from bruno.model import Bruno
-from bruno.pretrained import locate, names, read_config, read_tensors, save
+from bruno.pretrained import (
+    check_description,
+    locate,
+    names,
+    read_config,
+    read_tensors,
+    save,
+)
 
 _EVIDENCE_FILE = "evidence.safetensors"
 _HERE = "."  # as the parameter ``model`` on disk: the directory the estimator is in
@@ -77,17 +84,20 @@ def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
         CheckpointError: If the files are damaged.
     """
     path = locate(path)
-    metadata = read_config(path).get("metadata", {})
-    state = metadata.get("fitted", {})
-    if state.get("estimator") != kind:
+    config = read_config(path)
+    metadata = config.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    state = metadata.get("fitted")
+    if not isinstance(state, dict) or state.get("estimator") != kind:
         raise UserError(f"path: expected a saved {kind} in {path}")
     try:
+        check_description(path, config)
         parameters = dict(metadata["parameters"])
         if parameters["model"] == _HERE:
             parameters["model"] = str(path.resolve())
         tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
         return SavedEstimator(parameters, state, Evidence(**tensors))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, CheckpointError) as error:
         raise CheckpointError(f"{path}: is not a whole {kind}: {error}") from None
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
-from bruno.data.sets import dequantise
 from bruno.errors import UserError
 from bruno.evaluation.encoding import EncodedDataset, encode_rotations
 from bruno.evaluation.interval import Estimate, estimate
@@ -19,6 +18,7 @@ from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials, draw_trial
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.pixels import as_pixels
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
@@ -82,11 +82,11 @@ def classify(
 
     Args:
         model: The model.
-        support: Labelled examples, ``(N, *event)``: floats as the model takes them, or uint8
-            images, whose pixels are put in the middle of their bins.
+        support: Labelled examples, ``(N, *event)``, as :class:`~bruno.model.Bruno` takes them:
+            images as grey levels (uint8, or whole numbers) or as dequantised pixels.
         support_labels: Label of every example: a tensor or any sequence of hashable, sortable
             things such as strings.
-        query: What is to be classified, ``(Q, *event)``, floats or uint8 as ``support``.
+        query: What is to be classified, ``(Q, *event)``, given in the same way.
         support_context: Context of the examples for a conditional model, ``(N, context_dim)``.
         query_context: Context of the queries for a conditional model, ``(Q, context_dim)``.
 
@@ -96,7 +96,7 @@ def classify(
 
     Raises:
         UserError: If there is no support, not one label for every example, labels cannot be
-            sorted, or the flow cannot take the elements.
+            sorted, the flow cannot take the elements, or pixels are of the wrong kind.
     """
     listed = support_labels.tolist() if hasattr(support_labels, "tolist") else support_labels
     labels: list[Any] = [label.item() if torch.is_tensor(label) else label for label in listed]
@@ -198,8 +198,8 @@ def _encoded(model: Bruno, name: str, x: Tensor, context: Tensor | None) -> Tens
         got = tuple(x.shape) if torch.is_tensor(x) else type(x).__name__
         event = ", ".join(map(str, model.event_shape))
         raise UserError(f"{name}: expected a tensor of shape (n, {event}), got {got}")
-    if x.dtype == torch.uint8:
-        x = dequantise(x, None)
+    if x.ndim == 4:
+        x = as_pixels(name, x)
     device = model.process.loc.device
     if len(x) == 0:
         return torch.zeros(0, model.process.dim, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,19 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     """
     file = directory / CHECKPOINT_FILE
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        buffer = io.BytesIO(file.read_bytes())
+        # Torch writes a checksum of every part, and does not look at it when it reads.
+        with zipfile.ZipFile(buffer) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
+        buffer.seek(0)
+        content = torch.load(buffer, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose text advises to run what is in the file
+        raise CheckpointError(
+            f"{file}: cannot be read as a checkpoint: it holds other data than one does"
+        ) from None
+    except Exception as error:  # what is damaged can make readers raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{file}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(content, dict) or content.pop("format_version", None) != _FORMAT_VERSION:
