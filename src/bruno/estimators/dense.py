@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.two_covariance import standard_scale
+from bruno.estimators.scales import standard_scale
 from bruno.flows.linear import ActivationNorm
 from bruno.model import Bruno
 from bruno.pretrained import build
