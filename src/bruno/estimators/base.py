@@ -122,6 +122,10 @@ class BrunoEstimator(BaseEstimator, ABC):
         return lock
 
     def _as_it_is(self) -> Self:
+        """Return an estimator to read from, that does not change with this one."""
+        return self._copied()
+
+    def _copied(self) -> Self:
         """Return an estimator with the attributes that this one has now."""
         copied = object.__new__(type(self))
         copied.__dict__.update(self.__dict__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from functools import reduce
@@ -165,7 +166,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        fitted = self._as_it_is()
+        fitted = self._copied()
         fitted._fit(X, y)
         self._become(fitted)
         return self
@@ -201,7 +202,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
-            fitted = self._as_it_is()
+            fitted = self._copied()
             fitted._fit(X, y)
             if announced is not None:
                 fitted._take(fitted._announced(announced, {}), classes=announced)
@@ -348,8 +349,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         check_is_fitted(self)
         return unknown_label(self._known.kind)
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return state | ({"_known": copy.copy(state["_known"])} if "_known" in state else {})
+
     def _as_it_is(self) -> Self:
-        copied = super()._as_it_is()
+        copied = self._copied()
         if "_known" in copied.__dict__:
             copied._present = copied._known.now()
         return copied

@@ -28,7 +28,7 @@ class _OneSet(BrunoEstimator):
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        fitted = self._as_it_is()
+        fitted = self._copied()
         fitted._fit(X)
         self._become(fitted)
         return self
