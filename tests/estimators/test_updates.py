@@ -261,7 +261,7 @@ def test_an_update_without_memory_changes_nothing(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("bruno.evidence.Evidence._observe_one", fail)
+    monkeypatch.setattr("torch.addcmul", fail)
     monkeypatch.setattr("bruno.evidence.Evidence.__add__", fail)
     for labels in ([0], [0, 5]):
         with pytest.raises(MemoryError):
