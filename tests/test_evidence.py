@@ -92,7 +92,7 @@ def scatter_left(seen, forgotten):
     """Exact scatter of the elements seen without those forgotten, from the statistics of both."""
     sums = [(len(part), sum(part), sum(z * z for z in part)) for part in (seen, forgotten)]
     n, total, squares = (whole - part for whole, part in zip(*sums, strict=True))
-    return squares - Fraction(total * total, n) if n else squares + abs(total)
+    return squares - Fraction(total * total, n) if n else abs(squares) + abs(total)
 
 
 def evidence_of_numbers(elements, centre):

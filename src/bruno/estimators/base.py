@@ -45,8 +45,9 @@ _MOST_MIXED = 1024
 # Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
 # to the variance.
 _MOST_ROUNDING = 1e-9
-# Elements that are encoded again in double precision differ by less than this, relatively; a hundred
-# thousand updates leave less scatter than this, relative to the variance within classes.
+# Elements that are encoded again in double precision differ by less than this, relatively. Rounding
+# errors of a hundred thousand updates scatter less than this, relative to the variance within
+# classes.
 _ROUNDING, _LEAST_SCATTER = 1e-8, 1e-5
 
 _Estimator = TypeVar("_Estimator", bound="BrunoEstimator")
