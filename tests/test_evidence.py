@@ -136,6 +136,13 @@ def test_what_cannot_have_been_seen_is_refused_and_all_else_forgotten(
         assert_same(found, evidence_of_numbers(seen[among:], centre), tolerance=1e-6)
 
 
+def test_other_elements_of_the_same_number_are_not_those_seen():
+    # Squared, the means are as far apart as the scatters, up to a factor.
+    seen, others = torch.tensor([[-5.0], [8.0]]), torch.tensor([[5.0], [-6.0]])
+    with pytest.raises(UserError, match="no subset of what was seen"):
+        Evidence.of(seen) - Evidence.of(others)
+
+
 def test_an_element_too_far_from_the_mean_was_never_in_the_set():
     z = random_z(10, 3)
     evidence = Evidence.of(z)

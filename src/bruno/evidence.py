@@ -162,15 +162,18 @@ class Evidence:
         weight = _share(other.count, count)  # n_other / n_rest; n_other where nothing is left
         shift = self.mean - other.mean
         moved = shift.square() * other.count.unsqueeze(-1) * (1 + weight)
-        scatter = self.scatter - other.scatter - moved
+        between = self.scatter - other.scatter
+        scatter = between - moved
         magnitude = (self.mean.square() + other.mean.square()).mean(-1, keepdim=True)
         tolerance = (
             rounding * (self.scatter + other.scatter + moved)
             + rounding**2 * self.count.unsqueeze(-1) * magnitude
             + least
         )
-        # Of an empty or single remaining element nothing may scatter; of more, not less than 0.
-        impossible = torch.where(rest <= 1, scatter.abs(), -scatter) > tolerance
+        # Where nothing is left, mean and scatter must be the same; a single element that is left
+        # does not scatter; several do not scatter by less than 0.
+        excess = torch.where(rest == 0, between.abs() + moved, scatter.abs())
+        impossible = torch.where(rest <= 1, excess, -scatter) > tolerance
         if bool(impossible.any()):
             raise UserError(
                 "forget: expected elements that are part of this evidence; these have a mean or "

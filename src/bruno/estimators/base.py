@@ -337,7 +337,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Return ``n`` new elements of one set, as rows; grey levels in uint8 for images."""
         check_whole("n", n, 0)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         z = self.model_.process.sample(evidence, (n,), generator)
         return decoded(self.model_, z)
 

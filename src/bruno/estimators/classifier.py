@@ -419,7 +419,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self.temperature_ = float(self.temperature)
             return
         score = self._score_held_out(x, z, truth, given)
-        generator = torch.Generator().manual_seed(self._seed())
+        generator = torch.Generator("cpu").manual_seed(self._seed())
         once = self.flow_ == "dense"
         start = 1.0
         if given is None:

@@ -172,7 +172,7 @@ def _covariances(
         within, variances between, basis, second basis.
     """
     number, dim = x.shape
-    identity = torch.eye(dim, dtype=x.dtype)
+    identity = torch.eye(dim, dtype=x.dtype, device=x.device)
     evidence = evidence_of_classes(x, classes)
     residuals = x - evidence.mean[classes]
     total = (x.T @ x + strength * identity) / (number + strength)
