@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from bruno import Evidence, UserError
 from bruno.seeding import generator_for
+from tests.fuzzing import fuzz_settings
 
 
 def random_z(*shape, seed=0, offset=0.0):
@@ -83,6 +86,76 @@ def test_forgetting_an_element_encoded_again_in_float32_is_accepted():
 def test_forgetting_what_was_never_seen_is_refused(other):
     with pytest.raises(UserError, match="forget"):
         Evidence.of(random_z(3, 3)) - Evidence.of(other)
+
+
+def scatter_left(seen, forgotten):
+    """Exact scatter of the elements seen without those forgotten, from the statistics of both."""
+    sums = [(len(part), sum(part), sum(z * z for z in part)) for part in (seen, forgotten)]
+    n, total, squares = (whole - part for whole, part in zip(*sums, strict=True))
+    return squares - Fraction(total * total, n) if n else abs(squares) + abs(total)
+
+
+def evidence_of_numbers(elements, centre):
+    z = torch.tensor([[float(z) for z in element] for element in elements], dtype=torch.float64)
+    return Evidence.of(z.view(-1, 2) + centre)
+
+
+whole_numbers = st.lists(st.integers(-9, 9).map(Fraction), min_size=2, max_size=2)
+
+
+@fuzz_settings(100)
+@given(
+    seen=st.lists(whole_numbers, min_size=1, max_size=8),
+    others=st.lists(whole_numbers, max_size=3),
+    among=st.integers(0, 8),
+    centre=st.sampled_from([0, 10**4]),
+    data=st.data(),
+)
+def test_what_cannot_have_been_seen_is_refused_and_all_else_forgotten(
+    seen, others, among, centre, data
+):
+    seen = data.draw(st.permutations(seen))
+    forgotten = [*seen[: min(among, len(seen))], *others][: len(seen)]
+    n = len(seen) - len(forgotten)
+    left = [
+        scatter_left(*([element[d] for element in part] for part in (seen, forgotten)))
+        for d in range(2)
+    ]
+    possible = all(scatter >= 0 for scatter in left) if n > 1 else not any(left)
+    evidence = evidence_of_numbers(seen, centre)
+    part = evidence_of_numbers(forgotten, centre)
+    if not possible:
+        with pytest.raises(UserError, match="forget"):
+            evidence.without(part, 1e-8)
+        return
+    found = evidence.without(part, 1e-8)
+    assert int(found.count) == n
+    expected = torch.tensor([float(scatter) for scatter in left], dtype=torch.float64)
+    torch.testing.assert_close(found.scatter, expected * (n > 0), rtol=1e-6, atol=1e-6)
+    if not others:
+        assert_same(found, evidence_of_numbers(seen[among:], centre), tolerance=1e-6)
+
+
+def test_other_elements_of_the_same_number_are_not_those_seen():
+    # Squared, the means are as far apart as the scatters, up to a factor.
+    seen, others = torch.tensor([[-5.0], [8.0]]), torch.tensor([[5.0], [-6.0]])
+    with pytest.raises(UserError, match="no subset of what was seen"):
+        Evidence.of(seen) - Evidence.of(others)
+
+
+def test_an_element_too_far_from_the_mean_was_never_in_the_set():
+    z = random_z(10, 3)
+    evidence = Evidence.of(z)
+    furthest = evidence.mean + (evidence.scatter * 9 / 10).sqrt()
+    for sign in (1, -1):
+        for dimension in range(3):
+            element = evidence.mean.clone()
+            reach = sign * (furthest - evidence.mean)[dimension]
+            element[dimension] += reach * (1 - 1e-6)
+            evidence.without(evidence.of_elements(element), 1e-8)
+            element[dimension] += reach * 2e-6
+            with pytest.raises(UserError, match="no subset of what was seen"):
+                evidence.without(evidence.of_elements(element), 1e-8)
 
 
 def test_a_million_observations_one_by_one_match_all_at_once_in_constant_memory():

@@ -124,11 +124,33 @@ class Evidence:
         """Return the evidence with the elements behind ``other`` exactly forgotten.
 
         Raises:
-            UserError: If ``other`` cannot have been part of this evidence: it has more elements,
-                or more scatter than the whole leaves room for.
+            UserError: If ``other`` cannot have been part of this evidence (see :meth:`without`).
         """
         if not isinstance(other, Evidence):
             return NotImplemented
+        return self.without(other)
+
+    def without(
+        self, other: Evidence, rounding: float = _ROUNDING, least: Tensor | float = 0.0
+    ) -> Evidence:
+        r"""Return the evidence with the elements behind ``other`` exactly forgotten.
+
+        They must be among those observed. Count, mean and scatter show that they were not where
+        the others would scatter by less than nothing in some dimension: a single element cannot lie
+        further from the mean than :math:`\sqrt{(n - 1) W / n}` (Samuelson, *How Deviant Can You
+        Be?*, JASA 1968). Where at most one element is left, these others must not scatter at all.
+        Elements that were never observed, and are nearer, cannot be told from those that were.
+
+        Args:
+            other: Evidence of elements that were observed; batch shapes broadcast.
+            rounding: Largest relative difference between an element and what was observed of it,
+                as it is encoded again.
+            least: Scatter that rounding errors of earlier updates may have left, ``(*B, D)``, or a
+                scalar.
+
+        Raises:
+            UserError: If ``other`` cannot have been part of this evidence.
+        """
         self._check_same_space(other)
         count = self.count - other.count
         if bool((count < 0).any()):
@@ -140,14 +162,18 @@ class Evidence:
         weight = _share(other.count, count)  # n_other / n_rest; n_other where nothing is left
         shift = self.mean - other.mean
         moved = shift.square() * other.count.unsqueeze(-1) * (1 + weight)
-        scatter = self.scatter - other.scatter - moved
+        between = self.scatter - other.scatter
+        scatter = between - moved
         magnitude = (self.mean.square() + other.mean.square()).mean(-1, keepdim=True)
         tolerance = (
-            _ROUNDING * (self.scatter + other.scatter + moved)
-            + _ROUNDING**2 * self.count.unsqueeze(-1) * magnitude
+            rounding * (self.scatter + other.scatter + moved)
+            + rounding**2 * self.count.unsqueeze(-1) * magnitude
+            + least
         )
-        # Of an empty or single remaining element nothing may scatter; of more, not less than 0.
-        impossible = torch.where(rest <= 1, scatter.abs(), -scatter) > tolerance
+        # Where nothing is left, mean and scatter must be the same; a single element that is left
+        # does not scatter; several do not scatter by less than 0.
+        excess = torch.where(rest == 0, between.abs() + moved, scatter.abs())
+        impossible = torch.where(rest <= 1, excess, -scatter) > tolerance
         if bool(impossible.any()):
             raise UserError(
                 "forget: expected elements that are part of this evidence; these have a mean or "

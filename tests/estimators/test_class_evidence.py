@@ -1,6 +1,8 @@
+import copy
 import pickle
 
 import numpy as np
+import pytest
 import torch
 
 from bruno import Evidence
@@ -12,30 +14,49 @@ def evidence_of(number, dim=3):
     return Evidence.of(torch.arange(float(number * 2 * dim)).view(number, 2, dim))
 
 
-def test_a_new_class_moves_few_numbers():
-    known = ClassEvidence(np.array([-1]), evidence_of(1))
-    tables = set()
-    for label in range(1000):
-        known.update({label: Evidence.of(torch.full((label + 1, 3), float(label)))})
-        tables.add(known.in_order_of_arrival.mean.data_ptr())
-    assert len(tables) <= 12
-    assert len(known) == 1001
-    assert int(known[999].count) == 1000
-    assert known.copied([7, -1]).count.tolist() == [8, 2]
-    assert len(pickle.dumps(known)) < 3 * (2 * 3 + 1) * 8 * 1001
-
-
-def test_the_last_row_takes_the_place_of_a_dropped_one():
+def test_classes_are_read_in_the_order_of_their_labels():
     evidence = evidence_of(4)
     known = ClassEvidence(np.array(list("abcd")), evidence)
     known.update({"b": None, "d": None})
     assert len(known) == 2
     assert "b" not in known
-    known.update({"e": evidence[3], "a": evidence[1]})
-    left = known.copied(["a", "c", "e"])
-    assert torch.equal(left.mean, evidence.mean[[1, 2, 3]])
+    with pytest.raises(KeyError):
+        known["b"]
+    known.update({"e": evidence[3], "a": evidence[1], "ab": evidence[0]}, np.dtype("<U2"))
+    now = known.now()
+    assert now.labels.tolist() == ["a", "ab", "c", "e"]
+    assert torch.equal(now.evidence.mean, evidence.mean[[1, 0, 2, 3]])
     assert torch.equal(evidence.mean, evidence_of(4).mean)
-    assert len(known.in_order_of_arrival.count) == 3
+
+
+def test_what_was_read_does_not_change_and_is_read_again_while_nothing_changes():
+    known = ClassEvidence(np.array([3, 5]), evidence_of(2))
+    before = known.now()
+    assert known.now() is before
+    known.observe(5, torch.ones(3, dtype=torch.float64))
+    known.update({4: Evidence.empty(3)}, np.dtype(np.int64))
+    now = known.now()
+    assert known.now() is now
+    assert now.labels.tolist() == [3, 4, 5]
+    assert now.evidence.count.tolist() == [2, 0, 3]
+    assert before.labels.tolist() == [3, 5]
+    assert torch.equal(before.evidence.mean, evidence_of(2).mean)
+    known.update({4: None})
+    assert known.now().labels.tolist() == [3, 5]
+    known.update({4: Evidence.empty(3)})
+    assert known.now().labels.tolist() == [3, 4, 5]
+
+
+def test_copies_hold_what_is_known_and_no_more():
+    known = ClassEvidence(np.array([-1]), evidence_of(1))
+    for label in range(1000):
+        known.update({label: Evidence.of(torch.full((label + 1, 3), float(label)))})
+    for again in (pickle.loads(pickle.dumps(known)), copy.copy(known)):  # noqa: S301
+        assert len(again) == 1001
+        assert int(again[999].count) == 1000
+        again.observe(999, torch.zeros(3, dtype=torch.float64))
+        assert int(known[999].count) == 1000
+    assert len(pickle.dumps(known)) < 3 * (2 * 3 + 1) * 8 * 1001
 
 
 def test_to_observe_is_to_merge_and_changes_one_class_only():
@@ -43,7 +64,7 @@ def test_to_observe_is_to_merge_and_changes_one_class_only():
         1e6 + torch.randn(3, 4, 5, dtype=torch.float64, generator=generator_for(0))
     )
     known = ClassEvidence(np.array([3, 5, 8]), evidence)
-    before = known.copied([3, 5, 8])
+    before = known.now().evidence
     elements = 1e6 + torch.randn(6, 5, dtype=torch.float64, generator=generator_for(1))
     for element in elements:
         known.observe(5, element)

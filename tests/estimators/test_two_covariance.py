@@ -5,47 +5,9 @@ from sklearn.datasets import load_digits
 
 from bruno import BrunoClassifier, BrunoDensity
 from bruno.estimators import two_covariance
-from bruno.estimators.two_covariance import (
-    evidence_of_classes,
-    fit_two_covariance,
-    standard_scale,
-)
+from bruno.estimators.two_covariance import evidence_of_classes, fit_two_covariance
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
-
-
-@pytest.mark.parametrize(
-    ("units", "scale"), [((1, 1, 1), "common"), ((1, 5, 2), "common"), ((1, 100, 1), "columns")]
-)
-def test_units_are_taken_for_common_unless_a_column_varies_much_more(units, scale):
-    x = np.random.default_rng(0).normal(size=(60, 3)) * units
-    y = np.arange(60) % 3
-    chosen = BrunoClassifier(temperature=1.0).fit(x, y)
-    asked = BrunoClassifier(scale=scale, temperature=1.0).fit(x, y)
-    assert chosen.scale_ == scale
-    np.testing.assert_array_equal(chosen.predict_log_proba(x), asked.predict_log_proba(x))
-    assert BrunoClassifier(chosen.model_).fit(x, y).scale_ is None
-
-
-def test_constant_columns_say_nothing_of_units():
-    x = np.random.default_rng(0).normal(size=(60, 5)) * [1, 0, 0, 0, 2] + 1e3
-    assert BrunoClassifier(temperature=1.0).fit(x, np.arange(60) % 3).scale_ == "common"
-
-
-def test_deviations_are_told_from_sizes_too_where_elements_are_few():
-    # Of the same size; the second varies nine times as much, as far as two elements say.
-    x = torch.tensor([[99.0, 91.0, 5.0], [101.0, 109.0, 5.0]], dtype=torch.float64)
-    _, (first, second, constant) = standard_scale(x, common=False)
-    torch.testing.assert_close(second / first, torch.tensor(3.0).double(), rtol=1e-2, atol=0)
-    assert constant in (first, second)
-    _, scaled = standard_scale(x * torch.tensor([1.0, 1e-3, 1.0]), common=False)
-    torch.testing.assert_close(scaled[1], second * 1e-3)
-    far = torch.cat([x, torch.tensor([[1e9 - 1], [1e9 + 1]], dtype=torch.float64)], 1)
-    _, beside_it = standard_scale(far, common=False)
-    torch.testing.assert_close(beside_it[:2], torch.stack([first, second]))
-    many = x.repeat(500, 1)
-    _, deviation = standard_scale(many, common=False)
-    torch.testing.assert_close(deviation[:2], many.std(0)[:2], rtol=3e-3, atol=0)
 
 
 @pytest.mark.parametrize("magnitude", [1e-300, 1e150, 1e300])

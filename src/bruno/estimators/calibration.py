@@ -111,7 +111,8 @@ def cross_validated(
     count = torch.bincount(classes)
     folds = _number_of_folds(int(count.min()), once=once)
     repeats = 1 if once else max(1, min(_REPEATS, _ENOUGH // len(classes)))
-    scores = torch.zeros(repeats if folds else 0, len(classes), len(count), dtype=torch.float64)
+    shape = repeats if folds else 0, len(classes), len(count)
+    scores = torch.zeros(shape, dtype=torch.float64, device="cpu")
     divisions = [_stratified(classes, folds, generator) for _ in scores]
     for repeat, i in shown(list(itertools.product(range(len(scores)), range(folds)))):
         is_held_out = divisions[repeat] == i
@@ -151,10 +152,11 @@ def novelty(
     count = torch.bincount(classes)
     folds = _number_of_folds(int(count.min()), once=once)
     groups = _number_of_folds(len(count), once=once) if folds else 0
-    of_known, of_new = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    nothing = torch.zeros(0, dtype=torch.float64, device="cpu")
+    of_known, of_new = [nothing], [nothing]
     if groups:
         fold = _stratified(classes, folds, generator)
-        group = torch.randperm(len(count), generator=generator) % groups
+        group = torch.randperm(len(count), generator=generator, device="cpu") % groups
     for i in shown(range(groups)):
         is_known, is_held_out = (group != i)[classes], fold == i % folds
         held_out = torch.nonzero(is_known & is_held_out).flatten()
@@ -232,7 +234,7 @@ def _without_extremes(ratios: Tensor) -> Tensor:
     The loss grows with the distance: a single strange example would say more than all others.
     """
     ratios = ratios.clamp(-_SUREST, _SUREST)
-    low, high = ratios.quantile(torch.tensor([0.05, 0.95], dtype=ratios.dtype))
+    low, high = ratios.quantile(0.05), ratios.quantile(0.95)
     return ratios.clamp(low - (high - low), high + (high - low))
 
 
@@ -244,8 +246,8 @@ def _number_of_folds(available: int, *, once: bool) -> int:
 
 def _stratified(classes: Tensor, folds: int, generator: torch.Generator) -> Tensor:
     """Return a fold for every row such that each class is spread evenly over the folds."""
-    shuffled = torch.randperm(len(classes), generator=generator)
+    shuffled = torch.randperm(len(classes), generator=generator, device="cpu")
     order = shuffled[classes[shuffled].argsort(stable=True)]
     fold = torch.empty_like(order)
-    fold[order] = torch.arange(len(order)) % folds
+    fold[order] = torch.arange(len(order), device="cpu") % folds
     return fold

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.base import BrunoEstimator
+from bruno.estimators.base import BrunoEstimator, reads, updates
 from bruno.estimators.calibration import (
     Score,
     choose_novelty_scale,
@@ -25,16 +27,18 @@ from bruno.estimators.calibration import (
     with_rejection,
 )
 from bruno.estimators.checks import check_number
-from bruno.estimators.class_evidence import ClassEvidence
+from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
 from bruno.estimators.encoding import CHUNK_ELEMENTS, TooFarError, encoded
 from bruno.estimators.labels import (
+    as_array,
     checked_classes,
     checked_labels,
-    joined,
+    common_type,
     kind_of,
     rows_by_label,
     unknown_label,
+    with_unknown,
 )
 from bruno.estimators.two_covariance import evidence_of_classes
 from bruno.evidence import Evidence
@@ -123,6 +127,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     unknown_intercept_: float
     unknown_slope_: float
     _known: ClassEvidence
+    _present: KnownClasses
 
     def __init__(
         self,
@@ -150,7 +155,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @torch.no_grad()
+    @updates
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Fit the model, unless one is given, and take the examples.
 
@@ -161,22 +166,27 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        with self._unchanged_on_error():
-            self._check_parameters()
-            given = self._given_model()
-            x, labels = self._validated_pair(X, y, given, reset=True)
-            classes, indices = np.unique(labels, return_inverse=True)
-            self._check_not_reserved("y", classes)
-            self._choose(x, given)
-            model = self._fitted_model(x, indices) if given is None else given
-            truth = torch.from_numpy(indices)
-            self._use(model)
-            z, _ = encoded(self._exact_model, x)
-            self._calibrate(x, z, truth, given)
-            self._known = ClassEvidence(classes, evidence_of_classes(z, truth.to(z.device)))
+        fitted = self._copied()
+        fitted._fit(X, y)
+        self._become(fitted)
         return self
 
-    @torch.no_grad()
+    def _fit(self, X: Any, y: Any) -> None:  # noqa: N803
+        """Fit in place, not to be seen by others before it is finished."""
+        self._check_parameters()
+        given = self._given_model()
+        x, labels = self._validated_pair(X, y, given, reset=True)
+        classes, indices = np.unique(labels, return_inverse=True)
+        self._check_not_reserved("y", classes)
+        self._choose(x, given)
+        model = self._fitted_model(x, indices) if given is None else given
+        truth = torch.from_numpy(indices)
+        self._use(model)
+        z, _ = encoded(self._exact_model, x)
+        self._calibrate(x, z, truth, given)
+        self._known = ClassEvidence(classes, evidence_of_classes(z, truth.to(z.device)))
+
+    @updates
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
         """Take more examples, of known or new classes, in one update each; nothing is retrained.
 
@@ -192,10 +202,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
-            with self._unchanged_on_error():
-                self.fit(X, y)
-                if announced is not None:
-                    self._take(self._announced(announced, {}), classes=announced)
+            fitted = self._copied()
+            fitted._fit(X, y)
+            if announced is not None:
+                fitted._take(fitted._announced(announced, {}), classes=announced)
+            self._become(fitted)
             return self
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = encoded(self._exact_model, x)
@@ -212,7 +223,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self._take(changed | self._announced(announced, changed), y=labels, classes=announced)
         return self
 
-    @torch.no_grad()
+    @updates
     def forget(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Take examples back, exactly: as if they had never been given to ``partial_fit``.
 
@@ -238,14 +249,15 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             left = self._without(self._known[label], Evidence.of(z[rows]))
             changed[label] = left if int(left.count) else None
         dropped = [label for label, left in changed.items() if left is None]
-        if len(dropped) == len(self._known):
+        if dropped and len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
         self._known.update(changed)
         return self
 
-    @torch.no_grad()
+    @reads
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the most probable class of every element, ``(N,)``."""
+        check_is_fitted(self)
         names = self._names()
         best = [scores.argmax(1).cpu().numpy() for scores in self._log_joint(X)]
         labels: np.ndarray = names[np.concatenate(best)]
@@ -255,7 +267,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """Return the probability of every class, ``(N, K)``, and of none of them if ``reject``."""
         return np.exp(self.predict_log_proba(X))
 
-    @torch.no_grad()
+    @reads
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return logarithms of :meth:`predict_proba`.
 
@@ -272,20 +284,15 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """
         check_is_fitted(self)
         z, _ = encoded(self.model_, self._validated(X, reset=False))
-        process, evidence = self.model_.process, self._known.in_order_of_arrival
-        classes = self.classes_
-        columns = self._known.positions(classes.tolist())
-        in_order = bool((columns.diff() == 1).all())
-        prior = log_prior(self.class_prior, evidence.count[columns].cpu().numpy())
+        process, evidence = self.model_.process, self._present.evidence
+        prior = log_prior(self.class_prior, evidence.count.cpu().numpy())
         if self.reject is not None:
             self._check_reject()
-            self._check_not_reserved("reject", classes)
-        widest = max(len(columns), z.shape[1])
+            self._check_not_reserved("reject", self._present.labels)
+        widest = max(len(evidence.count), z.shape[1])
         parts = z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest))
         for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
-            if not in_order:
-                scores = scores[:, columns]
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
             if self.reject is not None:
                 of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
@@ -293,7 +300,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 scores = with_rejection(scores, of_none, *scale, self.reject)
             yield scores
 
-    @torch.no_grad()
+    @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x) of elements of a class nothing is known of, in nats, ``(N,)``."""
         check_is_fitted(self)
@@ -302,7 +309,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
-    @torch.no_grad()
+    @reads
     def sample(self, label: Any, n: int = 1, random_state: Any = None) -> np.ndarray:
         """Return ``n`` new elements of a known class, ``(n, D)``.
 
@@ -317,35 +324,47 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             ValueError: If the class is unknown, or ``n`` is no number of elements.
         """
         check_is_fitted(self)
-        if not isinstance(label, Hashable) or label not in self._known:
-            raise UserError(f"label: expected one of {self.classes_.tolist()}, got {label!r}")
+        labels = self._present.labels.tolist()
+        if not isinstance(label, Hashable) or label not in labels:
+            raise UserError(f"label: expected one of {labels}, got {label!r}")
         seed = self.random_state if random_state is None else random_state
-        return self._drawn(self._known[label], n, seed)
+        return self._drawn(self._present.evidence[labels.index(label)], n, seed)
 
     @property
     def classes_(self) -> np.ndarray:
-        """The known classes, sorted, ``(K,)``."""
+        """The known classes, sorted, ``(K,)``; a copy."""
         check_is_fitted(self)
-        return self._known.labels
+        return self._known.now().labels.copy()
 
     @property
     def evidence_(self) -> Evidence:
         """What is known of the classes, of batch shape ``(K,)``; a copy."""
         check_is_fitted(self)
-        return self._known.copied(self.classes_.tolist())
+        known = self._known.now().evidence
+        return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
 
     @property
     def unknown_label_(self) -> Any:
         """What ``predict`` returns for elements of none of the known classes."""
         check_is_fitted(self)
-        return unknown_label(self._known.some_labels)
+        return unknown_label(self._known.kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return state | ({"_known": copy.copy(state["_known"])} if "_known" in state else {})
+
+    def _as_it_is(self) -> Self:
+        copied = self._copied()
+        if "_known" in copied.__dict__:
+            copied._present = copied._known.now()
+        return copied
 
     def _names(self) -> np.ndarray:
         """Return what the columns of probabilities stand for."""
-        check_is_fitted(self)
+        classes = self._present.labels
         if self.reject is None:
-            return self.classes_
-        return joined(self.classes_, np.asarray([self.unknown_label_]))
+            return classes.copy()
+        return with_unknown(classes)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -365,7 +384,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
         """Raise if the label of what is rejected is also the label of a class."""
-        label = unknown_label(classes)
+        label = unknown_label(kind_of(classes))
         if self.reject is not None and label in classes.tolist():
             raise UserError(
                 f"{name}: expected no class {label!r}, which with reject stands for none of the "
@@ -400,7 +419,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self.temperature_ = float(self.temperature)
             return
         score = self._score_held_out(x, z, truth, given)
-        generator = torch.Generator().manual_seed(self._seed())
+        generator = torch.Generator("cpu").manual_seed(self._seed())
         once = self.flow_ == "dense"
         start = 1.0
         if given is None:
@@ -472,22 +491,23 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         if all(label in self._known for label in changed):
             self._known.update(changed)
             return
-        kind = kind_of(self._known.some_labels)
+        kind = self._known.kind
         for name, more in labels.items():
             if kind_of(more) != kind:
                 raise UserError(
                     f"{name}: expected {kind}, as the classes known, got {kind_of(more)}"
                 )
             self._check_not_reserved(name, more)
-        self._known.update(changed, *labels.values())
+        self._known.update(changed, reduce(common_type, (more.dtype for more in labels.values())))
 
     def _all_evidence(self) -> Evidence:
-        return self.evidence_
+        return self._present.evidence
 
     def _state(self) -> dict[str, Any]:
+        classes = self._present.labels
         return super()._state() | {
-            "classes_": self.classes_.tolist(),
-            "classes_dtype": self.classes_.dtype.str,
+            "classes_": classes.tolist(),
+            "classes_dtype": classes.dtype.str,
             "temperature_": self.temperature_,
             "unknown_intercept_": self.unknown_intercept_,
             "unknown_slope_": self.unknown_slope_,
@@ -495,7 +515,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
         super()._restore(state, evidence)
-        classes = np.asarray(state["classes_"], dtype=np.dtype(state["classes_dtype"]))
+        classes = as_array(state["classes_"], np.dtype(state["classes_dtype"]))
         self._known = ClassEvidence(classes, evidence)
         self.temperature_ = state["temperature_"]
         self.unknown_intercept_ = state["unknown_intercept_"]

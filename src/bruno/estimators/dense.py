@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.two_covariance import standard_scale
+from bruno.estimators.scales import standard_scale
 from bruno.flows.affine import ActivationNorm
 from bruno.model import Bruno
 from bruno.pretrained import build
@@ -57,7 +57,9 @@ def fit_dense(
     x = (x - mean) / deviation
 
     def noisy(elements: Tensor) -> Tensor:
-        return elements + _NOISE * torch.randn(elements.shape, generator=generator).to(x)
+        return elements + _NOISE * torch.randn(
+            elements.shape, generator=generator, dtype=torch.float32, device="cpu"
+        ).to(x)
 
     if len(x) > 1:
         model.flow.initialise(noisy(x))
@@ -70,9 +72,10 @@ def fit_dense(
     optimiser = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
     for _ in track(range(steps), "learning the flow") if verbose else range(steps):
-        chosen = torch.randperm(len(rows), generator=generator)[:_SETS].tolist()
+        chosen = torch.randperm(len(rows), generator=generator, device="cpu")[:_SETS].tolist()
         members = [
-            rows[k][torch.randperm(len(rows[k]), generator=generator)[:size]] for k in chosen
+            rows[k][torch.randperm(len(rows[k]), generator=generator, device="cpu")[:size]]
+            for k in chosen
         ]
         optimiser.zero_grad()
         objective(noisy(x[torch.stack(members)]), 1).loss.backward()

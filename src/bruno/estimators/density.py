@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from bruno.estimators.base import BrunoEstimator
+from bruno.estimators.base import BrunoEstimator, reads, updates
 from bruno.estimators.checks import check_number
 from bruno.estimators.encoding import encoded
 from bruno.evidence import Evidence
@@ -22,25 +21,30 @@ class _OneSet(BrunoEstimator):
 
     evidence_: Evidence
 
-    @torch.no_grad()
+    @updates
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
         """Fit the model, unless one is given, and take the elements ``(N, D)``.
 
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
-        with self._unchanged_on_error():
-            self._check_parameters()
-            given = self._given_model()
-            x = self._validated(X, given, reset=True)
-            one_class = np.zeros(len(x), dtype=np.int64)
-            self._choose(x, given)
-            model = self._fitted_model(x, one_class) if given is None else given
-            self._use(model)
-            self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
+        fitted = self._copied()
+        fitted._fit(X)
+        self._become(fitted)
         return self
 
-    @torch.no_grad()
+    def _fit(self, X: Any) -> None:  # noqa: N803
+        """Fit in place, not to be seen by others before it is finished."""
+        self._check_parameters()
+        given = self._given_model()
+        x = self._validated(X, given, reset=True)
+        one_class = np.zeros(len(x), dtype=np.int64)
+        self._choose(x, given)
+        model = self._fitted_model(x, one_class) if given is None else given
+        self._use(model)
+        self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
+
+    @updates
     def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`.
 
@@ -53,7 +57,7 @@ class _OneSet(BrunoEstimator):
         self.evidence_ = self.evidence_.observe(z)
         return self
 
-    @torch.no_grad()
+    @updates
     def forget(self, X: Any) -> Self:  # noqa: N803
         """Take elements back, exactly: as if they had never been given to ``partial_fit``.
 
@@ -66,7 +70,7 @@ class _OneSet(BrunoEstimator):
         self.evidence_ = self._without(self.evidence_, Evidence.of(z))
         return self
 
-    @torch.no_grad()
+    @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x | elements seen), in nats, ``(N,)``."""
         check_is_fitted(self)
@@ -136,7 +140,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         """Return the sum of :meth:`score_samples`, in nats."""
         return float(self.score_samples(X).sum())
 
-    @torch.no_grad()
+    @reads
     def sample(self, n: int = 1, random_state: Any = None) -> np.ndarray:
         """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen.
 
@@ -211,20 +215,13 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Fit the model, unless one is given, take the elements, and set the threshold.
+    def _fit(self, X: Any) -> None:  # noqa: N803
+        super()._fit(X)
+        # By what the parameter was then, for the threshold is of those scores.
+        self._scores_gain = self.model is not None
+        self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
 
-        Raises:
-            ValueError: If the data or a parameter are not what is expected; then nothing changes.
-        """
-        with self._unchanged_on_error():
-            super().fit(X, y)
-            # By what the parameter was then, for the threshold is of those scores.
-            self._scores_gain = self.model is not None
-            self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
-        return self
-
-    @torch.no_grad()
+    @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x | elements seen), with a given model minus log p(x), in nats, ``(N,)``."""
         check_is_fitted(self)
@@ -233,6 +230,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         z, _ = encoded(self.model_, self._validated(X, reset=False))
         return self._gain(z, self.evidence_)
 
+    @reads
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the scores above the threshold, in nats; negative for outliers."""
         scores: np.ndarray = self.score_samples(X) - self.offset_

@@ -1,7 +1,8 @@
-"""Labels of classes: all numbers or all strings, and one for elements of none of them."""
+"""Class labels: all numbers or all strings, and one for elements of none of the classes."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
@@ -12,20 +13,26 @@ from sklearn.utils.validation import column_or_1d
 from bruno.errors import UserError
 
 
-def checked_labels(y: Any) -> np.ndarray:
+def checked_labels(y: Any, name: str = "y") -> np.ndarray:
     """Return one label for each element, as an array of one dimension.
 
+    Args:
+        y: The labels. Integers stay exact, whatever they come in.
+        name: Name of the argument, for errors.
+
     Raises:
-        ValueError: If these are no labels of classes, or of different kinds.
+        ValueError: If these are no class labels, or labels of different kinds.
     """
     if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
         return y
+    y = _without_extension_type(y, name)
     try:
         check_classification_targets(y)
     except TypeError as error:  # labels that cannot be sorted
-        raise UserError(f"y: expected all numbers or all strings: {error}") from None
+        raise UserError(f"{name}: expected all numbers or all strings: {error}") from None
     labels: np.ndarray = column_or_1d(y, warn=True)
-    _check_one_kind(labels)
+    _check_one_kind(labels, name)
+    _check_exact(labels, name)
     return labels
 
 
@@ -33,14 +40,15 @@ def checked_classes(classes: Any) -> np.ndarray:
     """Return labels that are announced, as an array of one dimension.
 
     Raises:
-        UserError: If these are no labels of classes.
+        UserError: If these are no class labels.
     """
     try:
-        labels: np.ndarray = column_or_1d(classes)
-        check_classification_targets(labels)
+        labels = _without_extension_type(classes, "classes")
+        return checked_labels(column_or_1d(labels), "classes")
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"classes: expected the labels of classes: {error}") from None
-    return labels
 
 
 def rows_by_label(labels: np.ndarray) -> list[tuple[Any, Any]]:
@@ -52,26 +60,71 @@ def rows_by_label(labels: np.ndarray) -> list[tuple[Any, Any]]:
 
 
 def kind_of(labels: np.ndarray) -> str:
-    """Return what labels are; of different kinds none are equal."""
+    """Return the kind of labels; labels of different kinds are never equal."""
     if labels.dtype.kind == "O":
         return "strings" if isinstance(labels[0], str) else "numbers"
     return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "numbers")
 
 
-def unknown_label(classes: np.ndarray) -> Any:
-    """Return the label of what is of none of these classes."""
-    return {"strings": "unknown", "bytes": b"unknown", "numbers": -1}[kind_of(classes)]
+def unknown_label(kind: str) -> Any:
+    """Return the label of elements of none of the classes, whose labels are of this kind."""
+    return {"strings": "unknown", "bytes": b"unknown", "numbers": -1}[kind]
 
 
-def joined(*parts: np.ndarray) -> np.ndarray:
-    """Return labels of one kind together, without loss whatever their types."""
-    if {"i", "u"} <= {part.dtype.kind for part in parts}:
-        # Large unsigned numbers and negative ones have no common type.
-        return np.concatenate([part.astype(object) for part in parts])
-    return np.concatenate(parts)
+def with_unknown(classes: np.ndarray) -> np.ndarray:
+    """Return the labels of classes, and behind them that of elements of none of them."""
+    kind = kind_of(classes)
+    label = np.asarray([unknown_label(kind)])
+    dtype = classes.dtype if classes.dtype.kind == "f" else common_type(classes.dtype, label.dtype)
+    return as_array([*classes.tolist(), *label.tolist()], dtype)
 
 
-def _check_one_kind(labels: np.ndarray) -> None:
+def common_type(first: np.dtype, second: np.dtype) -> np.dtype:
+    """Return the type of an array of labels that come in two types, of one kind.
+
+    Whole numbers of different types become int64, floats among them too: a float that is a label
+    is a whole number, and not every int64 is a float.
+    """
+    numbers = first.kind in "biuf" and second.kind in "biuf"
+    if first != second and numbers and not first.kind == second.kind == "f":
+        return np.dtype(np.int64)
+    return np.promote_types(first, second)
+
+
+def as_array(labels: list[Any], dtype: np.dtype) -> np.ndarray:
+    """Return labels of one kind as an array.
+
+    Args:
+        labels: The labels, at least one.
+        dtype: Type of the array. Whole numbers that it does not hold come as uint64, or as Python
+            integers where there are both negative ones and some of 2**63 or more.
+    """
+    if dtype.kind not in "iuO" or isinstance(labels[0], (str, bytes)):
+        return np.array(labels, dtype=dtype)
+    whole = [int(label) for label in labels]
+    for candidate in (np.int64 if dtype.kind == "O" else dtype, np.uint64):
+        with suppress(OverflowError):
+            return np.array(whole, dtype=candidate)
+    return np.array(whole, dtype=object)
+
+
+def _without_extension_type(y: Any, name: str) -> Any:
+    """Return a column of nullable integers as an array of numpy's, and all else as it is.
+
+    Scikit-learn converts such a column of pandas through float64.
+    """
+    is_table = hasattr(y, "iloc") and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
+    column = y.iloc[:, 0] if is_table else y
+    dtype: Any = getattr(column, "dtype", None)
+    if isinstance(dtype, np.dtype) or getattr(dtype, "kind", "") not in {"b", "i", "u"}:
+        return y
+    try:
+        return column.to_numpy(dtype=dtype.numpy_dtype).reshape(y.shape)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected a label for each element: {error}") from None
+
+
+def _check_one_kind(labels: np.ndarray, name: str) -> None:
     """Raise if labels are not all numbers or all strings."""
     values = labels.tolist()
     if not any(
@@ -79,4 +132,16 @@ def _check_one_kind(labels: np.ndarray) -> None:
         for kind in (str, bytes, (Real, bool, np.bool_))
     ):
         kinds = sorted({type(value).__name__ for value in values})
-        raise UserError(f"y: expected all numbers or all strings, got {', '.join(kinds)}")
+        raise UserError(f"{name}: expected all numbers or all strings, got {', '.join(kinds)}")
+
+
+def _check_exact(labels: np.ndarray, name: str) -> None:
+    """Raise if labels are floats so large that they may stand for another whole number."""
+    if labels.dtype.kind != "f" or not len(labels):
+        return
+    limit, largest = 2 / float(np.finfo(labels.dtype).eps), np.abs(labels).max()
+    if largest >= limit:
+        raise UserError(
+            f"{name}: expected labels below {limit:.0f} in {labels.dtype}, which does not hold all "
+            f"whole numbers beyond, got {largest:.0f}; pass integers of one type"
+        )

@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from bruno.estimators.scales import standard_scale
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
@@ -46,11 +47,6 @@ _EXCESS, _LARGEST_DEVIATION, _DEVIATION_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
 _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
 # Where a thousandth of a parameter changes less than a ten-thousandth of a nat, it is found.
 _ITERATIONS, _STEEPEST = 50, 3e-2
-# Columns are taken to have one unit if none varies so many times as much as the median one.
-_ONE_UNIT = 10.0
-# Where they do not: two or three elements tell deviations badly, and large columns vary more than
-# small ones. That is worth so many observations, chosen likewise.
-_WORTH_OF_SIZE = 1.0
 
 
 def fit_two_covariance(
@@ -176,7 +172,7 @@ def _covariances(
         within, variances between, basis, second basis.
     """
     number, dim = x.shape
-    identity = torch.eye(dim, dtype=x.dtype)
+    identity = torch.eye(dim, dtype=x.dtype, device=x.device)
     evidence = evidence_of_classes(x, classes)
     residuals = x - evidence.mean[classes]
     total = (x.T @ x + strength * identity) / (number + strength)
@@ -215,58 +211,6 @@ def evidence_of_classes(z: Tensor, classes: Tensor) -> Evidence:
     mean = total.index_add(0, classes, z) / count.unsqueeze(1)
     scatter = total.index_add(0, classes, (z - mean[classes]).square())
     return Evidence(count, mean, scatter)
-
-
-def standard_scale(x: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
-    """Return the mean and the deviation to expect of a new element, each ``(D,)``.
-
-    A dimension that never changes is given the deviation of a usual one, for it may change yet.
-
-    Args:
-        x: Elements, float64 ``(N, D)``.
-        common: Whether to give all dimensions the same deviation, the root of their mean variance;
-            otherwise each has its own, shrunk towards a share of its root mean square, that of the
-            median dimension.
-    """
-    mean, deviation = _moments(x)
-    changes = deviation > 0
-    if not bool(changes.any()):
-        return mean, torch.ones_like(deviation)
-    if common:
-        largest = deviation.max()
-        return mean, largest * (deviation / largest).square().mean().sqrt().expand_as(mean)
-    share = _WORTH_OF_SIZE / (len(x) - 1 + _WORTH_OF_SIZE)
-    size = x[:, changes].abs().amax(0)
-    log_size = size.log() + 0.5 * (x[:, changes] / size).square().mean(0).log()
-    log_deviation = deviation[changes].log()
-    believed = log_size + (log_deviation - log_size).median()
-    shrunk = torch.lerp(log_deviation, believed, share).exp()
-    deviation[changes] = shrunk.clamp_max(torch.finfo(x.dtype).max)
-    return mean, torch.where(changes, deviation, deviation[changes].median())
-
-
-def has_one_unit(x: Tensor) -> bool:
-    """Return whether the columns of a table ``(N, D)`` vary alike enough to have one unit."""
-    _, deviation = _moments(x)
-    usual = deviation[deviation > 0].median() if bool(deviation.any()) else 1.0
-    return bool(deviation.max() < _ONE_UNIT * usual)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and deviation of every dimension, ``(D,)``; 0 where it hardly changes.
-
-    The deviation of the N elements seen is too small for a new one, whose variance about their
-    mean is (N + 1) / (N − 1) times theirs.
-    """
-    number = len(x)
-    smallest, largest = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max
-    size = x.abs().amax(0).clamp_min(smallest)
-    mean = (x / size).mean(0)
-    deviation = (x / size - mean).square().mean(0).sqrt()
-    if number > 1:
-        deviation = deviation * math.sqrt((number + 1) / (number - 1))
-    changes = (deviation > 1e-12) & (deviation * size > smallest)
-    return mean * size, torch.where(changes, (deviation * size).clamp_max(largest), 0)
 
 
 def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:
