@@ -5,6 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzzing import VARIABLE
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz-examples",
+        type=int,
+        default=None,
+        help="examples of every fuzz test, for long runs",
+    )
+
+
+def pytest_configure(config):
+    # Fuzz tests take their settings when they are imported.
+    if config.getoption("--fuzz-examples"):
+        os.environ[VARIABLE] = str(config.getoption("--fuzz-examples"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

@@ -61,7 +61,7 @@ class Evidence:
         dim: int,
         batch_shape: Sequence[int] = (),
         *,
-        device: torch.device | str | None = None,
+        device: torch.device | str = "cpu",
     ) -> Evidence:
         """Return the evidence of no elements at all.
 

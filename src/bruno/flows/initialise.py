@@ -75,7 +75,8 @@ def _normalise_linear_map(module: LinearMap, inputs: tuple[Any, ...]) -> None:
 
 def _normalise_spanned_map(module: SpannedMap, inputs: tuple[Any, ...]) -> None:
     mean, deviation = _channel_moments(inputs[0])
-    identity = torch.eye(module.matrix.shape[0]).to(module.matrix)
+    matrix = module.matrix
+    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     module.span(torch.zeros_like(module.weighted))
     module.set(-mean, 1 / deviation, identity, identity, module.log_abs_det.new_zeros(()))
 

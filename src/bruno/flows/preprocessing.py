@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 
 LEVELS = 256
 """Grey levels of a pixel; dequantised pixels lie in [0, 256)."""
@@ -115,13 +115,13 @@ class PixelGaussianisation(Bijection):
         super().__init__()
         self.alpha = alpha
         self.smoothing = smoothing
-        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS))
+        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS, **FACTORY_KWARGS))
 
     def fit(self, x: Tensor) -> None:
         """Take the probabilities of the grey levels from pixels ``x``, in place."""
         check_pixels(x)
         levels = x.detach().flatten().long().clamp_max(LEVELS - 1)
-        share = torch.bincount(levels, minlength=LEVELS) / levels.numel()
+        share = torch.bincount(levels, minlength=LEVELS).to(self.mass) / levels.numel()
         self.mass.copy_((1 - self.smoothing) * share + self.smoothing / LEVELS)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

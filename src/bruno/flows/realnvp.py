@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bruno.errors import UserError
 from bruno.finite import all_finite
+from bruno.flows.bijection import FACTORY_KWARGS
 from bruno.flows.initialise import initialise_from_data
 from bruno.flows.linear import ActivationNorm
 from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
@@ -155,12 +156,13 @@ class RealNVP(nn.Module):
         self.context_encoder: nn.Module | None = None
         if self._other_entries:
             self.context_encoder = nn.Sequential(
-                nn.Linear(len(self._other_entries), _CONTEXT_UNITS), nn.LeakyReLU()
+                nn.Linear(len(self._other_entries), _CONTEXT_UNITS, **FACTORY_KWARGS),
+                nn.LeakyReLU(),
             )
         context_units = _CONTEXT_UNITS if self._other_entries else 0
         self.layers = Chain(layers_of(self.preset, self.event_shape, architecture, context_units))
         # Follows the parameters to every precision; to look one of them up takes longer.
-        self.register_buffer("_like", torch.zeros(0), persistent=False)
+        self.register_buffer("_like", torch.zeros(0, **FACTORY_KWARGS), persistent=False)
         # The norm takes away the mean of all elements, turned to the angle 0.
         self.steering = (
             Chain([Steering(self.dim, self.context_angles), ActivationNorm(self.dim)])

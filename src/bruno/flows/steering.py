@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 
 _FREQUENCIES = 5
 
@@ -49,7 +49,7 @@ class Steering(Bijection):
 
     def __init__(self, dim: int, positions: Sequence[int]) -> None:
         super().__init__()
-        pair = torch.arange(dim // 2)
+        pair = torch.arange(dim // 2, device=FACTORY_KWARGS["device"])
         self.positions = tuple(positions)
         self.register_buffer(
             "angle_of_pair", pair // _FREQUENCIES % len(self.positions), persistent=False
@@ -67,8 +67,9 @@ class Steering(Bijection):
     def _turned(self, x: Tensor, context: Tensor | None, direction: int) -> Tensor:
         if context is None:
             raise ValueError("steering needs a context")
-        sine = torch.tensor(self.positions, device=x.device)
-        theta = torch.atan2(context[:, sine], context[:, sine + 1]).to(x.dtype)
+        sine = list(self.positions)
+        cosine = [position + 1 for position in sine]
+        theta = torch.atan2(context[:, sine], context[:, cosine]).to(x.dtype)
         phase = theta[:, self.angle_of_pair] * self.frequency * direction
         cos, sin = phase.cos(), phase.sin()
         paired = 2 * self.frequency.shape[0]
