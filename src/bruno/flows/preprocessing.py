@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.flows.bijection import FACTORY_KWARGS, Bijection
+from bruno.validation import values_can_be_checked
 
 LEVELS = 256
 """Grey levels of a pixel; dequantised pixels lie in [0, 256)."""
@@ -22,7 +23,7 @@ def check_pixels(x: Tensor) -> None:
         UserError: With the values that came.
     """
     # A comparison with NaN is false, so one test finds both.
-    if not bool(((x >= 0) & (x <= LEVELS)).all()):
+    if values_can_be_checked(x) and not bool(((x >= 0) & (x <= LEVELS)).all()):
         raise UserError(
             f"x: expected finite pixel values in [0, {LEVELS}] (0..255 plus dequantisation "
             f"noise), got values from {x.min():g} to {x.max():g}"

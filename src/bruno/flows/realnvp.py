@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bruno.errors import UserError
-from bruno.finite import all_finite
 from bruno.flows.bijection import FACTORY_KWARGS
 from bruno.flows.initialise import initialise_from_data
 from bruno.flows.linear import ActivationNorm
 from bruno.flows.presets import PRESETS, VECTOR_PRESETS, Architecture, layers_of
 from bruno.flows.reshape import Chain
 from bruno.flows.steering import Steering, dimensions_to_steer
+from bruno.validation import check_finite
 
 _CONTEXT_UNITS = 32
 
@@ -284,12 +284,12 @@ class RealNVP(nn.Module):
         if x.shape[len(batch) :] != event_shape:
             expected = ", ".join(map(str, event_shape))
             raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
-        if not all_finite(x):
-            raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
+        check_finite(name, x)
         context = self._checked_context(context, batch)
         x = x.reshape(-1, *event_shape).to(dtype)
         if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            # Channels-last memory, by permuting: vmap does not take a memory format.
+            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return batch, x, context
 
     def _encoded(self, context: Tensor | None) -> Tensor | None:
@@ -314,8 +314,7 @@ class RealNVP(nn.Module):
                 f"context: expected a floating-point tensor of shape {expected}, got "
                 f"{context.dtype} {tuple(context.shape)}"
             )
-        if not all_finite(context):
-            raise UserError("context: expected finite numbers, got NaN or infinity")
+        check_finite("context", context)
         return context.reshape(-1, self.context_dim).to(self.dtype)
 
 
