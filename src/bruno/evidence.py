@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.finite import all_finite
+from bruno.validation import check_finite
 
 # An element that is forgotten may have been encoded again in float32, in a batch of another size,
 # and then differs from what was observed by about this much, relative to its magnitude.
@@ -61,7 +61,7 @@ class Evidence:
         dim: int,
         batch_shape: Sequence[int] = (),
         *,
-        device: torch.device | str | None = None,
+        device: torch.device | str = "cpu",
     ) -> Evidence:
         """Return the evidence of no elements at all.
 
@@ -244,8 +244,7 @@ def checked_elements(z: Tensor) -> Tensor:
     if z.dim() < 2 or z.shape[-1] < 1:
         raise UserError(f"z: expected shape (*B, n, D), got {tuple(z.shape)}")
     z = z.double()
-    if not all_finite(z):
-        raise UserError("z: expected finite numbers, got NaN or infinity")
+    check_finite("z", z)
     return z
 
 

@@ -1,7 +1,10 @@
 """Random generators as a pure function of what they are for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from bruno.errors import UserError
 
@@ -25,3 +28,13 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
         raise UserError(f"seed: expected a non-negative integer, got {min(key)}")
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(seed & (2**63 - 1))
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return float32 draws from [0, 1), on the generator's device, whatever torch's defaults are.
+
+    Args:
+        shape: Shape of the result.
+        generator: Source of randomness.
+    """
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)

@@ -46,7 +46,9 @@ def parse_context(
                 f"commas, as in {name}=0,90"
             )
         try:
-            values[name] = torch.tensor([float(part) for part in text.split(",")]).double()
+            values[name] = torch.tensor(
+                [float(part) for part in text.split(",")], device="cpu", dtype=torch.float64
+            )
         except ValueError:
             raise UserError(f"{option}: expected {form}, got {argument!r}") from None
     if sorted(values) != sorted(label.name for label in labels):

@@ -142,7 +142,7 @@ def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
         form = " ".join(f"{label.name}=NUMBER" for label in labels)
         raise UserError(f"given_context: expected the labels of the given images, {form}")
     name = labels[0].name
-    degrees = torch.arange(0, 360, _ANGLE_STEP).double()
+    degrees = torch.arange(0, 360, _ANGLE_STEP, device="cpu").double()
     candidates = encode_context(labels, {name: degrees})
     chosen = [0]
     for index in range(1, len(x)):

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own convention)
 from torch import Tensor
 
 from bruno.errors import UserError
+from bruno.seeding import uniform
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     if augmentation.is_identity or images.numel() == 0:
         return images
     batch, _, height, width = images.shape
-    half = torch.tensor([width / 2, height / 2])
+    half = torch.tensor([width / 2, height / 2], device=generator.device, dtype=torch.float32)
     # `affine` acts on pixels, the grid is in units of half an image, hence the two changes of unit.
     affine = _affine_maps(batch, augmentation, generator)
     affine[:, :, :2] *= half / half[:, None]
@@ -82,7 +83,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 def _affine_maps(batch: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Return maps from a pixel of the result to one of the image, ``(batch, 2, 3)``, (x, y)."""
-    angle, size, slant, right, down = 2 * torch.rand(5, batch, generator=generator) - 1
+    angle, size, slant, right, down = 2 * uniform((5, batch), generator) - 1
     angle = angle * math.radians(augmentation.degrees)
     size = (size * math.log1p(augmentation.scale)).exp()
     slant = slant * augmentation.shear
@@ -99,20 +100,22 @@ def _bending(
 ) -> Tensor:
     """Return smooth random displacements in pixels, ``(batch, height, width, 2)``."""
     smoothness = augmentation.elastic_smoothness
-    across, along = _smoother(height, smoothness), _smoother(width, smoothness)
-    noise = torch.randn(batch, 2, across.shape[1], along.shape[1], generator=generator)
+    across, along = (_smoother(size, smoothness, generator.device) for size in (height, width))
+    knots = (batch, 2, across.shape[1], along.shape[1])
+    noise = torch.randn(knots, generator=generator, device=generator.device, dtype=torch.float32)
     field = across @ noise @ along.T
     return augmentation.elastic * field.permute(0, 2, 3, 1)
 
 
-def _smoother(size: int, smoothness: float) -> Tensor:
+def _smoother(size: int, smoothness: float, device: torch.device) -> Tensor:
     """Return weights ``(size, knots)`` that turn independent noise into smooth noise of variance 1.
 
     The knots lie half a ``smoothness`` apart, well within the reach of the Gaussian of this width
     that spreads each of them, so the bending has no preferred places.
     """
     reach = 2 * math.ceil(smoothness)
-    knots = torch.arange(-reach, size + reach, smoothness / 2)
-    weights = torch.exp(-0.5 * ((torch.arange(size)[:, None] - knots) / (smoothness / 1.5)) ** 2)
+    knots = torch.arange(-reach, size + reach, smoothness / 2, device=device, dtype=torch.float32)
+    pixels = torch.arange(size, device=device, dtype=torch.float32)[:, None]
+    weights = torch.exp(-0.5 * ((pixels - knots) / (smoothness / 1.5)) ** 2)
     smoother: Tensor = weights / weights.norm(dim=1, keepdim=True)
     return smoother

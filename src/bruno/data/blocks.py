@@ -69,10 +69,10 @@ def load_blocks(split: str, *, seed: int = 0) -> LabelledImages:
         ["blocks", LOADER_VERSION, seed, count, VIEWS],
         lambda: _render_split(split, seed, count),
     )
-    azimuths = torch.arange(VIEWS, dtype=torch.float64) * (360 / VIEWS)
+    azimuths = torch.arange(VIEWS, device="cpu", dtype=torch.float64) * (360 / VIEWS)
     return LabelledImages(
         images=torch.from_numpy(arrays["images"]),
-        labels=torch.arange(count).repeat_interleave(VIEWS),
+        labels=torch.arange(count, device="cpu").repeat_interleave(VIEWS),
         class_names=tuple(f"{split}-{index}" for index in range(count)),
         name="blocks",
         split=split,

@@ -101,7 +101,9 @@ def encode_context(labels: Sequence[Label], values: Mapping[str, Tensor | float]
         )
     columns = []
     for label in labels:
-        value = torch.as_tensor(values[label.name], dtype=torch.float64)
+        given = values[label.name]
+        device = given.device if torch.is_tensor(given) else "cpu"
+        value = torch.as_tensor(given, device=device, dtype=torch.float64)
         wrong = value[~torch.isfinite(value)]
         if len(wrong):
             raise UserError(
@@ -167,7 +169,9 @@ def read_labels(
         )
     values = {
         name: torch.tensor(
-            [_number(file, image, name, rows[image][name]) for image in images], dtype=torch.float64
+            [_number(file, image, name, rows[image][name]) for image in images],
+            device="cpu",
+            dtype=torch.float64,
         )
         for name in names
     }

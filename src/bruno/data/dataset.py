@@ -165,9 +165,9 @@ class LabelledImages:
                 f"classes: {_listing(unknown)} not in {self.name}/{self.split}; "
                 f"its classes are {_listing(self.class_names)}"
             )
-        chosen = torch.tensor([position[name] for name in classes])
-        renumbered = torch.full((self.num_classes,), -1)
-        renumbered[chosen] = torch.arange(len(classes))
+        chosen = [position[name] for name in classes]
+        renumbered = torch.full_like(self.class_sizes, -1)
+        renumbered[chosen] = torch.arange(len(classes), device=renumbered.device)
         kept = renumbered[self.labels] >= 0
         return LabelledImages(
             images=self.images[kept],
@@ -225,7 +225,7 @@ class LabelledImages:
     def _versions(self, number: int) -> Tensor:
         """Return so many versions, in turn; an image that has none stands for each of them."""
         known = self.images.unsqueeze(0) if self.versions is None else self.versions
-        return known[torch.arange(number) % len(known)]
+        return known[torch.arange(number, device=known.device) % len(known)]
 
 
 def check_split(name: str, split: str, known: Sequence[str]) -> None:

@@ -41,7 +41,8 @@ def load_digits(split: str) -> LabelledImages:
 
 
 def _share(split: str, indices: torch.Tensor, digit: int) -> torch.Tensor:
-    order = torch.randperm(len(indices), generator=generator_for(_SPLIT_SEED, digit))
+    generator = generator_for(_SPLIT_SEED, digit)
+    order = torch.randperm(len(indices), generator=generator, device=generator.device)
     train_end = round(SHARES["train"] * len(indices))
     val_end = train_end + round(SHARES["val"] * len(indices))
     bounds = {"train": (0, train_end), "val": (train_end, val_end), "test": (val_end, len(indices))}

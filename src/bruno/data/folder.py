@@ -236,7 +236,7 @@ def _split_classes(names: Sequence[str], split: str, seed: int, root: Path) -> l
     # Telling classes apart takes two of them, as long as training keeps as many.
     least = 2 if len(names) >= 2 * len(SPLITS) else 1
     held_out = {part: max(least, round(SHARES[part] * len(names))) for part in ("val", "test")}
-    order = torch.randperm(len(names), generator=generator_for(seed)).tolist()
+    order = torch.randperm(len(names), generator=generator_for(seed), device="cpu").tolist()
     train_end = len(names) - held_out["val"] - held_out["test"]
     val_end = train_end + held_out["val"]
     bounds = {"train": (0, train_end), "val": (train_end, val_end), "test": (val_end, len(names))}

@@ -116,8 +116,10 @@ def draw(character: str, *, seed: int, example: int) -> NDArray[np.uint8]:
         example: Which drawing of this character.
     """
     generator = generator_for(seed, ord(character), example)
-    numbers = torch.randn(6 + 2 * KNOTS**2, generator=generator).clamp(-2, 2).double().numpy()
-    choice, width = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+    normal = torch.randn(6 + 2 * KNOTS**2, generator=generator, device="cpu", dtype=torch.float32)
+    numbers = normal.clamp(-2, 2).double().numpy()
+    uniform = torch.rand(2, generator=generator, device="cpu", dtype=torch.float64)
+    choice, width = uniform.tolist()
     shapes = _shapes(character)
     distance = shapes[int(choice * len(shapes))]
 

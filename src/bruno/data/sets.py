@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
+from bruno.seeding import uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,20 +72,23 @@ def sample_sets(
     _check_class_sizes(dataset, size)
     if rotations:
         _check_square(dataset.images)
-    classes = torch.randperm(dataset.num_classes, generator=generator)[:sets]
+    device = generator.device
+    order = torch.randperm(dataset.num_classes, generator=generator, device=device)
+    classes = order[:sets]
     table = dataset.index_table[classes]
     # The smallest `size` of independent uniform keys are a uniform choice without replacement;
     # padding gets keys above 1 and is never chosen.
-    keys = torch.rand(table.shape, generator=generator).masked_fill(table < 0, 2.0)
+    keys = uniform(table.shape, generator).masked_fill(table < 0, 2.0)
     members = keys.topk(size, dim=1, largest=False, sorted=True).indices
     indices = table.gather(1, members)
     images = dataset.images[indices]
     if versions and dataset.versions is not None:
-        which = torch.randint(len(dataset.versions) + 1, indices.shape, generator=generator)
+        number = len(dataset.versions) + 1
+        which = torch.randint(number, indices.shape, generator=generator, device=device)
         redrawn = dataset.versions[(which - 1).clamp_min(0), indices]
         images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, redrawn, images)
     if rotations:
-        turns = torch.randint(4, (sets,), generator=generator)
+        turns = torch.randint(4, (sets,), generator=generator, device=device)
         images = _rotate_each(images, turns)
     context = None if dataset.context is None else dataset.context[indices]
     return Sets(images=images, classes=classes, context=context)
@@ -154,7 +158,7 @@ def dequantise(images: Tensor, generator: torch.Generator | None) -> Tensor:
     pixels = images.float()
     if generator is None:
         return pixels + 0.5
-    noise = torch.rand(images.shape, generator=generator, device=generator.device)
+    noise = uniform(images.shape, generator)
     # 255 + 0.99999994 rounds to 256 in float32. Between 128 and 256 neighbouring floats are 2**-16
     # apart, so noise on a grid of that pitch is added without rounding and stays inside its bin.
     noise = torch.floor(noise * 2**16) * 2**-16

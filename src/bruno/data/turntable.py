@@ -68,7 +68,7 @@ def load_turntable(file: Path, split: str) -> LabelledImages:
     context = encode_context([AZIMUTH], {"azimuth": torch.from_numpy(azimuths)})
     return LabelledImages(
         images=torch.from_numpy(views[chosen]).flatten(0, 1).unsqueeze(1),
-        labels=torch.arange(len(chosen)).repeat_interleave(number),
+        labels=torch.arange(len(chosen), device="cpu").repeat_interleave(number),
         class_names=tuple(names[chosen].tolist()),
         name="turntable",
         split=split,

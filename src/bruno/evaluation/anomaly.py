@@ -17,7 +17,7 @@ from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
-from bruno.seeding import generator_for
+from bruno.seeding import generator_for, uniform
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ def set_anomalies(
     scores = _scores(model, z.unflatten(0, foreign.shape)).cpu()
     truth, wrongness = foreign[:, 1:].numpy(), -scores[:, 1:].numpy()
     pairs = list(zip(truth, wrongness, strict=True))
-    area = torch.tensor([roc_auc_score(*pair) for pair in pairs])
-    precision = torch.tensor([average_precision_score(*pair) for pair in pairs])
+    area, precision = (
+        torch.tensor([score(*pair) for pair in pairs], device="cpu", dtype=torch.float64)
+        for score in (roc_auc_score, average_precision_score)
+    )
     return AnomalyResult(
         dataset=f"{dataset.name}/{dataset.split}",
         sets=len(classes),
@@ -139,16 +141,18 @@ def _plant(
 ) -> Tensor:
     """Replace some images of every set, in place, and return which: bool ``(S, n)``."""
     sets, size = images.shape[:2]
-    places = 1 + torch.rand(sets, size - 1, generator=generator).argsort(1)[:, :planted]
-    step = torch.randint(1, dataset.num_classes, places.shape, generator=generator)
+    places = 1 + uniform((sets, size - 1), generator).argsort(1)[:, :planted]
+    step = torch.randint(
+        1, dataset.num_classes, places.shape, generator=generator, device=generator.device
+    )
     strangers = (classes.unsqueeze(1) + step) % dataset.num_classes
-    which = torch.rand(places.shape, generator=generator) * dataset.class_sizes[strangers]
+    which = uniform(places.shape, generator) * dataset.class_sizes[strangers]
     rows = dataset.index_table[strangers].gather(2, which.long().unsqueeze(2)).squeeze(2)
-    here = torch.arange(sets).unsqueeze(1)
+    here = torch.arange(sets, device=generator.device).unsqueeze(1)
     images[here, places] = dataset.images[rows]
     if context is not None and dataset.context is not None:
         context[here, places] = dataset.context[rows]
-    foreign = torch.zeros(sets, size, dtype=torch.bool)
+    foreign = torch.zeros(sets, size, device=generator.device, dtype=torch.bool)
     foreign[here, places] = True
     return foreign
 

@@ -31,5 +31,5 @@ def correlated_dimensions(
         >>> correlated_dimensions(process, [0.01, 0.5])
         tensor([2, 1])
     """
-    thresholds = torch.as_tensor(epsilons, dtype=torch.float64).cpu()
+    thresholds = torch.as_tensor(epsilons, device="cpu", dtype=torch.float64)
     return (process.correlation.cpu() > thresholds.unsqueeze(-1)).sum(-1)

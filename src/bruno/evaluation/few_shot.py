@@ -110,7 +110,8 @@ def classify(
     except TypeError as error:
         raise UserError(f"support_labels: expected hashable, sortable labels: {error}") from None
     column = {label: index for index, label in enumerate(classes)}
-    members = torch.tensor([column[label] for label in labels], device=z.device)
+    columns = [column[label] for label in labels]
+    members = torch.tensor(columns, device=z.device, dtype=torch.int64)
     sets = [Evidence.of(z[members == index]) for index in range(len(classes))]
     evidence = Evidence(
         torch.stack([one.count for one in sets]),
@@ -202,5 +203,5 @@ def _encoded(model: Bruno, name: str, x: Tensor, context: Tensor | None) -> Tens
         x = as_pixels(name, x)
     device = model.process.loc.device
     if len(x) == 0:
-        return torch.zeros(0, model.process.dim, device=device)
+        return torch.zeros(0, model.process.dim, device=device, dtype=torch.float64)
     return model.encode(x.to(device), None if context is None else context.to(device))

@@ -78,7 +78,7 @@ def exchangeability(
     joint = float(model.log_prob(x, context))
     joints = [joint]
     for _ in range(permutations):
-        order = torch.randperm(len(x), generator=generator).to(x.device)
+        order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
         permuted = None if context is None else context[order]
         joints.append(float(model.log_prob(x[order], permuted)))
     chain = float(model.predictive_log_prob(x, context).sum())

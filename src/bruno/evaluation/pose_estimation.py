@@ -17,7 +17,7 @@ from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, check_conditional, condition
 from bruno.model import Bruno, Predictive
 from bruno.progress import ProgressCallback
-from bruno.seeding import generator_for
+from bruno.seeding import generator_for, uniform
 
 _NEAR = 20.0
 _RESAMPLES = 1000
@@ -93,14 +93,14 @@ def pose(
             f"{list(given)}"
         )
     angles = degrees(context)
-    chosen = torch.arange(len(views))[has_front(views, angles)]
+    chosen = has_front(views, angles).nonzero().flatten()
     if len(chosen) < 2:
         raise UserError(
             f"data: expected at least 2 objects that do not look alike from several sides, "
             f"{dataset.name}/{dataset.split} has {len(chosen)}"
         )
     generator = generator_for(seed, Stream.POSE)
-    order = torch.rand(views.shape[:2], generator=generator).argsort(1)
+    order = uniform(views.shape[:2], generator).argsort(1)
     noisy = dequantise(views.flatten(0, 1), generator).view(views.shape)
     results = []
     for count in given:
@@ -111,7 +111,7 @@ def pose(
             predictive = condition(model, noisy[index, seen].unsqueeze(0), sides[seen][None])
             scores = scores_by_label(predictive, noisy[index, query], sides)
             errors.append(angle_between(angles[index, scores.argmax()], angles[index, query]))
-            others = torch.arange(len(sides)) != query
+            others = torch.arange(len(sides), device=scores.device) != query
             margins.append(scores[query] - scores[others].mean())
             if progress is not None:
                 progress(f"pose, {count} given", done, len(chosen))
@@ -178,11 +178,12 @@ def has_front(views: Tensor, angles: Tensor) -> Tensor:
         views all around at equal steps; other objects are taken to have a front.
     """
     angles, order = (angles % 360).sort(1)
-    unit = views.flatten(2)[torch.arange(len(views)).unsqueeze(1), order].float() / 255
+    objects = torch.arange(len(views), device=views.device).unsqueeze(1)
+    unit = views.flatten(2)[objects, order].float() / 255
     steps = (angles.roll(-1, 1) - angles) % 360
     all_around = ((steps - 360 / views.shape[1]).abs() < _EVEN).all(1)
     size = unit.square().mean((1, 2)).sqrt()
-    smallest = torch.full((len(views),), torch.inf)
+    smallest = torch.full_like(size, torch.inf)
     for turn in range(1, views.shape[1]):
         far = (angle_between(angles, angles.roll(turn, 1)) >= _APART).all(1)
         change = (unit - unit.roll(turn, 1)).square().mean((1, 2)).sqrt() / size.clamp_min(1e-9)
@@ -197,7 +198,8 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
 
 def _median(error: Tensor, seed: int) -> Estimate:
     generator = generator_for(seed, Stream.POSE, 1)
-    rows = torch.randint(len(error), (_RESAMPLES, len(error)), generator=generator)
+    shape = (_RESAMPLES, len(error))
+    rows = torch.randint(len(error), shape, generator=generator, device=generator.device)
     medians = error[rows].quantile(0.5, dim=1)
-    low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=medians.dtype))
+    low, high = medians.quantile(medians.new_tensor([0.025, 0.975]))
     return Estimate(float(error.quantile(0.5)), float(high - low) / 2, len(error))

@@ -82,7 +82,8 @@ def _evidence_of_rows(z: Tensor, rows: Tensor) -> Evidence:
         shift = _rows(z, rows[..., seen]).sub_(mean)
         mean = mean.add(shift, alpha=1 / (seen + 1))
         scatter.addcmul_(shift, shift, value=seen / (seen + 1))
-    return Evidence(torch.full(rows.shape[:-1], rows.shape[-1], device=z.device), mean, scatter)
+    count = torch.full_like(rows[..., 0], rows.shape[-1])
+    return Evidence(count, mean, scatter)
 
 
 def _rows(z: Tensor, rows: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
+from bruno.seeding import uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,13 @@ def draw_trial(
         generator: Source of randomness.
         strangers: How many images of every support are replaced by images of other classes.
     """
-    own = torch.arange(dataset.num_classes).repeat(turns)
-    own_turn = torch.arange(turns).repeat_interleave(dataset.num_classes)
-    keys = torch.rand(len(own), dataset.num_classes, generator=generator)
+    device = generator.device
+    own = torch.arange(dataset.num_classes, device=device).repeat(turns)
+    own_turn = torch.arange(turns, device=device).repeat_interleave(dataset.num_classes)
+    keys = uniform((len(own), dataset.num_classes), generator)
     keys.scatter_(1, own.unsqueeze(1), 2.0)  # the query's class is no distractor of its own
     others = keys.topk(way - 1, largest=False).indices
-    other_turns = torch.randint(turns, others.shape, generator=generator)
+    other_turns = torch.randint(turns, others.shape, generator=generator, device=device)
 
     own_images = _draw_images(dataset, own, shot + 1, generator)
     other_images = _draw_images(dataset, others, shot, generator)
@@ -74,11 +76,12 @@ def _draw_strangers(
     dataset: LabelledImages, classes: Tensor, number: int, turns: int, generator: torch.Generator
 ) -> Tensor:
     """Return rows of random images of any class but the given ones: ``(Q, way, number)``."""
-    shape = (*classes.shape, number)
-    step = torch.randint(1, dataset.num_classes, shape, generator=generator)
+    shape, device = (*classes.shape, number), generator.device
+    step = torch.randint(1, dataset.num_classes, shape, generator=generator, device=device)
     others = (classes.unsqueeze(-1) + step) % dataset.num_classes
     images = _draw_images(dataset, others, 1, generator).squeeze(-1)
-    return torch.randint(turns, shape, generator=generator) * len(dataset) + images
+    drawn_turns = torch.randint(turns, shape, generator=generator, device=device)
+    return drawn_turns * len(dataset) + images
 
 
 def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> None:
@@ -109,5 +112,5 @@ def _draw_images(
     """Return ``number`` distinct random images of every class, ``(*B,) -> (*B, number)``."""
     table = dataset.index_table[classes]
     # Padding gets a key above all others and is never among the smallest.
-    keys = torch.rand(table.shape, generator=generator).masked_fill_(table < 0, 2.0)
+    keys = uniform(table.shape, generator).masked_fill_(table < 0, 2.0)
     return table.gather(-1, keys.topk(number, largest=False).indices)

@@ -24,7 +24,7 @@ from bruno.evaluation.streams import Stream
 from bruno.evidence import Evidence
 from bruno.model import Bruno, Predictive
 from bruno.progress import ProgressCallback
-from bruno.seeding import generator_for
+from bruno.seeding import generator_for, uniform
 
 _BATCH = 500
 _SIMILARITY_WINDOW = 7
@@ -188,9 +188,9 @@ def novel_views(
             "an object"
         )
     generator = generator_for(seed, Stream.VIEWS)
-    order = torch.rand(objects, number, generator=generator).argsort(1)
+    order = uniform((objects, number), generator).argsort(1)
     noisy = dequantise(views.flatten(0, 1), generator).view(views.shape)
-    here = torch.arange(objects).unsqueeze(1)
+    here = torch.arange(objects, device=views.device).unsqueeze(1)
     wanted = order[:, :targets]
     truth = _unit(views[here, wanted])
     rows: list[ViewsGiven] = []
@@ -263,7 +263,9 @@ def closeness(pictures: Tensor, truth: Tensor) -> Closeness:
         )
         for mine, true in zip(pictures, truth, strict=True)
     ]
-    return Closeness(estimate(squares.sqrt()), estimate(torch.tensor(similar)))
+    return Closeness(
+        estimate(squares.sqrt()), estimate(torch.tensor(similar, device="cpu", dtype=torch.float64))
+    )
 
 
 def check_conditional(model: Bruno, dataset: LabelledImages) -> None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 
 # A channel that is constant on the batch keeps a finite scale.
 _SMALLEST_STD = 1e-3
@@ -28,8 +28,8 @@ class ActivationNorm(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels, **FACTORY_KWARGS))
+        self.shift = nn.Parameter(torch.zeros(channels, **FACTORY_KWARGS))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``(x + shift) · exp(log_scale)`` and its log-determinant."""
@@ -80,15 +80,16 @@ class InvertibleConv1x1(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        rotation, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
+        rotation, _ = torch.linalg.qr(
+            torch.randn(channels, channels, **FACTORY_KWARGS | {"dtype": torch.float64})
+        )
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
-        dtype = torch.get_default_dtype()
-        self.register_buffer("permutation", permutation.to(dtype))
-        self.register_buffer("sign", diagonal.sign().to(dtype))
-        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
-        self.upper = nn.Parameter(upper.triu(1).to(dtype))
-        self.log_diagonal = nn.Parameter(diagonal.abs().log().to(dtype))
+        self.register_buffer("permutation", permutation.to(**FACTORY_KWARGS))
+        self.register_buffer("sign", diagonal.sign().to(**FACTORY_KWARGS))
+        self.lower = nn.Parameter(lower.tril(-1).to(**FACTORY_KWARGS))
+        self.upper = nn.Parameter(upper.triu(1).to(**FACTORY_KWARGS))
+        self.log_diagonal = nn.Parameter(diagonal.abs().log().to(**FACTORY_KWARGS))
 
     def weight(self) -> Tensor:
         """Return the ``(C, C)`` matrix that multiplies the channels of every position, in float64.
@@ -142,7 +143,9 @@ class DiscreteCosineTransform(Bijection):
         super().__init__()
         self.shape = (channels, height, width)
         # Integers: with rounding, the order of equal frequencies would depend on the machine.
-        vertical, horizontal = torch.arange(height) * width, torch.arange(width) * height
+        device = FACTORY_KWARGS["device"]
+        vertical = torch.arange(height, device=device) * width
+        horizontal = torch.arange(width, device=device) * height
         frequency = (vertical[:, None].square() + horizontal.square()).flatten()
         self.register_buffer("order", frequency.argsort(stable=True), persistent=False)
 
@@ -189,10 +192,10 @@ class FullAffine(Bijection):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.zeros(dim))
-        self.register_buffer("matrix", torch.eye(dim))
-        self.register_buffer("inverse_matrix", torch.eye(dim))
-        self.register_buffer("log_abs_det", torch.zeros(()))
+        self.register_buffer("shift", torch.zeros(dim, **FACTORY_KWARGS))
+        self.register_buffer("matrix", torch.eye(dim, **FACTORY_KWARGS))
+        self.register_buffer("inverse_matrix", torch.eye(dim, **FACTORY_KWARGS))
+        self.register_buffer("log_abs_det", torch.zeros((), **FACTORY_KWARGS))
 
     def set(
         self, shift: Tensor, matrix: Tensor, inverse_matrix: Tensor, log_abs_det: Tensor
@@ -249,13 +252,13 @@ class LowRankAffine(Bijection):
 
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
-        self.register_buffer("reflectors", torch.zeros(dim, rank))
-        self.register_buffer("weighted", torch.zeros(rank, dim))  # T Vᵀ
-        self.register_buffer("matrix", torch.eye(rank))
-        self.register_buffer("inverse_matrix", torch.eye(rank))
-        self.register_buffer("log_abs_det", torch.zeros(()))
+        self.register_buffer("shift", torch.zeros(dim, **FACTORY_KWARGS))
+        self.register_buffer("scale", torch.ones(dim, **FACTORY_KWARGS))
+        self.register_buffer("reflectors", torch.zeros(dim, rank, **FACTORY_KWARGS))
+        self.register_buffer("weighted", torch.zeros(rank, dim, **FACTORY_KWARGS))  # T Vᵀ
+        self.register_buffer("matrix", torch.eye(rank, **FACTORY_KWARGS))
+        self.register_buffer("inverse_matrix", torch.eye(rank, **FACTORY_KWARGS))
+        self.register_buffer("log_abs_det", torch.zeros((), **FACTORY_KWARGS))
 
     def span(self, x: Tensor) -> Tensor:
         """Rotate the span of ``rank`` vectors to the first dimensions from now on, in place.
@@ -275,7 +278,8 @@ class LowRankAffine(Bijection):
         rank = len(tau)
         # A vector in the span of the earlier ones may need no reflection.
         needed = tau != 0
-        reflectors = (factors.tril(-1) + torch.eye(*factors.shape).to(factors)) * needed
+        identity = torch.eye(*factors.shape, dtype=factors.dtype, device=factors.device)
+        reflectors = (factors.tril(-1) + identity) * needed
         # T⁻¹ is upper triangular, with 1 / τ on the diagonal (Joffrain et al., ACM TOMS 2006).
         inverse = (reflectors.T @ reflectors).triu(1)
         inverse += torch.where(needed, 1 / tau, torch.ones_like(tau)).diag()
@@ -325,7 +329,8 @@ class LowRankAffine(Bijection):
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Standardise every dimension on a batch, without rotation, in place."""
         mean, std = channel_moments(x)
-        identity = torch.eye(self.matrix.shape[0]).to(self.matrix)
+        matrix = self.matrix
+        identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
         self.span(torch.zeros_like(self.weighted))
         self.set(-mean, 1 / std, identity, identity, self.log_abs_det.new_zeros(()))
         return super().initialise(x, context)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+
+FACTORY_KWARGS: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+"""Where and in which precision every layer is made, whatever torch's defaults are."""
 
 
 class Bijection(nn.Module, ABC):

@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from bruno.flows.affine import channel_moments
+from bruno.flows.bijection import FACTORY_KWARGS
 
 _DENSE_CONTEXT_UNITS = 16
 
@@ -54,16 +55,20 @@ class ResidualConditioner(nn.Module):
         modulated: bool = False,
     ) -> None:
         super().__init__()
-        self.first = weight_norm(nn.Conv2d(in_channels, filters, 1))
+        self.first = weight_norm(nn.Conv2d(in_channels, filters, 1, **FACTORY_KWARGS))
         self.hidden = nn.ModuleList(
-            weight_norm(nn.Conv2d(filters, filters, 3, padding=1))
+            weight_norm(nn.Conv2d(filters, filters, 3, padding=1, **FACTORY_KWARGS))
             for _ in range(2 * residual_blocks)
         )
-        self.last = _zeroed(nn.Conv2d(filters, out_channels, 1))
+        self.last = _zeroed(nn.Conv2d(filters, out_channels, 1, **FACTORY_KWARGS))
         widths = [filters] * (1 + len(self.hidden)) if context_dim else []
-        self.contexts = nn.ModuleList(nn.Linear(context_dim, w, bias=False) for w in widths)
+        self.contexts = nn.ModuleList(
+            nn.Linear(context_dim, w, bias=False, **FACTORY_KWARGS) for w in widths
+        )
         if context_dim:
-            self.contexts.append(_zeroed(nn.Linear(context_dim, out_channels, bias=False)))
+            self.contexts.append(
+                _zeroed(nn.Linear(context_dim, out_channels, bias=False, **FACTORY_KWARGS))
+            )
         self.scales = _scales(context_dim, widths) if modulated else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -108,11 +113,12 @@ class DenseConditioner(nn.Module):
     ) -> None:
         super().__init__()
         extra = _DENSE_CONTEXT_UNITS if context_dim else 0
-        self.context = nn.Linear(context_dim, extra) if context_dim else None
+        self.context = nn.Linear(context_dim, extra, **FACTORY_KWARGS) if context_dim else None
         self.hidden = nn.ModuleList(
-            weight_norm(nn.Linear(size + extra, units)) for size in (in_features, units)
+            weight_norm(nn.Linear(size + extra, units, **FACTORY_KWARGS))
+            for size in (in_features, units)
         )
-        self.last = _zeroed(nn.Linear(units + extra, out_features))
+        self.last = _zeroed(nn.Linear(units + extra, out_features, **FACTORY_KWARGS))
         self.scales = _scales(context_dim, [units] * 2) if modulated and context_dim else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -168,7 +174,9 @@ def _joined(x: Tensor, extra: Tensor | None) -> Tensor:
 
 
 def _scales(context_dim: int, widths: list[int]) -> nn.ModuleList:
-    return nn.ModuleList(_zeroed(nn.Linear(context_dim, width, bias=False)) for width in widths)
+    return nn.ModuleList(
+        _zeroed(nn.Linear(context_dim, width, bias=False, **FACTORY_KWARGS)) for width in widths
+    )
 
 
 def _zeroed(layer: Layer) -> Layer:

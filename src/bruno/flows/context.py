@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 
 _FREQUENCIES = 5
 CONTEXT_UNITS = 32
@@ -30,7 +30,9 @@ class EncodedContext(Bijection):
         super().__init__()
         self.entries = list(entries)
         self.encoder = (
-            nn.Sequential(nn.Linear(len(self.entries), CONTEXT_UNITS), nn.LeakyReLU())
+            nn.Sequential(
+                nn.Linear(len(self.entries), CONTEXT_UNITS, **FACTORY_KWARGS), nn.LeakyReLU()
+            )
             if self.entries
             else None
         )
@@ -93,7 +95,7 @@ class ContextRotation(Bijection):
 
     def __init__(self, dim: int, positions: Sequence[int]) -> None:
         super().__init__()
-        pair = torch.arange(dim // 2)
+        pair = torch.arange(dim // 2, device=FACTORY_KWARGS["device"])
         self.positions = tuple(positions)
         self.register_buffer(
             "angle_of_pair", pair // _FREQUENCIES % len(self.positions), persistent=False
@@ -111,8 +113,9 @@ class ContextRotation(Bijection):
     def _turned(self, x: Tensor, context: Tensor | None, direction: int) -> Tensor:
         if context is None:
             raise ValueError("context: expected the angles to rotate by, got none")
-        sine = torch.tensor(self.positions, device=x.device)
-        theta = torch.atan2(context[:, sine], context[:, sine + 1]).to(x.dtype)
+        sine = list(self.positions)
+        cosine = [position + 1 for position in sine]
+        theta = torch.atan2(context[:, sine], context[:, cosine]).to(x.dtype)
         phase = theta[:, self.angle_of_pair] * self.frequency * direction
         cos, sin = phase.cos(), phase.sin()
         paired = 2 * self.frequency.shape[0]

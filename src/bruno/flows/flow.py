@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bruno.errors import UserError
-from bruno.finite import all_finite
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 from bruno.flows.reshape import Chain
+from bruno.validation import check_finite
 
 
 class Flow(nn.Module):
@@ -46,7 +46,7 @@ class Flow(nn.Module):
         self.context_dim = context_dim
         self.layers = Chain(layers)
         # Follows the parameters to every precision; a look-up among the parameters is slower.
-        self.register_buffer("_like", torch.zeros(0), persistent=False)
+        self.register_buffer("_like", torch.zeros(0, **FACTORY_KWARGS), persistent=False)
         self._latent_is_double = any(
             layer.latent_is_double for layer in self.modules() if isinstance(layer, Bijection)
         )
@@ -140,12 +140,12 @@ class Flow(nn.Module):
         if x.shape[len(batch) :] != event_shape:
             expected = ", ".join(map(str, event_shape))
             raise UserError(f"{name}: expected shape (*B, {expected}), got {tuple(x.shape)}")
-        if not all_finite(x):
-            raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
+        check_finite(name, x)
         context = self._checked_context(context, batch)
         x = x.reshape(-1, *event_shape).to(dtype)
         if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            # Channels-last memory, by permuting: vmap does not take a memory format.
+            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return batch, x, context
 
     def _checked_context(self, context: Tensor | None, batch: torch.Size) -> Tensor | None:
@@ -163,6 +163,5 @@ class Flow(nn.Module):
                 f"context: expected a floating-point tensor of shape {expected}, got "
                 f"{context.dtype} {tuple(context.shape)}"
             )
-        if not all_finite(context):
-            raise UserError("context: expected finite numbers, got NaN or infinity")
+        check_finite("context", context)
         return context.reshape(-1, self.context_dim).to(self.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
 from bruno.errors import UserError
+from bruno.flows.bijection import FACTORY_KWARGS
 from bruno.flows.conditioners import ResidualConditioner, data_dependent_initialisation
 from bruno.flows.preprocessing import LEVELS, Cdf, PixelGaussianisation, check_pixels
 
@@ -78,11 +79,13 @@ class LatticeGaussianisation(PixelGaussianisation):
                 f"({height}, {width})"
             )
         self.channels, self.groups = channels, groups
-        self.register_buffer("group_of_level", torch.arange(LEVELS) * groups // LEVELS)
-        self.coarsest = nn.Parameter(torch.zeros(channels * groups, height // side, width // side))
+        levels = torch.arange(LEVELS, device=FACTORY_KWARGS["device"])
+        self.register_buffer("group_of_level", levels * groups // LEVELS)
+        shape = (channels * groups, height // side, width // side)
+        self.coarsest = nn.Parameter(torch.zeros(shape, **FACTORY_KWARGS))
 
         # Frequent levels (black, white, half covered) differ in meaning from their neighbours.
-        self.features = nn.Parameter(0.1 * torch.randn(LEVELS, _LEVEL_FEATURES))
+        self.features = nn.Parameter(0.1 * torch.randn(LEVELS, _LEVEL_FEATURES, **FACTORY_KWARGS))
 
         def conditioner(known: int, moved: int, filters: int) -> ResidualConditioner:
             return ResidualConditioner(
@@ -247,7 +250,7 @@ def group_levels(mass: Tensor, groups: int) -> Tensor:
         least = together.index(min(together))
         masses[least : least + 2] = [together[least]]
         del starts[least + 1]
-    first = torch.zeros(len(mass), dtype=torch.long)
+    first = torch.zeros_like(mass, dtype=torch.long)
     first[starts[1:]] = 1
     return first.cumsum(0)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bruno.flows.bijection import FACTORY_KWARGS
+
 
 def checkerboard_mask(height: int, width: int, parity: int = 0) -> Tensor:
     """Return a ``(1, height, width)`` mask: with parity 0 it is 1 where row + column is odd.
@@ -14,8 +16,8 @@ def checkerboard_mask(height: int, width: int, parity: int = 0) -> Tensor:
         tensor([[[0., 1., 0.],
                  [1., 0., 1.]]])
     """
-    rows, columns = torch.arange(height).unsqueeze(1), torch.arange(width)
-    return ((rows + columns + parity) % 2).to(torch.get_default_dtype()).unsqueeze(0)
+    rows, columns = torch.arange(height, **FACTORY_KWARGS), torch.arange(width, **FACTORY_KWARGS)
+    return ((rows.unsqueeze(1) + columns + parity) % 2).unsqueeze(0)
 
 
 def channel_mask(channels: int, parity: int = 0) -> Tensor:
@@ -25,7 +27,8 @@ def channel_mask(channels: int, parity: int = 0) -> Tensor:
         >>> channel_mask(4).flatten()
         tensor([1., 1., 0., 0.])
     """
-    first_half = (torch.arange(channels) < channels // 2).to(torch.get_default_dtype())
+    first_half = torch.ones(channels, **FACTORY_KWARGS)
+    first_half[channels // 2 :] = 0
     return (first_half if parity == 0 else 1 - first_half).view(-1, 1, 1)
 
 
@@ -36,4 +39,4 @@ def alternating_mask(dim: int, parity: int = 0) -> Tensor:
         >>> alternating_mask(4)
         tensor([0., 1., 0., 1.])
     """
-    return ((torch.arange(dim) + parity) % 2).to(torch.get_default_dtype())
+    return (torch.arange(dim, **FACTORY_KWARGS) + parity) % 2

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.flows.bijection import Bijection
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
+from bruno.validation import values_can_be_checked
 
 LEVELS = 256
 """Grey levels of a pixel; dequantised pixels lie in [0, 256)."""
@@ -22,7 +23,7 @@ def check_pixels(x: Tensor) -> None:
         UserError: With the values that came.
     """
     # A comparison with NaN is false, so one test finds both.
-    if not bool(((x >= 0) & (x <= LEVELS)).all()):
+    if values_can_be_checked(x) and not bool(((x >= 0) & (x <= LEVELS)).all()):
         raise UserError(
             f"x: expected finite pixel values in [0, {LEVELS}] (0..255 plus dequantisation "
             f"noise), got values from {x.min():g} to {x.max():g}"
@@ -114,13 +115,13 @@ class PixelGaussianisation(Bijection):
         super().__init__()
         self.alpha = alpha
         self.smoothing = smoothing
-        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS))
+        self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS, **FACTORY_KWARGS))
 
     def fit(self, x: Tensor) -> None:
         """Take the probabilities of the grey levels from pixels ``x``, in place."""
         check_pixels(x)
         levels = x.detach().flatten().long().clamp_max(LEVELS - 1)
-        share = torch.bincount(levels, minlength=LEVELS) / levels.numel()
+        share = torch.bincount(levels, minlength=LEVELS).to(self.mass) / levels.numel()
         self.mass.copy_((1 - self.smoothing) * share + self.smoothing / LEVELS)
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:

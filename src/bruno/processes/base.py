@@ -54,12 +54,10 @@ class ExchangeableProcess(nn.Module, ABC):
         if dim < 1:
             raise UserError(f"dim: expected a positive dimension, got {dim}")
         self.dim = dim
-        self.register_buffer("loc", torch.zeros(dim, dtype=torch.float64))
-        self.raw_variance = nn.Parameter(torch.empty(dim, dtype=torch.float64))
-        self.raw_correlation = nn.Parameter(torch.empty(dim, dtype=torch.float64))
-        with torch.no_grad():
-            self.raw_variance.fill_(_softplus_inverse(torch.tensor(1.0)).item())
-            self.raw_correlation.fill_(math.log(0.1 / 0.9))
+        loc = torch.zeros(dim, device="cpu", dtype=torch.float64)
+        self.register_buffer("loc", loc)
+        self.raw_variance = nn.Parameter(_softplus_inverse(torch.ones_like(loc)))
+        self.raw_correlation = nn.Parameter(torch.full_like(loc, math.log(0.1 / 0.9)))
 
     @classmethod
     def from_parameters(
@@ -300,17 +298,18 @@ def _softplus_inverse(y: Tensor) -> Tensor:
 def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
     """Return finite float64 vectors of one common length; scalars are repeated."""
     tensors = {
-        name: torch.as_tensor(value, dtype=torch.float64).detach()
+        name: torch.as_tensor(value, device="cpu", dtype=torch.float64).detach()
         for name, value in parameters.items()
     }
     for name, tensor in tensors.items():
         if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{name}: expected finite numbers of shape (D,), got {tensor}")
     try:
-        broadcast = torch.broadcast_tensors(*tensors.values(), torch.empty(1))[:-1]
+        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()), (1,))
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise UserError(f"parameters: expected one common shape (D,), got {shapes}") from None
-    if broadcast[0].numel() and not bool((broadcast[0] > 0).all()):
-        raise UserError(f"variance: expected positive numbers, got {broadcast[0].min():g}")
-    return dict(zip(tensors, broadcast, strict=True))
+    variance = tensors["variance"]
+    if variance.numel() and not bool((variance > 0).all()):
+        raise UserError(f"variance: expected positive numbers, got {variance.min():g}")
+    return {name: tensor.expand(shape) for name, tensor in tensors.items()}

@@ -41,7 +41,7 @@ class ExchangeableStudentT(ExchangeableProcess):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.raw_df = nn.Parameter(torch.full((dim,), math.log(998.0), dtype=torch.float64))
+        self.raw_df = nn.Parameter(torch.full_like(self.loc, math.log(998.0)))
 
     @classmethod
     def from_parameters(
@@ -125,9 +125,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         z = self._checked_queries(z, evidence)
         predictive = self.predictive(evidence).base_dist
         mean, df, scale = predictive.loc, predictive.df, predictive.scale
-        constant = (
-            _log_gamma_ratio(df / 2, torch.tensor(0.5)) - 0.5 * (df * math.pi).log() - scale.log()
-        ).sum(-1)
+        constant = (_log_gamma_ratio(df / 2, 0.5) - 0.5 * (df * math.pi).log() - scale.log()).sum(
+            -1
+        )
         # Σ_d (df+1)/2 log(1 + t²/df) with t = (z − mean)/scale: everything that does not depend
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
@@ -152,19 +152,18 @@ class _StudentT(StudentT):
     def log_prob(self, value: Tensor) -> Tensor:
         squared = ((value - self.loc) / self.scale).square()
         return (
-            _log_gamma_ratio(self.df / 2, torch.tensor(0.5))
+            _log_gamma_ratio(self.df / 2, 0.5)
             - 0.5 * (self.df * math.pi).log()
             - self.scale.log()
             - 0.5 * (self.df + 1) * torch.log1p(squared / self.df)
         )
 
 
-def _log_gamma_ratio(a: Tensor, b: Tensor) -> Tensor:
+def _log_gamma_ratio(a: Tensor, b: Tensor | float) -> Tensor:
     """Return log Γ(a + b) − log Γ(a) for a >= 1 and b >= 0.
 
     For large a both are large and nearly equal; there the difference of Stirling's series is used.
     """
-    b = b.to(a)
     large = a > _STIRLING_FROM
     safe = torch.where(large, a, torch.ones_like(a))
     series = (

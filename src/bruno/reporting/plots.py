@@ -261,7 +261,7 @@ def plot_correlated_dimensions(
         points: Number of thresholds, from 1e-4 to 1.
     """
     ax = ax or _line_axes()
-    epsilons = torch.logspace(-4, 0, points, dtype=torch.float64)
+    epsilons = torch.logspace(-4, 0, points, device="cpu", dtype=torch.float64)
     counts = correlated_dimensions(process, epsilons)
     shown = counts > 0  # zero has no logarithm
     ax.step(epsilons[shown].numpy(), counts[shown].numpy(), color=BLUE, where="post")

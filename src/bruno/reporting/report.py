@@ -288,7 +288,7 @@ def _config_section(config: Mapping[str, Any]) -> Section:
 
 def _pictures_section(model: Bruno, dataset: LabelledImages, seed: int) -> Section:
     generator = generator_for(seed, Stream.REPORT_PICTURES)
-    order = torch.randperm(dataset.num_classes, generator=generator)
+    order = torch.randperm(dataset.num_classes, generator=generator, device="cpu")
     classes = [int(index) for index in order if dataset.class_sizes[index] > 0][:_ROWS]
     available = min(int(dataset.class_sizes[index]) for index in classes)
     labels = [dataset.class_names[index] for index in classes]
@@ -336,7 +336,7 @@ def _contexts(
     """Return contexts of random images of the data, for models that are told one."""
     if dataset.context is None:
         return None
-    chosen = torch.randint(len(dataset), shape, generator=generator)
+    chosen = torch.randint(len(dataset), shape, generator=generator, device="cpu")
     return dataset.context[chosen].to(model.process.loc.device)
 
 

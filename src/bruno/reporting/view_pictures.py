@@ -34,10 +34,10 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
     generator = generator_for(seed, Stream.VIEW_PICTURES)
     views, context = by_object(dataset)
     device = model.process.loc.device
-    order = torch.randperm(len(views), generator=generator)
+    order = torch.randperm(len(views), generator=generator, device="cpu")
     shown = order[:_SHOWN_OBJECTS]
-    sides = torch.arange(_SHOWN_SIDES) * views.shape[1] // _SHOWN_SIDES
-    seen = torch.randint(views.shape[1], (len(shown),), generator=generator)
+    sides = torch.arange(_SHOWN_SIDES, device="cpu") * views.shape[1] // _SHOWN_SIDES
+    seen = torch.randint(views.shape[1], (len(shown),), generator=generator, device="cpu")
     observed = views[shown, seen]
     predictive = model.condition(
         dequantise(observed, generator).unsqueeze(1).to(device),
@@ -63,7 +63,7 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
     if chosen:
         likelihood = _likelihood(model, views[chosen], context[chosen], generator)
         pictures["likelihood.png"] = plots.to_png(likelihood)
-    sample, mean = turned(torch.arange(views.shape[1]))
+    sample, mean = turned(torch.arange(views.shape[1], device="cpu"))
     frames = torch.cat([views[shown], mean, sample], -2)
     pictures["turntable.gif"] = _animation(torch.cat(list(frames), -1))
     return pictures
@@ -75,7 +75,7 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
     A view of each is drawn, and the others given those before: exact samples of a whole set.
     """
     objects, sides = context.shape[:2]
-    predictive = condition(model, torch.empty(objects, 0, *model.event_shape), None)
+    predictive = condition(model, context.new_empty(objects, 0, *model.event_shape), None)
     views = []
     for side in range(sides):
         label = context[:, side].to(model.process.loc.device)
@@ -90,7 +90,7 @@ def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.G
     device = model.process.loc.device
     curves, true = [], []
     for pictures, sides, angle in zip(views, context, angles, strict=True):
-        query, *seen = torch.randperm(len(pictures), generator=generator)[:5].tolist()
+        query, *seen = torch.randperm(len(pictures), generator=generator, device="cpu")[:5].tolist()
         noisy = dequantise(pictures, generator)
         predictive = model.condition(noisy[seen].to(device), sides[seen].to(device))
         curves.append(scores_by_label(predictive, noisy[query], sides))

@@ -10,7 +10,7 @@ from torch import Tensor
 from bruno.data.augmentation import augment
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, sample_sets
-from bruno.seeding import generator_for
+from bruno.seeding import generator_for, uniform
 from bruno.training.config import Experiment
 
 _INITIALISATION, _TRAINING, _VALIDATION = range(3)
@@ -64,7 +64,7 @@ def _batch(
     )
     images = sets.images
     if deform and training.reflections:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        mirrored = uniform((len(images),), generator) < 0.5
         images = torch.where(mirrored.view(-1, 1, 1, 1, 1), images.flip(-1), images)
     images = images.flatten(0, 1)
     if deform:

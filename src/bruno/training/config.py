@@ -99,7 +99,10 @@ class ModelConfig:
                 raise UserError("steering: expected labels with an angle among them, got none")
             model = build(self._flow_config(event_shape, context_dim, angles), self.process)
             if self.correlations is not None:
-                model.process.set_correlation(torch.linspace(*self.correlations, model.process.dim))
+                correlation = torch.linspace(
+                    *self.correlations, model.process.dim, device="cpu", dtype=torch.float32
+                )
+                model.process.set_correlation(correlation)
             return model
         model = load(self.pretrained)
         if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):

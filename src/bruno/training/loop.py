@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,7 +161,9 @@ class _Run:
 
     def _prepare(self) -> None:
         training, model = self.experiment.training, self.objective.model
-        self.average = AveragedModel(model, avg_fn=_warmed_up_average(training.average_decay))
+        self.average = AveragedModel(
+            model, self.accelerator.device, avg_fn=_warmed_up_average(training.average_decay)
+        )
         optimiser = torch.optim.AdamW(
             [
                 {
@@ -191,7 +194,7 @@ class _Run:
         # times slower.
         torch.set_flush_denormal(True)
         try:
-            with StopSignals() as signals:
+            with _cpu_by_default(), StopSignals() as signals:
                 self._steps(on_row, signals)
         finally:
             torch.set_flush_denormal(False)
@@ -356,6 +359,13 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
         return model
+
+
+def _cpu_by_default() -> AbstractContextManager[Any]:
+    """Return a context with the CPU as default device, where torch's optimisers count steps."""
+    # A context costs every operation microseconds, so there is none where it would change nothing.
+    default = torch.get_default_device()
+    return nullcontext() if default.type == "cpu" else torch.device("cpu")
 
 
 def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:

@@ -210,6 +210,8 @@ def predict_remaining(
     evidence = Evidence.of(z[:, :shot].unsqueeze(1).expand(-1, targets, -1, -1))
     mean = model.process.predictive(evidence).base_dist.mean.squeeze(2)
     sample = model.process.sample(evidence, (2,), generator)
-    temperature = torch.rand(*mean.shape[:2], 1, generator=generator, device=z.device)
+    temperature = torch.rand(
+        *mean.shape[:2], 1, generator=generator, device=z.device, dtype=torch.float32
+    )
     drawn = model.decode(torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), label)
     return ((drawn - wanted) / LEVELS).prod(0).mean()
