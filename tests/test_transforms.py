@@ -197,7 +197,7 @@ def test_what_can_be_checked():
 
 @fuzz_settings(15)
 @given(
-    preset=st.sampled_from(sorted(PRESETS)),
+    preset=st.sampled_from(sorted(ARCHITECTURES)),
     process=st.sampled_from(sorted(PROCESSES)),
     batch=st.lists(st.integers(1, 3), min_size=1, max_size=3),
     size=st.integers(0, 4),
