@@ -164,7 +164,8 @@ def test_a_folder_of_labelled_images(tmp_path, capsys):
     assert "reflections: expected false for images with labels" in capsys.readouterr().err
     assert main(["train", *own, *labels, "--model.steering=true"]) == 0
     assert main(["sample", "--run=run", "--context", "azimuth=30", "height=2", "--count=2"]) == 0
-    assert main(["sample", "--run=run", "--context", "azimuth=30", "--count=2"]) == 2
+    again = ["sample", "--run=run", "--count=2", "--overwrite", "--context", "azimuth=30"]
+    assert main(again) == 2
     assert "expected azimuth=NUMBER height=NUMBER" in capsys.readouterr().err
     assert main(["evaluate", "--run=run"]) == 0
     assert json.loads(Path("run/evaluation.json").read_text())["pose"] == []

@@ -97,7 +97,8 @@ def write_directory(path: Path, files: Mapping[str, bytes], description: bytes) 
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        file = next(part for part in (path, *path.parents) if part.exists() and not part.is_dir())
+        parts = (path, *path.parents)
+        file = next((part for part in parts if part.exists() and not part.is_dir()), path)
         raise UserError(f"path: expected a directory, {file} is a file") from None
     config = path / CONFIG_FILE
     with _alone(config):

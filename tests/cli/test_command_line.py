@@ -421,7 +421,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_configuration(run, monkeypa
         patch.setattr(TrainingDisplay, "__call__", stop)
         assert main(["train", *TINY, "--out=stopped"]) == 128 + signal.SIGTERM
     err = capsys.readouterr().err
-    assert "bruno: stopped by SIGTERM after step 10, which is saved; --resume goes on" in err
+    assert "bruno: stopped by SIGTERM after step 10, saved in stopped; bruno train --resume" in err
     assert main(["train", "--out=stopped", "--resume", "--training.checkpoint_every=7"]) == 0
     assert "going on with the run in stopped after step 10" in capsys.readouterr().err
     resumed, whole = (

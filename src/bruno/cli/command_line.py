@@ -68,8 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error_console().print(f"bruno: error: {as_one_line(str(error), options)}")
         return 2
     except KeyboardInterrupt as stop:
-        details = f" by {stop}; --resume goes on with it" if str(stop) else ""
-        error_console().print(f"bruno: stopped{details}")
+        directory = getattr(stop, "directory", None)
+        further = f" by {stop}; bruno train --resume --out {directory} goes on" if directory else ""
+        error_console().print(f"bruno: stopped{further}")
         return 128 + getattr(stop, "number", signal.SIGINT)
     return 0
 

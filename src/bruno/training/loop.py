@@ -222,7 +222,7 @@ class _Run:
                 self._save()
             if stopped:
                 self.accelerator.wait_for_everyone()
-                raise Interrupted(stopped, self.step)
+                raise Interrupted(stopped, self.step, self.directory)
         if not self.history or self.history[-1] != self._last_validation():
             on_row(self._validate(clock), 1.0)
         self.seconds = clock.seconds()

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -20,11 +21,12 @@ class Interrupted(KeyboardInterrupt):
     Args:
         number: Number of the signal.
         step: Steps of the run that are done and saved.
+        directory: Where the run is.
     """
 
-    def __init__(self, number: int, step: int) -> None:
-        self.number, self.step = number, step
-        super().__init__(f"{signal.Signals(number).name} after step {step}, which is saved")
+    def __init__(self, number: int, step: int, directory: Path) -> None:
+        self.number, self.step, self.directory = number, step, directory
+        super().__init__(f"{signal.Signals(number).name} after step {step}, saved in {directory}")
 
 
 class StopSignals:
