@@ -9,7 +9,8 @@ from bruno.estimators import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
 from bruno.evaluation import few_shot
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
-from bruno.model import Bruno, Predictive
+from bruno.model import Bruno
+from bruno.predictive import Predictive
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
 
 __all__ = [

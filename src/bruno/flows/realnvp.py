@@ -52,6 +52,9 @@ class RealNVP(nn.Module):
     Images are dequantised pixels in [0, 256]; what takes them to the real line is part of the
     flow. Vectors are taken as they are. All densities are therefore those of the data as given.
 
+    A new flow is on the CPU, in float32, whatever torch's default device and dtype are; ``to``
+    moves it.
+
     Args:
         event_shape: ``(C, H, W)`` with even ``H`` and ``W``, or ``(D,)``; ``dense`` needs at
             least 2 dimensions.
@@ -183,6 +186,16 @@ class RealNVP(nn.Module):
     def dim(self) -> int:
         """Dimension ``D`` of the latent vector."""
         return math.prod(self.event_shape)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether data and latent vectors are affine functions of each other."""
+        return self.preset in {"linear", "affine"}
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether data are a continuous function of latent vectors."""
+        return self.preset != "lattice"
 
     @property
     def config(self) -> dict[str, Any]:
