@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bruno.commands.views import draw_views
-from bruno.plots import plot_correlated_dimensions, to_png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,6 +37,8 @@ from bruno.evaluation import (
     set_anomalies,
 )
 from bruno.flows import ARCHITECTURES
+from bruno.reporting.plots import plot_correlated_dimensions, to_png
+from bruno.reporting.view_pictures import draw_views
 from bruno.seeding import generator_for
 from bruno.training import Experiment, ModelConfig, ObjectiveConfig, TrainingConfig, train
 from bruno.training.batches import training_batch

@@ -243,7 +243,7 @@ def test_bad_input_is_named():
         make_model(event_shape=(5,)).log_prob(torch.zeros(2, 5, dtype=torch.uint8))
     with pytest.raises(UserError, match="floating-point tensor, got list"):
         model.log_prob([1.0])
-    with pytest.raises(UserError, match="n: expected a number of samples"):
+    with pytest.raises(UserError, match="sample_shape: expected a number of samples"):
         model.prior().sample(-1)
     with pytest.raises(UserError, match=r"z: expected shape \(\[n,\] 16\)"):
         model.prior().observe(draw(model.event_shape, 2, 3))
@@ -270,5 +270,5 @@ def test_no_elements_have_no_densities_and_wrong_batches_are_named():
     with pytest.raises(UserError, match=r"x: expected batch dimensions that broadcast with \(3,\)"):
         predictive.log_prob(draw(model.event_shape, 2))
     for n in (2.5, "two"):
-        with pytest.raises(UserError, match="n: expected a whole number"):
+        with pytest.raises(UserError, match="sample_shape: expected a whole number"):
             predictive.sample(n)

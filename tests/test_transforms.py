@@ -151,6 +151,19 @@ def test_processes_are_compiled_and_exported_as_one_graph(process, how):
     assert_close(graph(z), Process()(z))
 
 
+@processes
+def test_predictives_are_compiled_as_one_graph(process):
+    model = make_model("linear", process)
+    x, new = draw(model.event_shape, 2, 3), draw(model.event_shape, 5, 2, seed=1)
+
+    def predict(x, new):
+        predictive = model.condition(x)
+        return predictive.log_prob(new), predictive.mean, predictive.variance
+
+    torch._dynamo.reset()
+    assert_close(torch.compile(predict, fullgraph=True, backend="eager")(x, new), predict(x, new))
+
+
 def test_exported_for_sets_of_any_number_and_size():
     model = make_model("spectral")
     sizes = {0: torch.export.Dim("sets"), 1: torch.export.Dim("elements")}

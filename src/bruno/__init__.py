@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bruno.flows import Flow as Flow
     from bruno.flows import RealNVP as RealNVP
     from bruno.model import Bruno as Bruno
-    from bruno.model import Predictive as Predictive
+    from bruno.predictive import Predictive as Predictive
     from bruno.processes import ExchangeableGaussian as ExchangeableGaussian
     from bruno.processes import ExchangeableProcess as ExchangeableProcess
     from bruno.processes import ExchangeableStudentT as ExchangeableStudentT
@@ -41,7 +41,7 @@ else:
             "ExchangeableStudentT": "bruno.processes",
             "Flow": "bruno.flows",
             "MissingDataError": "bruno.errors",
-            "Predictive": "bruno.model",
+            "Predictive": "bruno.predictive",
             "RealNVP": "bruno.flows",
             "UserError": "bruno.errors",
             "__version__": "bruno.version",

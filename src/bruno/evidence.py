@@ -185,6 +185,28 @@ class Evidence:
             torch.where(rest <= 1, torch.zeros_like(shift), scatter.clamp_min(0)),
         )
 
+    def expand(self, batch_shape: Sequence[int]) -> Evidence:
+        """Return the same evidence for a larger batch of sets, without copying it.
+
+        Args:
+            batch_shape: A shape that the batch shape broadcasts to.
+
+        Raises:
+            UserError: If it does not broadcast to that.
+        """
+        shape = tuple(batch_shape)
+        try:
+            return Evidence(
+                self.count.expand(shape),
+                self.mean.expand(*shape, self.dim),
+                self.scatter.expand(*shape, self.dim),
+            )
+        except RuntimeError:
+            raise UserError(
+                f"batch_shape: expected a shape that {tuple(self.batch_shape)} broadcasts to, got "
+                f"{shape}"
+            ) from None
+
     def observe(self, z: Tensor) -> Evidence:
         """Return the evidence with more elements added, each in O(D) and exactly.
 

@@ -8,19 +8,17 @@ with labels per element as in *Conditional BRUNO* (2018) where the flow takes a 
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence
-from bruno.flows import RealNVP
+from bruno.flows import Flow
 from bruno.pixels import as_pixels
+from bruno.predictive import Predictive
 from bruno.processes import ExchangeableProcess
 
 
@@ -45,7 +43,7 @@ class Bruno(nn.Module):
         UserError: If the dimensions of flow and process differ.
 
     Example:
-        >>> from bruno import ExchangeableGaussian
+        >>> from bruno import ExchangeableGaussian, RealNVP
         >>> model = Bruno(RealNVP((4,)), ExchangeableGaussian(4))
         >>> seen, new = torch.randn(3, 4), torch.randn(4)
         >>> predictive = model.condition(seen)
@@ -53,7 +51,7 @@ class Bruno(nn.Module):
         (torch.Size([]), torch.Size([5, 4]))
     """
 
-    def __init__(self, flow: RealNVP, process: ExchangeableProcess) -> None:
+    def __init__(self, flow: Flow, process: ExchangeableProcess) -> None:
         super().__init__()
         if flow.dim != process.dim:
             raise UserError(
@@ -168,140 +166,3 @@ class Bruno(nn.Module):
         from bruno import pretrained
 
         return pretrained.names()
-
-
-class Predictive(Distribution):
-    """What a model expects next after seeing a set; immutable, and a torch ``Distribution``.
-
-    Of batch shape ``*B`` (one predictive for every set) and event shape ``*event``. As for any
-    torch distribution, leading dimensions of a sample or value come before ``*B``.
-
-    Args:
-        model: The model.
-        evidence: What was seen, of batch shape ``*B``.
-    """
-
-    arg_constraints = {}  # noqa: RUF012 - as torch.distributions declares it
-
-    def __init__(self, model: Bruno, evidence: Evidence) -> None:
-        self._model = model
-        self._evidence = evidence
-        super().__init__(evidence.batch_shape, torch.Size(model.event_shape), validate_args=False)
-
-    @property
-    def evidence(self) -> Evidence:
-        """Sufficient statistic of what was seen."""
-        return self._evidence
-
-    @property
-    def model(self) -> Bruno:
-        """The model that predicts."""
-        return self._model
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Pixels in [0, 256] for images, the real line for vectors."""
-        is_image = len(self.event_shape) == 3
-        base = constraints.interval(0.0, 256.0) if is_image else constraints.real
-        return constraints.independent(base, len(self.event_shape))
-
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the exact log-density of a next element, in nats.
-
-        Args:
-            x: Shape ``(*S, *B, *event)``, batch dimensions broadcast.
-            context: Labels of the elements, ``(*S, *B, context_dim)``.
-
-        Returns:
-            Shape ``(*S, *B)``.
-
-        Raises:
-            UserError: If the flow cannot take the elements.
-        """
-        z, log_det = self._model(x, context)
-        try:
-            torch.broadcast_shapes(log_det.shape, self.batch_shape)
-        except RuntimeError:
-            raise UserError(
-                f"x: expected batch dimensions that broadcast with {tuple(self.batch_shape)}, got "
-                f"{tuple(log_det.shape)}"
-            ) from None
-        # Not Independent.log_prob, which cannot reshape the terms of no elements.
-        base = self._model.process.predictive(self._evidence).base_dist
-        return base.log_prob(z.double()).sum(-1) + log_det.double()
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int | Sequence[int] = (),
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw next elements, independently of each other given what was seen.
-
-        Args:
-            n: How many, or a sample shape; by default one without a sample dimension.
-            context: Labels of the elements, broadcastable to ``(*n, *B, context_dim)``.
-            generator: Source of randomness; by default torch's global one.
-            temperature: 1 for exact samples. Below 1 latent deviations from the predictive mean
-                are shrunk, for samples that are more typical and less varied than the model's
-                distribution (as in Glow, Kingma & Dhariwal 2018); 0 is the image of the mean.
-
-        Returns:
-            Elements of shape ``(*n, *B, *event)``.
-
-        Raises:
-            UserError: If ``n`` or the temperature is negative or the context does not fit.
-        """
-        try:
-            sizes = tuple(n) if isinstance(n, Sequence) else (n,)
-            sample_shape = tuple(operator.index(size) for size in sizes)
-        except TypeError:
-            raise UserError(f"n: expected a whole number of samples, got {n!r}") from None
-        if any(size < 0 for size in sample_shape):
-            raise UserError(f"n: expected a number of samples of at least 0, got {n}")
-        if not temperature >= 0:
-            raise UserError(f"temperature: expected a number of at least 0, got {temperature}")
-        z = self._model.process.sample(self._evidence, sample_shape, generator, temperature)
-        if torch.is_tensor(context) and context.ndim:  # the flow refuses all else
-            try:
-                context = context.expand(*z.shape[:-1], context.shape[-1])
-            except RuntimeError:
-                raise UserError(
-                    f"context: expected a shape that broadcasts to {tuple(z.shape[:-1])} and the "
-                    f"context's size, got {tuple(context.shape)}"
-                ) from None
-        return self._model.decode(z, context)
-
-    def observe(self, x: Tensor, context: Tensor | None = None) -> Predictive:
-        """Return the predictive after seeing more, in O(D) per element.
-
-        Args:
-            x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
-            context: Labels of the elements.
-
-        Raises:
-            UserError: If the shape fits neither, or the flow cannot take the elements.
-        """
-        seen = self._evidence.of_elements(self._model.encode(x, context))
-        return Predictive(self._model, self._evidence + seen)
-
-    def forget(self, x: Tensor, context: Tensor | None = None) -> Predictive:
-        """Return the predictive as if elements that were seen had never been; exact.
-
-        Args:
-            x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
-            context: Labels the elements were seen with.
-
-        Raises:
-            UserError: If the elements cannot have been part of what was seen.
-        """
-        seen = self._evidence.of_elements(self._model.encode(x, context))
-        return Predictive(self._model, self._evidence - seen)
-
-    def __repr__(self) -> str:
-        return (
-            f"Predictive(batch_shape={tuple(self.batch_shape)}, "
-            f"event_shape={tuple(self.event_shape)}, count={self._evidence.count.tolist()})"
-        )

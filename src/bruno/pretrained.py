@@ -92,6 +92,11 @@ def save(
         OSError: If the disk is full or cannot be written; then the old model is still there.
     """
     path = user_path(path)
+    if not isinstance(model.flow, RealNVP):
+        raise UserError(
+            f"model: expected a flow that can be built again from its preset, got a "
+            f"{model.flow.name}"
+        )
     dtype = str(model.flow.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise UserError(f"model: expected a flow in {' or '.join(_DTYPES)}, got {dtype}")

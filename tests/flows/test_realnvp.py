@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from bruno import ExchangeableStudentT, RealNVP, UserError
+from bruno import Bruno, ExchangeableStudentT, Flow, RealNVP, UserError
+from bruno.flows.affine import ActivationNorm, FullAffine
 from tests.flows.architectures import batch, make_context, make_flow
 
 SMALL = {"filters": 6, "residual_blocks": 1, "dense_units": 8, "dense_couplings": 2}
@@ -166,3 +167,15 @@ def test_the_conditional_flow_of_the_paper_has_its_sizes():
     assert len(couplings) == 3 + 3 + 3 + 3 + 4 + 6
     with pytest.raises(UserError, match=r"height and width that 4 divides, got \(6, 10\)"):
         RealNVP((1, 6, 10), 2, "conditional-paper")
+
+
+def test_a_chain_of_ones_own_layers_is_a_flow_that_cannot_be_saved(tmp_path):
+    flow = Flow([FullAffine(3), ActivationNorm(3)], (3,))
+    model = Bruno(flow, ExchangeableStudentT(3))
+    x = batch((3,), 2, 5, dtype=torch.float32)
+    torch.testing.assert_close(model.decode(model.encode(x)), x)
+    assert flow.is_affine
+    assert flow.layers[0].is_affine
+    with pytest.raises(UserError, match="built again from its preset, got a chain of 2 layers"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

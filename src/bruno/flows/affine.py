@@ -26,6 +26,8 @@ class ActivationNorm(Bijection):
     output mean 0 and standard deviation 1 on a batch.
     """
 
+    is_affine = True
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(channels, **FACTORY_KWARGS))
@@ -185,6 +187,7 @@ class FullAffine(Bijection):
     log-determinant are stored, so that a single vector costs one matrix-vector product.
     """
 
+    is_affine = True
     shift: Tensor
     matrix: Tensor
     inverse_matrix: Tensor
@@ -242,6 +245,7 @@ class LowRankAffine(Bijection):
     Comput. 1989). Starts as the identity; not trained, but set from statistics of data.
     """
 
+    is_affine = True
     shift: Tensor
     scale: Tensor
     reflectors: Tensor

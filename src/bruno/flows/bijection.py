@@ -23,9 +23,14 @@ class Bijection(nn.Module, ABC):
 
     Attributes:
         latent_is_double: Whether the latent is float64 whatever the precision of the parameters.
+        is_affine: Whether data and latent are affine functions of each other.
+        is_continuous: Whether data are a continuous function of the latent, in which gradients
+            through samples are those of their expectation.
     """
 
     latent_is_double: ClassVar[bool] = False
+    is_affine: ClassVar[bool] = False
+    is_continuous: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -47,14 +47,29 @@ class Flow(nn.Module):
         self.layers = Chain(layers)
         # Follows the parameters to every precision; a look-up among the parameters is slower.
         self.register_buffer("_like", torch.zeros(0, **FACTORY_KWARGS), persistent=False)
-        self._latent_is_double = any(
-            layer.latent_is_double for layer in self.modules() if isinstance(layer, Bijection)
-        )
+        kinds = [layer for layer in self.modules() if isinstance(layer, Bijection)]
+        self._latent_is_double = any(layer.latent_is_double for layer in kinds)
+        self._is_continuous = all(layer.is_continuous for layer in kinds)
 
     @property
     def dim(self) -> int:
         """Dimension ``D`` of the latent vector."""
         return math.prod(self.event_shape)
+
+    @property
+    def name(self) -> str:
+        """What the flow is called in messages."""
+        return f"chain of {len(self.layers)} layers"
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether data and latent vectors are affine functions of each other."""
+        return all(layer.is_affine for layer in self.layers)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether data are a continuous function of the latent vectors."""
+        return self._is_continuous
 
     @property
     def dtype(self) -> torch.dtype:

@@ -59,6 +59,7 @@ class LatticeGaussianisation(PixelGaussianisation):
     """
 
     latent_is_double = True
+    is_continuous = False
     group_of_level: Tensor
 
     def __init__(

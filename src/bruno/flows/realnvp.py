@@ -49,6 +49,9 @@ class RealNVP(Flow):
     Angles named in ``context_angles`` do not reach the couplings: latent dimensions rotate with
     them, behind all other layers (:class:`~bruno.flows.context.ContextRotation`).
 
+    A new flow is on the CPU, in float32, whatever torch's default device and dtype are; ``to``
+    moves it.
+
     Args:
         event_shape: ``(C, H, W)`` or ``(D,)``.
         context_dim: Size of the context of each element in a conditional model; 0 for none.
@@ -108,6 +111,11 @@ class RealNVP(Flow):
         learnt = {name for name, weight in self.named_parameters() if weight.requires_grad}
         kind = (self.dtype, self._like.device)
         return _rebuilt, (type(self), self.config, kind, self.state_dict(), learnt, self.training)
+
+    @property
+    def name(self) -> str:
+        """The preset, for messages."""
+        return f"{self.preset!r} flow"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,9 @@ class Chain(Bijection):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.layers)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Bijection:
         layer: Bijection = self.layers[index]  # type: ignore[assignment]

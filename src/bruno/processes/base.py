@@ -44,7 +44,7 @@ class ExchangeableProcess(nn.Module, ABC):
 
     The free parameters are those of the paper: :math:`v = \mathrm{softplus}(\cdot)^2` and
     :math:`\rho / v = \mathrm{sigmoid}(\cdot)`, in float64; :math:`\mu` is a constant. They start at
-    :math:`\mu = 0, v = 1, \rho / v = 0.1`.
+    :math:`\mu = 0, v = 1, \rho / v = 0.1`, on the CPU whatever torch's default device is.
     """
 
     loc: Tensor
@@ -205,7 +205,13 @@ class ExchangeableProcess(nn.Module, ABC):
     ) -> Tensor:
         """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
 
-        Their deviations from the predictive mean are multiplied by ``temperature``.
+        Gradients reach the parameters and the evidence.
+
+        Args:
+            evidence: What was seen, of batch shape ``*B``.
+            sample_shape: Shape of the draws of each set.
+            generator: Source of randomness; by default torch's global one.
+            temperature: What deviations from the predictive mean are multiplied by.
         """
         distribution = self.predictive(evidence).base_dist
         draws = self._standard_draws(distribution, sample_shape, generator)
@@ -216,6 +222,24 @@ class ExchangeableProcess(nn.Module, ABC):
         self, mean: Tensor, gaussian_variance: Tensor, evidence: Evidence
     ) -> Distribution:
         """Return a distribution with that mean and, in the Gaussian limit, that variance."""
+
+    @abstractmethod
+    def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:
+        """Return cumulative probabilities of a distribution of this family at location 0, scale 1.
+
+        Args:
+            distribution: One dimension's distribution, of any location and scale.
+            t: Values that broadcast with its batch shape.
+        """
+
+    @abstractmethod
+    def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:
+        """Return quantiles of a distribution of this family at location 0, scale 1.
+
+        Args:
+            distribution: One dimension's distribution, of any location and scale.
+            p: Probabilities that broadcast with its batch shape.
+        """
 
     @abstractmethod
     def _standard_draws(

@@ -34,6 +34,14 @@ class ExchangeableGaussian(ExchangeableProcess):
     def _distribution(self, mean: Tensor, gaussian_variance: Tensor, _: Evidence) -> Normal:
         return Normal(mean, gaussian_variance.sqrt(), validate_args=False)
 
+    def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:  # noqa: ARG002
+        """Return cumulative probabilities of the standard normal distribution."""
+        return 0.5 * torch.erfc(-math.sqrt(0.5) * t)  # torch's ndtr has no digits below -8
+
+    def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:  # noqa: ARG002
+        """Return quantiles of the standard normal distribution."""
+        return torch.special.ndtri(p)
+
     def _standard_draws(
         self,
         distribution: Any,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
+from scipy import special
 from torch import Tensor, nn
 from torch.distributions import StudentT
 from torch.utils.checkpoint import checkpoint
@@ -92,6 +93,23 @@ class ExchangeableStudentT(ExchangeableProcess):
         scale = _scale_of(gaussian_variance * inflation, df)
         return _StudentT(df, mean, scale, validate_args=False)
 
+    def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:
+        """Return cumulative probabilities of Student-t distributions, without gradients."""
+        df, t = torch.broadcast_tensors(distribution.df, t)
+        return torch.as_tensor(
+            special.stdtr(df.numpy(force=True), t.numpy(force=True)), device=t.device, dtype=t.dtype
+        )
+
+    def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:
+        """Return quantiles of Student-t distributions, without gradients."""
+        df, p = torch.broadcast_tensors(distribution.df, p)
+        # From the nearer tail, where probabilities have all their digits.
+        tail = torch.minimum(p, 1 - p).numpy(force=True)
+        distance = torch.as_tensor(
+            special.stdtrit(df.numpy(force=True), tail), device=p.device, dtype=p.dtype
+        ).abs()
+        return torch.where(p < 0.5, -distance, distance)
+
     def _standard_draws(
         self,
         distribution: Any,
@@ -149,6 +167,11 @@ class ExchangeableStudentT(ExchangeableProcess):
 class _StudentT(StudentT):
     """Torch's distribution, with a density that keeps its digits for many degrees of freedom."""
 
+    @property
+    def variance(self) -> Tensor:
+        """The variance without assignments, which ``vmap`` lacks; there are more than 2 df."""
+        return self.scale.square() * self.df / (self.df - 2)
+
     def log_prob(self, value: Tensor) -> Tensor:
         squared = ((value - self.loc) / self.scale).square()
         return (
@@ -177,7 +200,7 @@ def _log_gamma_ratio(a: Tensor, b: Tensor | float) -> Tensor:
 def _gamma(shape: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return Gamma(shape, 1) draws, as torch.distributions.Gamma does, but from a generator."""
     device = shape.device if generator is None else generator.device
-    return torch._standard_gamma(shape.detach().to(device), generator=generator).to(shape.device)
+    return torch._standard_gamma(shape.to(device), generator=generator).to(shape.device)
 
 
 def _log_tails(z: Tensor, factor: Tensor, offset: Tensor, power: Tensor) -> Tensor:
