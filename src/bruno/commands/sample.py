@@ -18,7 +18,8 @@ from bruno.commands.locate import locate_model
 from bruno.console import error_console, output_console
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
-from bruno.data.folder import Channels, data_in
+from bruno.data.folder import data_in
+from bruno.data.image_file import Channels
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
