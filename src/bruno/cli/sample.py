@@ -16,7 +16,8 @@ from bruno.cli.console import output_console, print_json, progress_console
 from bruno.cli.labels import parse_context
 from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
-from bruno.data.folder import Channels, data_in
+from bruno.data.folder import data_in
+from bruno.data.image_file import Channels
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
