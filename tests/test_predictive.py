@@ -27,13 +27,13 @@ from bruno import (
     RealNVP,
     UserError,
 )
-from bruno.flows import PRESETS
+from bruno.flows import ARCHITECTURES
 from bruno.seeding import generator_for
 from tests.fuzzing import fuzz_settings
 from tests.test_transforms import PROCESSES, draw, make_model, processes
 
 AFFINE = ("affine", "linear", "linear of rank 2")
-CONTINUOUS = sorted({*PRESETS, *AFFINE} - {"lattice"})
+CONTINUOUS = sorted({*ARCHITECTURES, *AFFINE} - {"lattice"})
 affine_presets = pytest.mark.parametrize("preset", AFFINE)
 
 
@@ -327,7 +327,7 @@ shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 @fuzz_settings(25)
 @given(
-    preset=st.sampled_from(sorted({*PRESETS, *AFFINE})),
+    preset=st.sampled_from(sorted({*ARCHITECTURES, *AFFINE})),
     process=st.sampled_from(sorted(PROCESSES)),
     batch=shapes,
     size=st.integers(0, 3),

@@ -6,6 +6,31 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_EXTRAS = {
+    **dict.fromkeys(
+        ("accelerate", "jsonargparse", "PIL", "platformdirs", "pooch", "yaml"), "train"
+    ),
+    "rich": "train",
+    "matplotlib": "report",
+}
+"""The extra of this package that installs an optional package, by the name of its import."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Return the command that installs a missing optional package; ``None`` if it is no such.
+
+    Args:
+        error: The error of an import.
+
+    Example:
+        >>> missing_extra(ModuleNotFoundError(name="PIL"))
+        "needs PIL, which pip install 'bruno-sets[train]' installs"
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return f"needs {package}, which pip install 'bruno-sets[{_EXTRAS[package]}]' installs"
+
 
 def lazy_exports(
     package: str, homes: Mapping[str, str]
@@ -26,7 +51,13 @@ def lazy_exports(
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(homes[name])
+        try:
+            module = importlib.import_module(homes[name])
+        except ModuleNotFoundError as error:
+            needs = missing_extra(error)
+            if needs is None:
+                raise
+            raise ModuleNotFoundError(f"{package}.{name} {needs}", name=error.name) from None
         return getattr(module, name, module)
 
     return get, lambda: sorted(homes)

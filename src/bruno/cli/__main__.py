@@ -2,7 +2,7 @@
 
 import sys
 
-from bruno.cli.command_line import main
+from bruno.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

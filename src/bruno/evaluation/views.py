@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
 from bruno.errors import UserError
 from bruno.evaluation.interval import Estimate, estimate
+from bruno.evaluation.similarity import structural_similarity
 from bruno.evaluation.streams import Stream
 from bruno.evidence import Evidence
 from bruno.model import Bruno, Predictive
@@ -247,24 +246,9 @@ def closeness(pictures: Tensor, truth: Tensor) -> Closeness:
     squares = (pictures - truth).square().flatten(1).mean(1)
     smaller_side = min(truth.shape[-2:])
     window = min(_SIMILARITY_WINDOW, smaller_side - 1 + smaller_side % 2)
-    similar = [
-        np.mean(
-            [
-                structural_similarity(
-                    one.numpy(),
-                    other.numpy(),
-                    win_size=window,
-                    use_sample_covariance=False,
-                    channel_axis=0,
-                    data_range=1.0,
-                )
-                for one, other in zip(mine, true, strict=True)
-            ]
-        )
-        for mine, true in zip(pictures, truth, strict=True)
-    ]
+    similar = structural_similarity(pictures.flatten(0, 1), truth.flatten(0, 1), window)
     return Closeness(
-        estimate(squares.sqrt()), estimate(torch.tensor(similar, device="cpu", dtype=torch.float64))
+        estimate(squares.sqrt()), estimate(similar.view(truth.shape[:2]).mean(1).cpu())
     )
 
 
