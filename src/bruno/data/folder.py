@@ -15,6 +15,7 @@ from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.context import Label, encode_context, read_labels
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.errors import MissingDataError, UserError
+from bruno.paths import user_path
 from bruno.progress import track
 from bruno.seeding import generator_for
 
@@ -68,7 +69,7 @@ def load_folder(
             to split, or holds unreadable files; if an image has no labels or one that is no
             number; or if an option is not as above.
     """
-    root = Path(root).expanduser()
+    root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
     _check_options(image_size, channels)
     if seed < 0:
@@ -98,7 +99,7 @@ def load_folder(
     if labels is not None:
         names = [_relative(path, root) for paths in files.values() for path in paths]
         kept = [name for name in names if name not in bad]
-        known, values = read_labels(Path(labels).expanduser(), angles, kept)
+        known, values = read_labels(user_path(labels, "labels"), angles, kept)
         context = encode_context(known, values)
     return LabelledImages(
         images=torch.from_numpy(arrays["images"]),
@@ -137,7 +138,7 @@ def load_image(
         MissingDataError: If the file is not there.
         UserError: If it is no readable image, or an option is not as above.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     _check_options(image_size, channels)
     if not path.exists():
         raise MissingDataError(f"path: {path} not found")
