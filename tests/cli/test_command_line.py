@@ -173,6 +173,14 @@ MISTAKES = {
         ["train", "--data.name=dance"],
         "--data.name: expected one of glyphs, digits, blocks, omniglot",
     ),
+    "home of nobody": (
+        ["train", "--data.name=folder", "--data.root=~nobody-of-this-name/x"],
+        "~nobody-of-this-name/x",
+    ),
+    "picture of nobody": (
+        ["sample", "--pretrained=glyphs", "--given", "~nobody-of-this-name/x.png"],
+        "~nobody-of-this-name/x.png not found",
+    ),
     "unknown preset": (
         ["train", *TINY, "--model.preset=dance"],
         "--model.preset: expected one of paper, conditional-paper, compact, lattice, spectral",

@@ -21,6 +21,7 @@ from bruno.data.image_file import (
     paper_warning,
 )
 from bruno.errors import MissingDataError, UserError
+from bruno.paths import user_path
 from bruno.pixels import check_levels
 from bruno.progress import track
 from bruno.seeding import generator_for
@@ -89,7 +90,7 @@ def load_folder(
             to split, images outside of class folders, unreadable files, or only masks of 0 and 1;
             if an image has no labels or one that is no number; or if an option is not as above.
     """
-    root = Path(root).expanduser()
+    root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
     check_options(image_size, channels)
     if seed < 0:
@@ -125,7 +126,7 @@ def load_folder(
     if labels is not None:
         names = [_relative(path, root) for paths in files.values() for path in paths]
         kept = [name for name in names if name not in bad]
-        known, values = read_labels(Path(labels).expanduser(), angles, kept)
+        known, values = read_labels(user_path(labels, "labels"), angles, kept)
         context = encode_context(known, values)
     images = torch.from_numpy(arrays["images"])
     check_levels("root", images)

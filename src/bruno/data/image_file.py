@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from bruno.errors import MissingDataError, UserError
+from bruno.paths import user_path
 
 Channels = Literal["grey", "colour"]
 
@@ -72,7 +73,7 @@ def load_image(
         UserError: If it is no readable image; if its format does not say which number is white, as
             for signed or 32-bit integers and floats above 1; or if an option is not as above.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     check_options(image_size, channels)
     if not path.exists():
         raise MissingDataError(f"path: {path} not found")
