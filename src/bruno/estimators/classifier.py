@@ -76,8 +76,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         scale: ``columns`` where every feature has a unit of its own, as in most tables, or
             ``common`` where all have the same, as pixels and embeddings have: what hardly varies
             among the examples is then not taken for important. ``auto`` takes it for common unless
-            some feature varies ten times as much as the median one. With ``flow="dense"`` it
-            decides how much noise each feature is trained with.
+            some feature varies ten times as much as the median one, or ten times less and apart
+            from the others. With ``flow="dense"`` it decides how much noise each feature is
+            trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         reject: Prior probability, between 0 and 1, that an element is of none of the known
@@ -237,7 +238,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Raises:
             ValueError: If a class is unknown, if these cannot have been among its examples, if
                 they lie so far from the others that rounding errors would be left, or if nothing
-                would be left; then nothing is forgotten.
+                would be left; then nothing is forgotten. Examples that were never given cannot be
+                told where they are near enough to the others (:meth:`~bruno.Evidence.without`).
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
