@@ -76,7 +76,8 @@ class Predictive(Distribution):
         Raises:
             UserError: If it does not broadcast to that.
         """
-        new: Predictive = self._get_checked_instance(Predictive, _instance)
+        checked: Any = self._get_checked_instance
+        new: Predictive = checked(Predictive, _instance)
         new._model, new._evidence = self._model, self._evidence.expand(batch_shape)
         Distribution.__init__(new, new._evidence.batch_shape, self.event_shape, validate_args=False)
         return new
@@ -96,7 +97,8 @@ class Predictive(Distribution):
         """
         z, log_det = self._encoded(x, context)
         # Not Independent.log_prob, which cannot reshape the terms of no elements.
-        return self._latent().log_prob(z).sum(-1) + log_det.double()
+        terms: Tensor = self._latent().log_prob(z)
+        return terms.sum(-1) + log_det.double()
 
     def sample(
         self,

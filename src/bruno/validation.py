@@ -26,7 +26,8 @@ def values_can_be_checked(x: Tensor) -> bool:
         >>> seen
         [True, False]
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta:
+    is_traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if is_traced or x.is_meta:
         return False
     return not _is_batched(x)
 

@@ -169,7 +169,8 @@ class BrunoEstimator(BaseEstimator, ABC):
             reset: Whether features are counted anew, or have to be those of the fit.
         """
         if not reset and self._is_plain(X):
-            return X
+            plain: np.ndarray = X
+            return plain
         model = given if reset else self.model_
         rows = X if model is None else as_rows(X, model.event_shape)
         checked: np.ndarray = validate_data(self, rows, dtype=np.float64, reset=reset)

@@ -83,7 +83,7 @@ def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
         return float(loss) / max(1, repeats) + _BELIEF * math.log(temperature / start) ** 2
 
     highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
-    candidates = np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()
+    candidates: list[float] = np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()
     return min((start, *candidates), key=cost)
 
 

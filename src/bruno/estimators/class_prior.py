@@ -36,12 +36,14 @@ def log_prior(class_prior: Any, count: np.ndarray) -> np.ndarray:
                 f"class_prior: expected {len(count)} probabilities, one for each class, got "
                 f"{len(prior)}"
             )
-        return np.log(prior)
+        log_prior: np.ndarray = np.log(prior)
+        return log_prior
     if class_prior == "uniform":
         return np.full(len(count), -np.log(len(count)))
     # A class without examples is as likely as one with half an example.
     count = np.maximum(count, 0.5)
-    return np.log(count / count.sum())
+    log_share: np.ndarray = np.log(count / count.sum())
+    return log_share
 
 
 def _as_probabilities(class_prior: Any) -> np.ndarray:

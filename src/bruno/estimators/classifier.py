@@ -267,7 +267,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the probability of every class, ``(N, K)``, and of none of them if ``reject``."""
-        return np.exp(self.predict_log_proba(X))
+        probabilities: np.ndarray = np.exp(self.predict_log_proba(X))
+        return probabilities
 
     @reads
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803

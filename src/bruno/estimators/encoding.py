@@ -87,10 +87,11 @@ def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
 def decoded(model: Bruno, z: Tensor) -> np.ndarray:
     """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8."""
     parts = [model.decode(rows).flatten(1) for rows in z.split(_rows_at_once(model))]
-    rows = torch.cat(parts).double().cpu().numpy()
+    rows: np.ndarray = torch.cat(parts).double().cpu().numpy()
     if len(model.event_shape) == 1:
         return rows
-    return np.floor(rows).clip(0, LEVELS - 1).astype(np.uint8)
+    levels: np.ndarray = np.floor(rows).clip(0, LEVELS - 1).astype(np.uint8)
+    return levels
 
 
 def _rows_at_once(model: Bruno) -> int:

@@ -15,7 +15,8 @@ from bruno.errors import UserError
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, check_conditional, condition
-from bruno.model import Bruno, Predictive
+from bruno.model import Bruno
+from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
 

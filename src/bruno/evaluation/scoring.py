@@ -88,4 +88,5 @@ def _evidence_of_rows(z: Tensor, rows: Tensor) -> Evidence:
 
 def _rows(z: Tensor, rows: Tensor) -> Tensor:
     """Return rows of ``z`` in float64, ``(*B,) -> (*B, D)``."""
-    return z.index_select(0, rows.flatten()).double().unflatten(0, rows.shape)
+    selected: Tensor = z.index_select(0, rows.flatten()).double().unflatten(0, rows.shape)
+    return selected

@@ -21,7 +21,8 @@ from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.similarity import structural_similarity
 from bruno.evaluation.streams import Stream
 from bruno.evidence import Evidence
-from bruno.model import Bruno, Predictive
+from bruno.model import Bruno
+from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
 

@@ -177,7 +177,8 @@ def _cosines(size: int, like: Tensor) -> Tensor:
     """Return the orthonormal waves along an axis as rows, slowest first."""
     place = torch.arange(size, dtype=torch.float64, device=like.device)
     waves = torch.cos(torch.pi / size * torch.outer(place, place + 0.5))
-    return (waves / waves.norm(dim=1, keepdim=True)).to(like.dtype)
+    orthonormal: Tensor = waves / waves.norm(dim=1, keepdim=True)
+    return orthonormal.to(like.dtype)
 
 
 class FullAffine(Bijection):

@@ -52,4 +52,5 @@ class Bijection(nn.Module, ABC):
         Returns:
             The latent of the batch, for the next layer.
         """
-        return self(x, context)[0]
+        latent: Tensor = self(x, context)[0]
+        return latent

@@ -86,7 +86,8 @@ class ResidualConditioner(nn.Module):
             return hidden
         if self.scales is not None and layer >= 0:
             hidden = hidden * (1 + self.scales[layer](context)[..., None, None])
-        return hidden + self.contexts[layer](context)[..., None, None]
+        shift: Tensor = self.contexts[layer](context)
+        return hidden + shift[..., None, None]
 
 
 class DenseConditioner(nn.Module):
@@ -132,7 +133,8 @@ class DenseConditioner(nn.Module):
             if self.scales is not None and context is not None:
                 x = x * (1 + self.scales[i](context))
             x = elu(x)
-        return self.last(_joined(x, extra))
+        output: Tensor = self.last(_joined(x, extra))
+        return output
 
 
 @contextmanager

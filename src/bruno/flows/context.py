@@ -40,7 +40,8 @@ class EncodedContext(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the inner bijection."""
-        return self.inner(x, self._encoded(context))
+        result: tuple[Tensor, Tensor] = self.inner(x, self._encoded(context))
+        return result
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo the inner bijection."""

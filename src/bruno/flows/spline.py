@@ -169,7 +169,8 @@ class SplineCoupling(Coupling):
     def _spline_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Return the raw parameters of the spline of every moved value, in its precision."""
         raw: Tensor = self.conditioner(x[:, self.kept], context)
-        return raw.to(x.dtype).unflatten(1, (-1, 3 * self.bins - 1)).movedim(2, -1)
+        of_each: Tensor = raw.to(x.dtype).unflatten(1, (-1, 3 * self.bins - 1))
+        return of_each.movedim(2, -1)
 
     def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:
         result = x.clone()

@@ -177,13 +177,13 @@ class ExchangeableProcess(nn.Module, ABC):
         if dim != self.dim:
             raise UserError(f"{name}: expected {self.dim} dimensions, got {dim}")
 
-    def predictive(self, evidence: Evidence) -> Independent:
+    def predictive(self, evidence: Evidence) -> Independent[Any]:
         """Return the distribution of the next element, event ``(D,)``, batch ``*B``."""
         self._check_dim(evidence.dim, "evidence")
         mean, variance = self._gaussian_predictive(evidence)
         return Independent(self._distribution(mean, variance, evidence), 1)
 
-    def posterior(self, evidence: Evidence) -> Independent:
+    def posterior(self, evidence: Evidence) -> Independent[Any]:
         r"""Return the distribution of the de Finetti mean :math:`\theta`, event ``(D,)``.
 
         Given :math:`\theta`, the mean of infinitely many elements, the elements are independent
@@ -215,7 +215,8 @@ class ExchangeableProcess(nn.Module, ABC):
         """
         distribution = self.predictive(evidence).base_dist
         draws = self._standard_draws(distribution, sample_shape, generator)
-        return distribution.loc + temperature * distribution.scale * draws
+        drawn: Tensor = distribution.loc + temperature * distribution.scale * draws
+        return drawn
 
     @abstractmethod
     def _distribution(
@@ -268,7 +269,8 @@ class ExchangeableProcess(nn.Module, ABC):
         """
         z = self._checked(z)
         # Not Independent.log_prob, which cannot reshape the terms of an empty set.
-        return self.predictive(self._prefixes(z)).base_dist.log_prob(z).sum(-1)
+        terms: Tensor = self.predictive(self._prefixes(z)).base_dist.log_prob(z)
+        return terms.sum(-1)
 
     @abstractmethod
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:

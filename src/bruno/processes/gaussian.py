@@ -40,7 +40,8 @@ class ExchangeableGaussian(ExchangeableProcess):
 
     def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:  # noqa: ARG002
         """Return quantiles of the standard normal distribution."""
-        return torch.special.ndtri(p)
+        quantiles: Tensor = torch.special.ndtri(p)
+        return quantiles
 
     def _standard_draws(
         self,

@@ -117,8 +117,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         generator: torch.Generator | None,
     ) -> Tensor:
         normal = standard_normal(distribution.mean, sample_shape, generator)
-        half = (distribution.df / 2).expand(normal.shape)
-        return normal * (_gamma(half, generator) / half).rsqrt()
+        half: Tensor = (distribution.df / 2).expand(normal.shape)
+        draws: Tensor = normal * (_gamma(half, generator) / half).rsqrt()
+        return draws
 
     def log_prob_of(self, evidence: Evidence) -> Tensor:
         """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
@@ -161,7 +162,8 @@ class ExchangeableStudentT(ExchangeableProcess):
         of_queries = [
             torch.cat([of_block(part, *block) for block in blocks], 1) for part in z.split(rows)
         ]
-        return constant - torch.cat(of_queries)
+        log_prob: Tensor = constant - torch.cat(of_queries)
+        return log_prob
 
 
 class _StudentT(StudentT):
