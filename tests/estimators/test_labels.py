@@ -193,10 +193,10 @@ def test_large_integers_stay_exact(labels, tmp_path):
     ids=["mixed", "signs", "float64", "float32", "missing", "series"],
 )
 def test_labels_that_may_have_been_rounded_are_refused(labels):
-    with pytest.raises(ValueError, match=r"y: expected|Unknown label type"):
+    with pytest.raises(ValueError, match="y: expected"):
         BrunoClassifier(temperature=1.0).fit(X[:2], labels)
     known = BrunoClassifier(temperature=1.0).fit(X[:2], [2**53 + 1, 2**53 + 3])
-    with pytest.raises(ValueError, match=r"y: expected|Unknown label type"):
+    with pytest.raises(ValueError, match="y: expected"):
         known.partial_fit(X[:2], labels)
     with pytest.raises(UserError, match="classes: expected"):
         known.partial_fit(X[:1], [2**53 + 1], classes=labels)

@@ -25,7 +25,7 @@ def checked_labels(y: Any, name: str = "y") -> np.ndarray:
     """
     if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
         return y
-    y = _without_extension_type(y, name)
+    y = _without_loss(y, name)
     try:
         check_classification_targets(y)
     except TypeError as error:  # labels that cannot be sorted
@@ -43,8 +43,7 @@ def checked_classes(classes: Any) -> np.ndarray:
         UserError: If these are no class labels.
     """
     try:
-        labels = _without_extension_type(classes, "classes")
-        return checked_labels(column_or_1d(labels), "classes")
+        return checked_labels(column_or_1d(_without_loss(classes, "classes")), "classes")
     except UserError:
         raise
     except ValueError as error:
@@ -108,11 +107,21 @@ def as_array(labels: list[Any], dtype: np.dtype) -> np.ndarray:
     return np.array(whole, dtype=object)
 
 
-def _without_extension_type(y: Any, name: str) -> Any:
+def _without_loss(y: Any, name: str) -> Any:
     """Return a column of nullable integers as an array of numpy's, and all else as it is.
 
-    Scikit-learn converts such a column of pandas through float64.
+    Scikit-learn converts such a column of pandas through float64, as numpy does a list of integers
+    of both signs of which some are 2**63 or more.
+
+    Raises:
+        UserError: If a label is missing, or would be rounded.
     """
+    if isinstance(y, (list, tuple)):
+        converted = None
+        with suppress(ValueError):  # of no common shape
+            converted = np.asarray(y)
+        if converted is not None:
+            _check_exact(converted, name)
     is_table = hasattr(y, "iloc") and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
     column = y.iloc[:, 0] if is_table else y
     dtype: Any = getattr(column, "dtype", None)
@@ -137,10 +146,10 @@ def _check_one_kind(labels: np.ndarray, name: str) -> None:
 
 def _check_exact(labels: np.ndarray, name: str) -> None:
     """Raise if labels are floats so large that they may stand for another whole number."""
-    if labels.dtype.kind != "f" or not len(labels):
+    if labels.dtype.kind != "f" or not labels.size:
         return
     limit, largest = 2 / float(np.finfo(labels.dtype).eps), np.abs(labels).max()
-    if largest >= limit:
+    if limit <= largest < np.inf:
         raise UserError(
             f"{name}: expected labels below {limit:.0f} in {labels.dtype}, which does not hold all "
             f"whole numbers beyond, got {largest:.0f}; pass integers of one type"
