@@ -65,6 +65,11 @@ class Bruno(nn.Module):
         """Shape of one element."""
         return self.flow.event_shape
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return self.process.loc.device
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return latent vectors ``(*B, D)`` and log-determinants ``(*B,)`` of elements.
 
@@ -105,8 +110,7 @@ class Bruno(nn.Module):
 
     def prior(self) -> Predictive:
         """Return the distribution of the first element of a set nothing is known about."""
-        device = self.process.loc.device
-        return Predictive(self, Evidence.empty(self.process.dim, device=device))
+        return Predictive(self, Evidence.empty(self.process.dim, device=self.device))
 
     def condition(self, x: Tensor, context: Tensor | None = None) -> Predictive:
         """Return the distribution of the next element of sets ``(*B, n, *event)``; n may be 0.

@@ -157,7 +157,7 @@ def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
 
 
 def _to(model: Bruno, tensor: Tensor) -> Tensor:
-    return tensor.to(model.process.loc.device)
+    return tensor.to(model.device)
 
 
 def _image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -76,7 +76,7 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return what :func:`encoded` does, of rows whose latent vectors may be of any size."""
-    elements = torch.from_numpy(x.copy()).to(model.process.loc.device)
+    elements = torch.from_numpy(x.copy()).to(model.device)
     if len(model.event_shape) == 3:
         elements = in_bins(elements.reshape(-1, *model.event_shape))
     # Not the model, which would judge the pixels of these rows alone.

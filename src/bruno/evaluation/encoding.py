@@ -61,7 +61,7 @@ def encode_dataset(
         raise UserError(
             f"images: expected uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
         )
-    device = model.process.loc.device
+    device = model.device
     encoded = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

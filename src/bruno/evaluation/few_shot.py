@@ -201,7 +201,7 @@ def _encoded(model: Bruno, name: str, x: Tensor, context: Tensor | None) -> Tens
         raise UserError(f"{name}: expected a tensor of shape (n, {event}), got {got}")
     if x.ndim == 4:
         x = as_pixels(name, x)
-    device = model.process.loc.device
+    device = model.device
     if len(x) == 0:
         return torch.zeros(0, model.process.dim, device=device, dtype=torch.float64)
     return model.encode(x.to(device), None if context is None else context.to(device))

@@ -173,7 +173,7 @@ def _samples(
     model: Bruno, seen: Tensor, number: int, temperature: float, generator: torch.Generator
 ) -> Tensor:
     """Return samples given each set, uint8 ``(K, number, C, H, W)``."""
-    device = model.process.loc.device
+    device = model.device
     predictive = model.condition(dequantise(seen, generator).to(device))
     drawn = predictive.sample(number, generator=generator, temperature=temperature)
     return quantise(drawn.cpu()).transpose(0, 1)

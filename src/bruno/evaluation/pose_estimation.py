@@ -141,7 +141,7 @@ def scores_by_label(predictive: Predictive, x: Tensor, context: Tensor) -> Tenso
         x: An image, shape ``event``.
         context: The labels to try, ``(K, context_dim)``.
     """
-    device = predictive.model.process.loc.device
+    device = predictive.model.device
     shape = (len(context), *(1 for _ in predictive.batch_shape))
     candidates = x.expand(*shape, *predictive.event_shape).to(device)
     scores = predictive.log_prob(candidates, context.view(*shape, -1).to(device))

@@ -206,7 +206,7 @@ def _exchangeability(
         min(settings.set_size, int(dataset.class_sizes.min())),
         generator,
     )
-    device = model.process.loc.device
+    device = model.device
     results = []
     for index, images in enumerate(sets.images):
         context = None if sets.context is None else sets.context[index].to(device)

@@ -317,7 +317,7 @@ def _nats(predictive: Predictive, new: Tensor, label: Tensor | None) -> Tensor:
 
 def _first(predictive: Predictive, of_objects: Tensor) -> Tensor:
     """Put targets before objects, for samples come before sets; on the device of the model."""
-    return of_objects.transpose(0, 1).to(predictive.model.process.loc.device)
+    return of_objects.transpose(0, 1).to(predictive.model.device)
 
 
 def _objects_at_once(model: Bruno) -> int:
@@ -326,7 +326,7 @@ def _objects_at_once(model: Bruno) -> int:
 
 def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
     """Return what a model expects of objects after views ``(objects, n, *event)``."""
-    device = model.process.loc.device
+    device = model.device
     if x.shape[1] == 0:
         empty = Evidence.empty(model.process.dim, (len(x),), device=device)
         return Predictive(model, empty)

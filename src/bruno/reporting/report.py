@@ -317,7 +317,7 @@ def _samples_given(
     model: Bruno, dataset: LabelledImages, rows: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Return samples by heading, each ``(sets, m, *event)``, after seeing images ``(sets, n)``."""
-    device = model.process.loc.device
+    device = model.device
     context = None if dataset.context is None else dataset.context[rows].to(device)
     with torch.no_grad():
         seen = dequantise(dataset.images[rows], generator).to(device)
@@ -337,7 +337,7 @@ def _contexts(
     if dataset.context is None:
         return None
     chosen = torch.randint(len(dataset), shape, generator=generator, device="cpu")
-    return dataset.context[chosen].to(model.process.loc.device)
+    return dataset.context[chosen].to(model.device)
 
 
 def _section_html(section: Section) -> str:

@@ -33,7 +33,7 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
     """
     generator = generator_for(seed, Stream.VIEW_PICTURES)
     views, context = by_object(dataset)
-    device = model.process.loc.device
+    device = model.device
     order = torch.randperm(len(views), generator=generator, device="cpu")
     shown = order[:_SHOWN_OBJECTS]
     sides = torch.arange(_SHOWN_SIDES, device="cpu") * views.shape[1] // _SHOWN_SIDES
@@ -78,7 +78,7 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
     predictive = condition(model, context.new_empty(objects, 0, *model.event_shape), None)
     views = []
     for side in range(sides):
-        label = context[:, side].to(model.process.loc.device)
+        label = context[:, side].to(model.device)
         views.append(predictive.sample(1, label.unsqueeze(0), generator)[0])
         predictive = predictive.observe(views[-1], label)
     return quantise(torch.stack(views, 1).cpu())
@@ -87,7 +87,7 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
 def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.Generator) -> Axes:
     """Draw log p(view | seen, angle) over angles, for views of objects seen four times before."""
     angles = degrees(context)
-    device = model.process.loc.device
+    device = model.device
     curves, true = [], []
     for pictures, sides, angle in zip(views, context, angles, strict=True):
         query, *seen = torch.randperm(len(pictures), generator=generator, device="cpu")[:5].tolist()
