@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from bruno.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from bruno import few_shot as few_shot
     from bruno.errors import CheckpointError as CheckpointError
     from bruno.errors import MissingDataError as MissingDataError
     from bruno.errors import UserError as UserError
     from bruno.estimators.classifier import BrunoClassifier as BrunoClassifier
     from bruno.estimators.density import BrunoDensity as BrunoDensity
     from bruno.estimators.density import BrunoOutlierDetector as BrunoOutlierDetector
-    from bruno.evaluation import few_shot as few_shot
     from bruno.evidence import Evidence as Evidence
     from bruno.flows import Flow as Flow
     from bruno.flows import RealNVP as RealNVP
@@ -34,7 +34,7 @@ else:
             "BrunoDensity": "bruno.estimators.density",
             "BrunoOutlierDetector": "bruno.estimators.density",
             "CheckpointError": "bruno.errors",
-            "few_shot": "bruno.evaluation.few_shot",
+            "few_shot": "bruno.few_shot",
             "Evidence": "bruno.evidence",
             "ExchangeableGaussian": "bruno.processes",
             "ExchangeableProcess": "bruno.processes",

@@ -96,6 +96,49 @@ class Evidence:
         scatter = (z - mean.unsqueeze(-2)).square().sum(-2)
         return cls(torch.full(batch_shape, n, dtype=torch.int64, device=z.device), mean, scatter)
 
+    @classmethod
+    def by_class(cls, z: Tensor, labels: Tensor) -> Evidence:
+        """Return the evidence of every class, of batch shape ``(K,)``, in O(N · D).
+
+        Args:
+            z: Elements, ``(N, D)``.
+            labels: Class of each, int64 ``(N,)``, from 0 to K − 1.
+
+        Raises:
+            UserError: If there is not one non-negative label for every element, or ``z`` is not
+                floating or not finite.
+
+        Example:
+            >>> z = torch.tensor([[0.0], [4.0], [2.0]])
+            >>> Evidence.by_class(z, torch.tensor([0, 1, 0])).mean
+            tensor([[1.],
+                    [4.]], dtype=torch.float64)
+        """
+        z = checked_elements(z)
+        if labels.dtype != torch.int64 or labels.shape != z.shape[:-1] or z.dim() != 2:
+            raise UserError(
+                f"labels: expected int64 ({len(z)},) for elements {tuple(z.shape)}, got "
+                f"{labels.dtype} {tuple(labels.shape)}"
+            )
+        count = torch.bincount(labels)
+        zeros = z.new_zeros(len(count), z.shape[1])
+        mean = zeros.index_add(0, labels, z) / count.clamp_min(1).unsqueeze(1)
+        scatter = zeros.index_add(0, labels, (z - mean[labels]).square())
+        return cls(count, mean, scatter)
+
+    @classmethod
+    def stack(cls, sets: Sequence[Evidence]) -> Evidence:
+        """Return the evidence of several sets, each of batch shape ``*B``, as ``(K, *B)``.
+
+        Args:
+            sets: At least one, of the same batch shape and dimension.
+        """
+        return cls(
+            torch.stack([one.count for one in sets]),
+            torch.stack([one.mean for one in sets]),
+            torch.stack([one.scatter for one in sets]),
+        )
+
     @property
     def dim(self) -> int:
         """Dimension ``D`` of an element."""

@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bruno import BrunoClassifier, BrunoDensity
+from bruno import BrunoClassifier, BrunoDensity, Evidence
 from bruno.estimators import two_covariance
-from bruno.estimators.two_covariance import evidence_of_classes, fit_two_covariance
+from bruno.estimators.two_covariance import fit_two_covariance
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
 
@@ -42,7 +42,7 @@ def test_where_elements_hardly_scatter_the_likelihood_is_still_maximised():
     found = {}
     for process in ("gaussian", "student_t"):
         model = fit_two_covariance(x[rows], y[rows], process, full=True, common_scale=True)
-        evidence = evidence_of_classes(model.encode(x[rows]), y[rows])
+        evidence = Evidence.by_class(model.encode(x[rows]), y[rows])
         found[process] = float(model.process.log_prob_of(evidence).sum())
         assert model.process.variance.max() < 20
     # Many pixels of a digit are always black, which a Gaussian for all digits cannot know.
@@ -77,7 +77,7 @@ def test_mixing_what_few_elements_span_is_mixing_all(number, dim, monkeypatch):
         model = fit_two_covariance(x, classes, "gaussian", full=True, common_scale=False)
         assert ("rank" in model.flow.config) == little
         z, log_det = model(queries)
-        evidence = evidence_of_classes(model.encode(x), classes)
+        evidence = Evidence.by_class(model.encode(x), classes)
         scores.append(model.process.log_prob_given(z, evidence) + log_det.unsqueeze(1))
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-8)
 
@@ -95,7 +95,7 @@ def test_neither_the_order_of_elements_nor_the_numbers_of_classes_matter(number,
     negative_zeros = x.where(x != 0, -0.0)
     for rows, names in ((x, classes), (negative_zeros[order], number_of[classes[order]])):
         model = fit_two_covariance(rows, names, "student_t", full=True, common_scale=True)
-        evidence = evidence_of_classes(model.encode(rows), names)
+        evidence = Evidence.by_class(model.encode(rows), names)
         z, log_det = model(queries)
         scores.append(model.process.log_prob_given(z, evidence) + log_det.unsqueeze(1))
     torch.testing.assert_close(scores[0], scores[1][:, number_of], rtol=0, atol=1e-9)

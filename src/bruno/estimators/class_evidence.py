@@ -80,12 +80,7 @@ class ClassEvidence:
             return last
         known = {label: evidence for label, evidence in table.items() if evidence is not None}
         labels = sorted(known)
-        sets = [known[label] for label in labels]
-        evidence = Evidence(
-            torch.stack([one.count for one in sets]),
-            torch.stack([one.mean for one in sets]),
-            torch.stack([one.scatter for one in sets]),
-        )
+        evidence = Evidence.stack([known[label] for label in labels])
         now = KnownClasses(as_array(labels, self._dtype), evidence)
         self._last_read = table, now
         return now

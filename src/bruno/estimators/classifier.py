@@ -40,7 +40,6 @@ from bruno.estimators.labels import (
     unknown_label,
     with_unknown,
 )
-from bruno.estimators.two_covariance import evidence_of_classes
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 
@@ -185,7 +184,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self._use(model)
         z, _ = encoded(self._exact_model, x)
         self._calibrate(x, z, truth, given)
-        self._known = ClassEvidence(classes, evidence_of_classes(z, truth.to(z.device)))
+        self._known = ClassEvidence(classes, Evidence.by_class(z, truth.to(z.device)))
 
     @updates
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
@@ -462,7 +461,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             else:
                 model = given
                 known, new = (z[rows.to(z.device)] for rows in (learn, held_out))
-            evidence = evidence_of_classes(known, classes.to(known.device))
+            evidence = Evidence.by_class(known, classes.to(known.device))
             of_none = model.process.log_prob(new.unsqueeze(1))
             return model.process.log_prob_given(new, evidence), of_none
 

@@ -80,7 +80,7 @@ def fit_two_covariance(
     model = Bruno(flow, PROCESSES[process].from_parameters(**start))
     strength = _strength(x.shape[1]) if full else _STRENGTH_EACH
     maximise_marginal_likelihood(
-        model.process, evidence_of_classes(model.encode(x), classes), strength
+        model.process, Evidence.by_class(model.encode(x), classes), strength
     )
     return model.requires_grad_(False)
 
@@ -173,7 +173,7 @@ def _covariances(
     """
     number, dim = x.shape
     identity = torch.eye(dim, dtype=x.dtype, device=x.device)
-    evidence = evidence_of_classes(x, classes)
+    evidence = Evidence.by_class(x, classes)
     residuals = x - evidence.mean[classes]
     total = (x.T @ x + strength * identity) / (number + strength)
     shrunk = residuals.T @ residuals + strength * _WITHIN * identity
@@ -191,26 +191,12 @@ def _covariances(
 
 def _variances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the variances within and between classes, ``(D,)`` each, shrunk likewise."""
-    evidence = evidence_of_classes(x, classes)
+    evidence = Evidence.by_class(x, classes)
     strength, number, known = _STRENGTH_EACH, len(x), len(evidence.count)
     total = (x.square().sum(0) + strength) / (number + strength)
     within = (evidence.scatter.sum(0) + strength * _WITHIN) / (number - known + strength)
     spread = evidence.mean.square().sum(0) - within * (1 / evidence.count.double()).sum()
     return within, (spread + strength * (total - within)) / (known - 1 + strength)
-
-
-def evidence_of_classes(z: Tensor, classes: Tensor) -> Evidence:
-    """Return the evidence of every class, of batch shape ``(K,)``.
-
-    Args:
-        z: Elements, float64 ``(N, D)``.
-        classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
-    """
-    count = torch.bincount(classes)
-    total = torch.zeros(len(count), z.shape[1], dtype=z.dtype, device=z.device)
-    mean = total.index_add(0, classes, z) / count.unsqueeze(1)
-    scatter = total.index_add(0, classes, (z - mean[classes]).square())
-    return Evidence(count, mean, scatter)
 
 
 def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from bruno.evaluation.encoding import encode_dataset as encode_dataset
     from bruno.evaluation.encoding import encode_rotations as encode_rotations
     from bruno.evaluation.few_shot import FewShotResult as FewShotResult
-    from bruno.evaluation.few_shot import classify as classify
     from bruno.evaluation.few_shot import few_shot_accuracy as few_shot_accuracy
     from bruno.evaluation.interval import Estimate as Estimate
     from bruno.evaluation.interval import estimate as estimate
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from bruno.evaluation.views import ViewsGiven as ViewsGiven
     from bruno.evaluation.views import ViewsResult as ViewsResult
     from bruno.evaluation.views import novel_views as novel_views
+    from bruno.few_shot import classify as classify
     from bruno.progress import ProgressCallback as ProgressCallback
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -42,7 +42,7 @@ else:
             "ProgressCallback": "bruno.progress",
             "ViewsGiven": "bruno.evaluation.views",
             "ViewsResult": "bruno.evaluation.views",
-            "classify": "bruno.evaluation.few_shot",
+            "classify": "bruno.few_shot",
             "correlated_dimensions": "bruno.evaluation.correlation",
             "encode_dataset": "bruno.evaluation.encoding",
             "encode_rotations": "bruno.evaluation.encoding",

@@ -84,7 +84,7 @@ def encode_rotations(
 ) -> EncodedDataset:
     """Encode every image of a data set for classification, in all four rotations if asked for.
 
-    Pixels are put in the middle of their bins, as :func:`~bruno.evaluation.few_shot.classify` does
+    Pixels are put in the middle of their bins, as :func:`~bruno.few_shot.classify` does
     with 8-bit images: a decision needs no noise.
 
     Args:

@@ -17,9 +17,9 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise, sample_sets
 from bruno.errors import UserError
-from bruno.evaluation.few_shot import classify
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.streams import Stream
+from bruno.few_shot import classify
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
