@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from tests.estimators.iris import X, Y, fitted
 PACKAGE = str(Path(bruno.estimators.__file__).parent)
 
 
-def interrupted(work, line):
-    """Whether Ctrl-C at this line of the estimators' code, counted as they run, reached any."""
+def at_line(line, work, happens):
+    """Return the result of some work, in which something happens at one line.
+
+    Of the lines of the estimators' code, counted as they run; and whether there are as many.
+    """
     left = line
 
     def trace(frame, event, _):
@@ -27,17 +31,27 @@ def interrupted(work, line):
             return None
         if event == "line":
             left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
+            if left == -1:
+                happens()
         return trace
 
     sys.settrace(trace)
     try:
-        work()
-    except KeyboardInterrupt:
-        return True
+        return work(), left < 0
     finally:
         sys.settrace(None)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def interrupted(work, line):
+    """Whether Ctrl-C at this line reached any."""
+    try:
+        at_line(line, work, interrupt)
+    except KeyboardInterrupt:
+        return True
     return False
 
 
@@ -81,6 +95,46 @@ def test_an_update_that_is_interrupted_anywhere_is_made_or_not(work):
         if not stopped:
             break
     assert outcomes >= {(True, False), (False, True)}
+
+
+def probabilities(classifier):
+    return classifier.predict_proba(X)
+
+
+def predictions(classifier):
+    return classifier.predict(X)
+
+
+def pickled_and_loaded(classifier):
+    return pickle.loads(pickle.dumps(classifier)).predict_proba(X)  # noqa: S301
+
+
+def saved_and_loaded(classifier):
+    with tempfile.TemporaryDirectory() as folder:
+        classifier.save(folder)
+        return BrunoClassifier.load(folder).predict_proba(X)
+
+
+@pytest.mark.parametrize(
+    ("read", "step"),
+    [(probabilities, 1), (predictions, 1), (pickled_and_loaded, 1), (saved_and_loaded, 7)],
+)
+@pytest.mark.parametrize("work", [several_classes, less_and_less])
+def test_what_is_read_is_of_one_time_wherever_an_update_comes_between(read, step, work):
+    before, after = start(), start()
+    work(after)
+    expected = [read(each) for each in (before, after)]
+    for line in range(0, 10_000, step):
+        classifier = copy.deepcopy(before)
+        found, happened = at_line(
+            line,
+            lambda classifier=classifier: read(classifier),
+            lambda classifier=classifier: work(classifier),
+        )
+        assert any(np.array_equal(found, each) for each in expected), line
+        if not happened:
+            break
+    assert line > 10
 
 
 @pytest.mark.parametrize("line", [0, 3, 30, 100, 200])
