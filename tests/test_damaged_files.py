@@ -1,5 +1,8 @@
 """Saved models and estimators of which some bits were flipped, or that were cut short."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +139,28 @@ def test_a_damaged_run_is_refused_or_the_same(saved, tmp_path_factory, data):
         assert str(copy / CHECKPOINT_FILE) in str(error)  # noqa: PT017
     else:
         torch.testing.assert_close(vars(loaded), vars(CHECKPOINT), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "other"),
+    [
+        ("conditional", r'(?<="context_angles": \[)\s*0', "1"),
+        ("named", r'(?<="temperature_": )2', "3"),
+        ("detector", r'(?<="offset_": )-?\d', "7"),
+        ("detector", r'(?<="scale": )"columns"', '"common"'),
+    ],
+)
+def test_a_description_is_not_read_as_another(saved, tmp_path, name, pattern, other):
+    for file in (saved / name).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (saved / name / "config.json").read_text()
+    changed = re.sub(pattern, other, text, count=1)
+    assert changed != text
+    (tmp_path / "config.json").write_text(changed)
+    load = Bruno.from_pretrained if name in MODELS else type(ESTIMATORS[name]).load
+    with pytest.raises(CheckpointError, match=r"config\.json: is not what was saved"):
+        load(tmp_path)
+    config = json.loads(changed)
+    del config["description_sha256"]  # as earlier versions wrote it
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    load(tmp_path)
