@@ -90,7 +90,7 @@ class Bruno(nn.Module):
         return self.process.predictive_log_prob(z) + log_det.double()
 
     def prior(self) -> Predictive:
-        """Return the distribution of the first element of a set nothing is known about."""
+        """Return the prior predictive, the distribution of the first element of a set."""
         device = self.process.loc.device
         return Predictive(self, Evidence.empty(self.process.dim, device=device))
 
