@@ -229,6 +229,26 @@ def conditional_model(seed):
     return predictive.log_prob(x[0], context[0]), drawn
 
 
+def moments_of(process):
+    def run(seed):
+        flow = RealNVP((1,), preset="linear")
+        flow.initialise(numbers(seed, 5, 1))
+        predictive = Bruno(flow, PROCESSES[process](1)).condition(numbers(seed + 1, 2, 3, 1))
+        return [
+            predictive.mean,
+            predictive.variance,
+            predictive.cdf(numbers(seed, 4, 2, 1)),
+            predictive.icdf(numbers(seed, 4, 2).round(decimals=1)),
+            predictive.expand((3, 2)).rsample((2,), generator=generator_for(seed)),
+        ]
+
+    return run
+
+
+for process in PROCESSES:
+    OPERATIONS[f"moments {process}"] = moments_of(process)
+
+
 @operation
 def save_and_load(seed):
     model = small_model()

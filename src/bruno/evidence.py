@@ -1,4 +1,4 @@
-r"""What a set has told us: the sufficient statistic of an exchangeable process.
+r"""Sufficient statistics of sets of latent vectors, for exchangeable processes.
 
 For Gaussian and Student-t processes with constant covariance the conditional distribution of
 anything, given a set :math:`z_1..z_n`, depends on the set only through its size, its mean and its

@@ -109,7 +109,7 @@ class Bruno(nn.Module):
         return self.process.predictive_log_prob(z) + log_det.double()
 
     def prior(self) -> Predictive:
-        """Return the distribution of the first element of a set nothing is known about."""
+        """Return the prior predictive, the distribution of the first element of a set."""
         return Predictive(self, Evidence.empty(self.process.dim, device=self.device))
 
     def condition(self, x: Tensor, context: Tensor | None = None) -> Predictive:

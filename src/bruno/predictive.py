@@ -1,4 +1,4 @@
-"""The distribution of the next element of a set: a model together with what it has seen."""
+"""Predictive distributions: a model together with the evidence of a set."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _JACOBIAN_ELEMENTS = 2**20
 
 
 class Predictive(Distribution):
-    """What a model expects next after seeing a set; immutable, and a torch ``Distribution``.
+    """Predictive distribution of the next element of a set: a torch ``Distribution``, immutable.
 
     Of batch shape ``*B`` (one predictive for every set) and event shape ``*event``. As for any
     torch distribution, leading dimensions of a sample or value come before ``*B``.
 
-    Densities and samples are exact for every flow. What has no closed form for a flow is refused
-    with a :class:`NotImplementedError`: :attr:`mean` and :attr:`variance` unless the flow is affine
-    (presets ``affine`` and ``linear``), :meth:`cdf` and :meth:`icdf` unless its data have one
-    dimension, too, and :meth:`rsample` unless the flow is continuous (all presets but ``lattice``).
+    Densities and samples are exact for every flow. :attr:`mean` and :attr:`variance` need an affine
+    flow (presets ``affine`` and ``linear``), :meth:`cdf` and :meth:`icdf` also data of one
+    dimension, :meth:`rsample` a continuous flow (all presets but ``lattice``); otherwise they raise
+    :class:`NotImplementedError`.
 
     Args:
         model: The model.
@@ -64,7 +64,7 @@ class Predictive(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether gradients of :meth:`rsample` are those of the expectation."""
+        """Whether there is an :meth:`rsample`, as for all continuous flows."""
         return self._model.flow.is_continuous
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Predictive:
@@ -87,7 +87,7 @@ class Predictive(Distribution):
 
         Args:
             x: Shape ``(*S, *B, *event)``, batch dimensions broadcast.
-            context: Labels of the elements, ``(*S, *B, context_dim)``.
+            context: Context features of the elements, ``(*S, *B, context_dim)``.
 
         Returns:
             Shape ``(*S, *B)``.
@@ -111,7 +111,8 @@ class Predictive(Distribution):
 
         Args:
             sample_shape: How many, or a shape of them; by default one without a sample dimension.
-            context: Labels of the elements, broadcastable to ``(*sample_shape, *B, context_dim)``.
+            context: Context features of the elements, broadcastable to
+                ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
             temperature: 1 for exact samples. Below 1 latent deviations from the predictive mean
                 are shrunk, for samples that are more typical and less varied than the model's
@@ -142,7 +143,8 @@ class Predictive(Distribution):
 
         Args:
             sample_shape: How many, or a shape of them; by default one without a sample dimension.
-            context: Labels of the elements, broadcastable to ``(*sample_shape, *B, context_dim)``.
+            context: Context features of the elements, broadcastable to
+                ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
             temperature: As in :meth:`sample`.
 
@@ -232,13 +234,13 @@ class Predictive(Distribution):
         return torch.where(inside, x, standard.to(x.dtype))
 
     def entropy(self) -> Tensor:
-        """Raise, for the entropy has no closed form.
+        """Raise, for the entropy is not implemented.
 
         Raises:
             NotImplementedError: Always; the message says how to estimate it.
         """
         raise NotImplementedError(
-            "entropy: has no closed form; -predictive.log_prob(predictive.sample(n)).mean(0) "
+            "entropy: is not implemented; -predictive.log_prob(predictive.sample(n)).mean(0) "
             "estimates it, in nats"
         )
 
@@ -255,7 +257,7 @@ class Predictive(Distribution):
 
         Args:
             x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
-            context: Labels of the elements.
+            context: Context features of the elements.
 
         Raises:
             UserError: If the shape fits neither, or the flow cannot take the elements.
@@ -268,7 +270,7 @@ class Predictive(Distribution):
 
         Args:
             x: One element per set, ``(*B, *event)``, or several, ``(*B, n, *event)``.
-            context: Labels the elements were seen with.
+            context: Context features the elements were seen with.
 
         Raises:
             UserError: If the elements cannot have been part of what was seen.
