@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.flows.preprocessing import LEVELS
+from bruno.validation import values_can_be_checked
 
 NOISE_STEP = 2.0**-16
 """Distance of the values of dequantisation noise: that of neighbouring floats from 128 to 256."""
@@ -70,7 +71,7 @@ def check_levels(name: str, x: Tensor) -> None:
     """
     if x.dtype == torch.bool:
         raise UserError(f"{name}: {_EXPECTED}, got booleans; multiply by {LEVELS - 1}")
-    if x.numel() == 0 or x.is_complex() or not _values_can_be_checked(x):
+    if x.numel() == 0 or x.is_complex() or not values_can_be_checked(x):
         return
     # One pass over dequantised images, as in training; all other questions are for the rest.
     extremes = (x.long() if x.dtype in _WITHOUT_EXTREMES else x.detach()).aminmax()
@@ -106,7 +107,7 @@ def in_bins(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         return x if x.is_complex() else x.float() + 0.5
     # A row of pixels of each image shows of nearly all dequantised images that they are.
-    if _values_can_be_checked(x) and not bool(_whole(x[..., :1, :]).any()):
+    if values_can_be_checked(x) and not bool(_whole(x[..., :1, :]).any()):
         return x
     holds_levels = _whole(x)[..., None, None, None]
     return torch.where(holds_levels, x.to(torch.promote_types(x.dtype, torch.float32)) + 0.5, x)
@@ -127,7 +128,3 @@ def _is_dequantised_black(x: Tensor, high: float) -> bool:
 def _on_grid(x: Tensor, step: float) -> bool:
     steps = x.double() / step
     return bool((steps == steps.floor()).all())
-
-
-def _values_can_be_checked(x: Tensor) -> bool:
-    return not (torch.compiler.is_compiling() or x.is_meta)
