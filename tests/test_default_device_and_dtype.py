@@ -283,7 +283,7 @@ def evaluation(seed):
     model, data = small_model(), make_dataset(seed)
     x = dequantise(data.images[:6], generator_for(seed))
     return [
-        likelihood(model, data, set_size=4, importance_samples=2, rotations=True),
+        likelihood(model, data, set_size=4, importance_samples=2),
         set_anomalies(model, data, set_size=5, planted=2, sets_per_class=1),
         exchangeability(model, x, 2, generator_for(seed)),
         correlated_dimensions(model.process, [0.1, 0.5]),

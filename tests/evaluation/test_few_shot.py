@@ -7,7 +7,7 @@ import torch
 
 from bruno import Evidence, UserError
 from bruno.data.sets import dequantise
-from bruno.evaluation import EncodedDataset, classify, encode_rotations, few_shot_accuracy
+from bruno.evaluation import classify, encode_rotations, few_shot_accuracy
 from bruno.evaluation.scoring import decided_right, trial_scores
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import draw_trial
@@ -72,7 +72,7 @@ def test_classify_errors(model, dataset):
 def test_scores_are_the_log_densities_of_the_encodings(process, shot, dataset):
     model = make_model(process)
     encoded = encode_rotations(model, dataset, rotations=True)
-    z = encoded.z.flatten(0, 1)
+    z = encoded.flatten(0, 1)
     trial = draw_trial(dataset, 3, shot, 4, generator_for(0))
     scores = trial_scores(model.process, z, trial)
 
@@ -84,7 +84,7 @@ def test_scores_are_the_log_densities_of_the_encodings(process, shot, dataset):
 
 
 def test_chunks_do_not_show_and_the_number_of_threads_is_kept(model, dataset, monkeypatch):
-    z = encode_rotations(model, dataset, rotations=True).z.flatten(0, 1)
+    z = encode_rotations(model, dataset, rotations=True).flatten(0, 1)
     trial = draw_trial(dataset, 3, 2, 4, generator_for(0))
     whole, threads = trial_scores(model.process, z, trial), torch.get_num_threads()
     monkeypatch.setattr("bruno.evaluation.scoring._CPU_CHUNK", 5 * 3 * 64)
@@ -102,7 +102,7 @@ def test_accuracy_is_the_share_of_right_decisions_over_all_trials(model):
         [
             trial_scores(
                 model.process,
-                encoded.z.flatten(0, 1),
+                encoded.flatten(0, 1),
                 draw_trial(dataset, 3, 2, 4, generator_for(9, Stream.FEW_SHOT_TRIALS, index)),
             )
             for index in range(4)
@@ -135,7 +135,7 @@ def test_noise_is_told_apart_at_chance(model):
 
 
 def test_ties_are_wrong(model, dataset):
-    same = EncodedDataset(torch.zeros(1, 30, 64), torch.zeros(1, 30))
+    same = torch.zeros(1, 30, 64)
     result = few_shot_accuracy(
         model, dataset, way=2, shot=1, trials=2, rotations=False, encoded=same
     )
@@ -146,7 +146,7 @@ def test_ties_are_wrong(model, dataset):
 @pytest.mark.parametrize("process", ["gaussian", "student_t"])
 def test_scores_that_are_not_finite_are_wrong(process, dataset):
     model = make_model(process)
-    z = encode_rotations(model, dataset, rotations=False).z.clone()
+    z = encode_rotations(model, dataset, rotations=False).clone()
     z[0, :5] = math.nan  # class 0 is always wrong, as query and as distractor
     result = few_shot_accuracy(
         model,
@@ -155,7 +155,7 @@ def test_scores_that_are_not_finite_are_wrong(process, dataset):
         shot=1,
         trials=2,
         rotations=False,
-        encoded=EncodedDataset(z, torch.zeros(1, 30)),
+        encoded=z,
     )
     assert result.accuracy.mean == 0
     assert json.dumps(result.to_dict(), allow_nan=False)
@@ -192,7 +192,7 @@ def test_progress_and_errors(model, dataset):
     with pytest.raises(UserError, match="too few for 7-way"):
         few_shot_accuracy(model, dataset, way=7, shot=1, rotations=False)
     encoded = encode_rotations(model, dataset, rotations=False)
-    with pytest.raises(UserError, match=r"encoded: expected z of shape \(4, 30, 64\)"):
+    with pytest.raises(UserError, match=r"encoded: expected shape \(4, 30, 64\)"):
         few_shot_accuracy(model, dataset, way=2, shot=1, rotations=True, encoded=encoded)
     oblong = dataclasses.replace(dataset, images=dataset.images[..., :6])
     with pytest.raises(UserError, match="square"):

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from bruno.evaluation.anomaly import AnomalyResult as AnomalyResult
     from bruno.evaluation.anomaly import set_anomalies as set_anomalies
     from bruno.evaluation.correlation import correlated_dimensions as correlated_dimensions
-    from bruno.evaluation.encoding import EncodedDataset as EncodedDataset
     from bruno.evaluation.encoding import encode_dataset as encode_dataset
     from bruno.evaluation.encoding import encode_rotations as encode_rotations
     from bruno.evaluation.few_shot import FewShotResult as FewShotResult
@@ -33,7 +32,6 @@ else:
         {
             "AnomalyResult": "bruno.evaluation.anomaly",
             "Closeness": "bruno.evaluation.views",
-            "EncodedDataset": "bruno.evaluation.encoding",
             "Estimate": "bruno.evaluation.interval",
             "ExchangeabilityResult": "bruno.evaluation.order_invariance",
             "FewShotResult": "bruno.evaluation.few_shot",
@@ -59,7 +57,6 @@ else:
 __all__ = [
     "AnomalyResult",
     "Closeness",
-    "EncodedDataset",
     "Estimate",
     "ExchangeabilityResult",
     "FewShotResult",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -12,20 +10,6 @@ from bruno.data.sets import dequantise, rotate
 from bruno.errors import UserError
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedDataset:
-    """The latent vectors of a data set, of every image in every rotation.
-
-    Attributes:
-        z: Latent vectors, shape ``(R, N, D)`` with ``R = 4`` rotations by 0, 90, 180 and 270
-            degrees, or ``R = 1`` for the images as they are.
-        log_det: Log-determinants in nats, float64 ``(R, N)``.
-    """
-
-    z: Tensor
-    log_det: Tensor
 
 
 @torch.no_grad()
@@ -81,7 +65,7 @@ def encode_rotations(
     *,
     rotations: bool,
     progress: ProgressCallback | None = None,
-) -> EncodedDataset:
+) -> Tensor:
     """Encode every image of a data set for classification, in all four rotations if asked for.
 
     Pixels are put in the middle of their bins, as :func:`~bruno.few_shot.classify` does
@@ -92,6 +76,10 @@ def encode_rotations(
         dataset: The images.
         rotations: Encode every image turned by 0, 90, 180 and 270 degrees; else only as it is.
         progress: Told the number of images done, for every rotation from 0 on.
+
+    Returns:
+        Latent vectors, shape ``(R, N, D)`` with ``R = 4`` rotations by 0, 90, 180 and 270 degrees,
+        or ``R = 1`` for the images as they are.
 
     Raises:
         UserError: As :func:`encode_dataset`; or if images to be rotated are not square.
@@ -110,5 +98,4 @@ def encode_rotations(
         )
         for turn in range(turns)
     ]
-    z, log_det = zip(*encoded, strict=True)
-    return EncodedDataset(torch.stack(z), torch.stack(log_det))
+    return torch.stack([z for z, _ in encoded])

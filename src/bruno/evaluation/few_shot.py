@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
-from bruno.evaluation.encoding import EncodedDataset, encode_rotations
+from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.scoring import decided_right, trial_scores
 from bruno.evaluation.streams import Stream
@@ -70,7 +71,7 @@ def few_shot_accuracy(
     trials: int = 20,
     seed: int = 0,
     strangers: int = 0,
-    encoded: EncodedDataset | None = None,
+    encoded: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> FewShotResult:
     """Measure few-shot accuracy as the BRUNO paper and most work on Omniglot do.
@@ -105,13 +106,13 @@ def few_shot_accuracy(
         raise UserError(f"strangers: expected 0 to {shot - 1}, got {strangers}")
     turns = 4 if rotations else 1
     expected = (turns, len(dataset), model.process.dim)
-    if encoded.z.shape != expected:
-        raise UserError(f"encoded: expected z of shape {expected}, got {tuple(encoded.z.shape)}")
+    if encoded.shape != expected:
+        raise UserError(f"encoded: expected shape {expected}, got {tuple(encoded.shape)}")
     correct, losses, characters = [], [], []
     for index in range(trials):
         generator = generator_for(seed, Stream.FEW_SHOT_TRIALS, index)
         trial = draw_trial(dataset, way, shot, turns, generator, strangers=strangers)
-        scores = trial_scores(model.process, encoded.z.flatten(0, 1), trial)
+        scores = trial_scores(model.process, encoded.flatten(0, 1), trial)
         correct.append(decided_right(scores))
         losses.append(-scores.log_softmax(-1)[:, 0])
         characters.append(trial.classes[:, 0])

@@ -32,7 +32,6 @@ class LikelihoodResult:
         sets: Number of sets.
         set_size: Images in each.
         dim: Values in an image, for bits/dim.
-        rotations: Whether every set was turned by a random multiple of 90 degrees.
         nats: Mean of −log p(x_n | x_<n) over all positions n.
         first: −log p(x_1), without any example.
         last: −log p(x_n | x_<n) at the last position.
@@ -48,7 +47,6 @@ class LikelihoodResult:
     sets: int
     set_size: int
     dim: int
-    rotations: bool
     nats: Estimate
     first: Estimate
     last: Estimate
@@ -96,7 +94,6 @@ def likelihood(
     set_size: int = 20,
     sets: int | None = None,
     seed: int = 0,
-    rotations: bool = False,
     importance_samples: int = 0,
     progress: ProgressCallback | None = None,
 ) -> LikelihoodResult:
@@ -109,19 +106,17 @@ def likelihood(
         sets: Number of sets, each of one class. Classes take turns, so that none has two sets
             more than another; by default one set of each class.
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
-        rotations: Turn every set by a random multiple of 90 degrees, as in training.
         importance_samples: Draw the noise of every set so many times and report the logarithm of
             the mean joint density, too; 0 for not.
         progress: Told the number of images encoded.
 
     Raises:
-        UserError: If a class has fewer than ``set_size`` images, a number is below 1, or images
-            to be rotated are not square.
+        UserError: If a class has fewer than ``set_size`` images or a number is below 1.
     """
     if importance_samples < 0:
         raise UserError(f"importance_samples: expected at least 0, got {importance_samples}")
     sets = dataset.num_classes if sets is None else sets
-    drawn = _draw_sets(dataset, sets, set_size, rotations, seed)
+    drawn = _draw_sets(dataset, sets, set_size, seed)
     images = torch.cat([part.images for part in drawn])
     contexts = [part.context for part in drawn if part.context is not None]
     context = torch.cat(contexts).flatten(0, 1) if contexts else None
@@ -148,7 +143,6 @@ def likelihood(
         sets=sets,
         set_size=set_size,
         dim=model.process.dim,
-        rotations=rotations,
         nats=estimate(nats.flatten(), classes.repeat_interleave(set_size)),
         first=estimate(nats[:, 0], classes),
         last=estimate(nats[:, -1], classes),
@@ -160,9 +154,7 @@ def likelihood(
     )
 
 
-def _draw_sets(
-    dataset: LabelledImages, sets: int, set_size: int, rotations: bool, seed: int
-) -> list[Sets]:
+def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:
     if sets < 1:
         raise UserError(f"sets: expected at least 1, got {sets}")
     smallest = int(dataset.class_sizes.argmin())
@@ -176,7 +168,7 @@ def _draw_sets(
     for start in range(0, sets, dataset.num_classes):
         generator = generator_for(seed, Stream.LIKELIHOOD_SETS, start)
         number = min(dataset.num_classes, sets - start)
-        drawn.append(sample_sets(dataset, number, set_size, generator, rotations=rotations))
+        drawn.append(sample_sets(dataset, number, set_size, generator))
     return drawn
 
 
