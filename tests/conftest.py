@@ -1,6 +1,7 @@
 """What all tests share: a cache of their own, and the real data where it is on this machine."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,9 @@ def real_data():
         return Path(given).resolve()
 
     return folder_with
+
+
+def pytest_sessionstart():
+    # A shell starts background jobs with SIGINT ignored, and they would pass that on.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

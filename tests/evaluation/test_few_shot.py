@@ -8,7 +8,7 @@ import torch
 from bruno import Evidence, UserError
 from bruno.data.sets import dequantise
 from bruno.evaluation import classify, encode_rotations, few_shot_accuracy
-from bruno.evaluation.scoring import decided_right, trial_scores
+from bruno.evaluation.scoring import is_correct, trial_scores
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import draw_trial
 from bruno.seeding import generator_for
@@ -164,7 +164,7 @@ def test_scores_that_are_not_finite_are_wrong(process, dataset):
 def test_decisions():
     inf, nan = math.inf, math.nan
     scores = torch.tensor([[2, 1, 0], [1, 1, 0], [inf, 1, 0], [nan, 1, 0], [2, nan, 0], [1, 2, 0]])
-    assert decided_right(scores).tolist() == [True, False, False, False, False, False]
+    assert is_correct(scores).tolist() == [True, False, False, False, False, False]
 
 
 def test_the_seed_decides(model):

@@ -8,7 +8,12 @@ from bruno import Bruno, ExchangeableGaussian, UserError
 from bruno.data import LabelledImages
 from bruno.data.context import Label, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
-from bruno.evaluation.pose_estimation import angle_between, degrees, has_front, scores_by_label
+from bruno.evaluation.pose_estimation import (
+    angle_between,
+    degrees,
+    has_unique_pose,
+    scores_by_label,
+)
 from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.evaluation.views import closeness
 from bruno.reporting.view_pictures import draw_views
@@ -185,14 +190,14 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
     turning = torch.randint(256, (3, SIDES, 1, 8, 8), generator=generator_for(4)).to(torch.uint8)
     round_one = turning[:1, :1].expand(1, SIDES, 1, 8, 8)
     half = torch.cat([turning[1:2, :6], turning[1:2, :6]], 1)
-    front = has_front(torch.cat([turning, round_one, half]), angles)
+    front = has_unique_pose(torch.cat([turning, round_one, half]), angles)
     assert front.tolist() == [True, True, True, False, False]
     order = torch.randperm(SIDES, generator=generator_for(5))
-    shuffled = has_front(torch.cat([turning, round_one, half])[:, order], angles[:, order])
+    shuffled = has_unique_pose(torch.cat([turning, round_one, half])[:, order], angles[:, order])
     assert shuffled.equal(front)
     uneven = angles.clone()
     uneven[:, 1] += 5
-    assert has_front(torch.cat([turning, round_one, half]), uneven).all()
+    assert has_unique_pose(torch.cat([turning, round_one, half]), uneven).all()
 
 
 @pytest.mark.parametrize(

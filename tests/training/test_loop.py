@@ -33,8 +33,8 @@ from bruno.training import (
 from bruno.training.batches import training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
-from bruno.training.guard import first_non_finite_gradient, first_non_finite_layer
 from bruno.training.launch import start_accelerator
+from bruno.training.nonfinite import first_non_finite_gradient, first_non_finite_layer
 from bruno.training.schedule import schedule
 from bruno.training.stopping import StopSignals
 from tests.faults import every_fault

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bruno.evaluation.pose_estimation import pose as pose
     from bruno.evaluation.set_likelihood import LikelihoodResult as LikelihoodResult
     from bruno.evaluation.set_likelihood import likelihood as likelihood
-    from bruno.evaluation.views import Closeness as Closeness
+    from bruno.evaluation.views import ReconstructionError as ReconstructionError
     from bruno.evaluation.views import ViewsGiven as ViewsGiven
     from bruno.evaluation.views import ViewsResult as ViewsResult
     from bruno.evaluation.views import novel_views as novel_views
@@ -31,7 +31,7 @@ else:
         __name__,
         {
             "AnomalyResult": "bruno.evaluation.anomaly",
-            "Closeness": "bruno.evaluation.views",
+            "ReconstructionError": "bruno.evaluation.views",
             "Estimate": "bruno.evaluation.interval",
             "ExchangeabilityResult": "bruno.evaluation.order_invariance",
             "FewShotResult": "bruno.evaluation.few_shot",
@@ -56,13 +56,13 @@ else:
 
 __all__ = [
     "AnomalyResult",
-    "Closeness",
     "Estimate",
     "ExchangeabilityResult",
     "FewShotResult",
     "LikelihoodResult",
     "PoseResult",
     "ProgressCallback",
+    "ReconstructionError",
     "ViewsGiven",
     "ViewsResult",
     "classify",

@@ -12,7 +12,7 @@ from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.interval import Estimate, estimate
-from bruno.evaluation.scoring import decided_right, trial_scores
+from bruno.evaluation.scoring import is_correct, trial_scores
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials, draw_trial
 from bruno.model import Bruno
@@ -113,7 +113,7 @@ def few_shot_accuracy(
         generator = generator_for(seed, Stream.FEW_SHOT_TRIALS, index)
         trial = draw_trial(dataset, way, shot, turns, generator, strangers=strangers)
         scores = trial_scores(model.process, encoded.flatten(0, 1), trial)
-        correct.append(decided_right(scores))
+        correct.append(is_correct(scores))
         losses.append(-scores.log_softmax(-1)[:, 0])
         characters.append(trial.classes[:, 0])
         if progress is not None:

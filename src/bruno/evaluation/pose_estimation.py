@@ -22,7 +22,7 @@ from bruno.seeding import generator_for, uniform
 
 _NEAR = 20.0
 _RESAMPLES = 1000
-# An object whose views from sides this far apart differ by less has no front to tell.
+# An object is rotationally symmetric if views this many degrees apart differ by less.
 _APART, _ALIKE = 30.0, 0.1
 _EVEN = 0.5  # degrees by which equal steps may differ
 
@@ -82,7 +82,7 @@ def pose(
 
     Raises:
         UserError: If the model or the data have no such label, an object has too few views, or
-            fewer than two objects have a front.
+            fewer than two objects have a unique pose.
     """
     check_conditional(model, dataset)
     if [label.is_angle for label in dataset.context_labels] != [True]:
@@ -94,7 +94,7 @@ def pose(
             f"{list(given)}"
         )
     angles = degrees(context)
-    chosen = has_front(views, angles).nonzero().flatten()
+    chosen = has_unique_pose(views, angles).nonzero().flatten()
     if len(chosen) < 2:
         raise UserError(
             f"data: expected at least 2 objects that do not look alike from several sides, "
@@ -157,16 +157,16 @@ def degrees(context: Tensor) -> Tensor:
     return torch.atan2(sine, cosine).rad2deg().round(decimals=3)
 
 
-def objects_with_front(dataset: LabelledImages) -> list[int]:
+def objects_with_unique_pose(dataset: LabelledImages) -> list[int]:
     """Return the objects whose angle is identifiable; none where the context is not one angle."""
     if [label.is_angle for label in dataset.context_labels] != [True]:
         return []
     views, context = by_object(dataset)
-    front: list[int] = has_front(views, degrees(context)).nonzero().flatten().tolist()
-    return front
+    unique: list[int] = has_unique_pose(views, degrees(context)).nonzero().flatten().tolist()
+    return unique
 
 
-def has_front(views: Tensor, angles: Tensor) -> Tensor:
+def has_unique_pose(views: Tensor, angles: Tensor) -> Tensor:
     """Return which objects look like themselves only from one side.
 
     Args:
@@ -176,7 +176,7 @@ def has_front(views: Tensor, angles: Tensor) -> Tensor:
     Returns:
         bool ``(objects,)``: whether turning the object by 30 degrees or more always changes its
         views by a tenth of what they differ from black, in root mean square. That can be told from
-        views all around at equal steps; other objects are taken to have a front.
+        views all around at equal steps; other objects are taken to have a unique pose.
     """
     angles, order = (angles % 360).sort(1)
     objects = torch.arange(len(views), device=views.device).unsqueeze(1)

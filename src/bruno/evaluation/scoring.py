@@ -17,7 +17,7 @@ from bruno.processes import ExchangeableProcess
 _CPU_CHUNK, _GPU_CHUNK = 2**17, 2**24
 
 
-def decided_right(scores: Tensor) -> Tensor:
+def is_correct(scores: Tensor) -> Tensor:
     """Return which decisions are right, ``(Q, way) -> (Q,)``; column 0 is the true class.
 
     Ties, and scores that are not finite, are wrong.

@@ -16,7 +16,7 @@ from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.few_shot import few_shot_accuracy
 from bruno.evaluation.generation import JUDGED_SPLIT, generation, judge_of
 from bruno.evaluation.order_invariance import exchangeability
-from bruno.evaluation.pose_estimation import objects_with_front, pose
+from bruno.evaluation.pose_estimation import objects_with_unique_pose, pose
 from bruno.evaluation.set_likelihood import likelihood
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials
@@ -298,7 +298,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         applies=lambda subject: (
             subject.is_conditional
             and int(subject.dataset.class_sizes.min()) > 1
-            and len(objects_with_front(subject.dataset)) > 1
+            and len(objects_with_unique_pose(subject.dataset)) > 1
         ),
         several=True,
     ),

@@ -31,7 +31,7 @@ _SIMILARITY_WINDOW = 7
 
 
 @dataclass(frozen=True)
-class Closeness:
+class ReconstructionError:
     """How close pictures are to the truth, with intervals over objects.
 
     Attributes:
@@ -69,7 +69,7 @@ class ViewsGiven:
     gain: Estimate
     step: Estimate
     unconditional_nats: Estimate | None
-    pictures: Mapping[str, Closeness]
+    pictures: Mapping[str, ReconstructionError]
 
     def to_dict(self, bits_per_nat: float) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -242,13 +242,13 @@ def novel_views(
     )
 
 
-def closeness(pictures: Tensor, truth: Tensor) -> Closeness:
+def closeness(pictures: Tensor, truth: Tensor) -> ReconstructionError:
     """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
     squares = (pictures - truth).square().flatten(1).mean(1)
     smaller_side = min(truth.shape[-2:])
     window = min(_SIMILARITY_WINDOW, smaller_side - 1 + smaller_side % 2)
     similar = structural_similarity(pictures.flatten(0, 1), truth.flatten(0, 1), window)
-    return Closeness(
+    return ReconstructionError(
         estimate(squares.sqrt()), estimate(similar.view(truth.shape[:2]).mean(1).cpu())
     )
 

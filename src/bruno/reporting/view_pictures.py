@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
-from bruno.evaluation.pose_estimation import degrees, objects_with_front, scores_by_label
+from bruno.evaluation.pose_estimation import degrees, objects_with_unique_pose, scores_by_label
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, condition
 from bruno.model import Bruno
@@ -58,8 +58,8 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
             plots.image_grid(_made_up(model, context[shown][:, sides], generator))
         ),
     }
-    fronts = set(objects_with_front(dataset))
-    chosen = [index for index in order.tolist() if index in fronts][:_CURVES]
+    unique = set(objects_with_unique_pose(dataset))
+    chosen = [index for index in order.tolist() if index in unique][:_CURVES]
     if chosen:
         likelihood = _likelihood(model, views[chosen], context[chosen], generator)
         pictures["likelihood.png"] = plots.to_png(likelihood)

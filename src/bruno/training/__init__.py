@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from bruno.training.config import Experiment as Experiment
     from bruno.training.config import ModelConfig as ModelConfig
     from bruno.training.config import TrainingConfig as TrainingConfig
-    from bruno.training.guard import NonFiniteError as NonFiniteError
     from bruno.training.loop import train as train
+    from bruno.training.nonfinite import NonFiniteError as NonFiniteError
     from bruno.training.objectives import Objective as Objective
     from bruno.training.objectives import ObjectiveConfig as ObjectiveConfig
     from bruno.training.stopping import Interrupted as Interrupted
@@ -20,7 +20,7 @@ else:
             "Experiment": "bruno.training.config",
             "Interrupted": "bruno.training.stopping",
             "ModelConfig": "bruno.training.config",
-            "NonFiniteError": "bruno.training.guard",
+            "NonFiniteError": "bruno.training.nonfinite",
             "Objective": "bruno.training.objectives",
             "ObjectiveConfig": "bruno.training.objectives",
             "TrainingConfig": "bruno.training.config",

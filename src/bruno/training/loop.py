@@ -30,12 +30,12 @@ from bruno.training.batches import (
 )
 from bruno.training.checkpoint import Checkpoint, save_checkpoint
 from bruno.training.config import Experiment
-from bruno.training.guard import (
+from bruno.training.launch import start_accelerator
+from bruno.training.nonfinite import (
     NonFiniteError,
     first_non_finite_gradient,
     first_non_finite_layer,
 )
-from bruno.training.launch import start_accelerator
 from bruno.training.objectives import Losses, Objective
 from bruno.training.run_directory import (
     HISTORY_FILE,
