@@ -110,7 +110,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         return hasattr(self, "model_")
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        # Of a copy, for another thread may add to the attributes of this one.
+        state: dict[str, Any] = super(BrunoEstimator, self._copied()).__getstate__()
         left_out = {"_exact_model", "_lock"}
         return {name: value for name, value in state.items() if name not in left_out}
 
