@@ -315,11 +315,12 @@ def test_an_update_without_memory_changes_nothing(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("torch.addcmul", fail)
-    monkeypatch.setattr("bruno.evidence.Evidence.__add__", fail)
-    for labels in ([0], [0, 5]):
-        with pytest.raises(MemoryError):
-            classifier.partial_fit(X[: len(labels)], labels)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.addcmul", fail)
+        patch.setattr("bruno.evidence.Evidence.__add__", fail)
+        for labels in ([0], [0, 5]):
+            with pytest.raises(MemoryError):
+                classifier.partial_fit(X[: len(labels)], labels)
     np.testing.assert_array_equal(classifier.predict_proba(X), expected)
     with pytest.raises(UserError, match="expected known classes, got 5"):
         classifier.forget(X[:1], [5])

@@ -1,20 +1,13 @@
-"""What the estimators share: a model fitted to a table, or a pretrained one, and its storage.
-
-Every update of an estimator is one assignment of a new object in the place of another, which is
-never changed: threads that read meanwhile find all of it or nothing, and so does an interrupt.
-Updates exclude one another by a lock.
-"""
+"""What the estimators share: a model fitted to a table, or a pretrained one, and its storage."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,6 +22,7 @@ from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
 from bruno.estimators.encoding import as_rows, decoded, encoded
 from bruno.estimators.scales import has_one_unit
+from bruno.estimators.sharing import reads
 from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
 from bruno.estimators.two_covariance import fit_two_covariance, spans_little
 from bruno.evidence import Evidence
@@ -51,47 +45,6 @@ _MOST_ROUNDING = 1e-9
 # classes.
 _ROUNDING, _LEAST_SCATTER = 1e-8, 1e-5
 
-_Estimator = TypeVar("_Estimator", bound="BrunoEstimator")
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-@contextmanager
-def _plain_tensors() -> Iterator[None]:
-    """Make tensors that can be used later, within ``torch.inference_mode()`` too."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
-
-
-def _without_gradients() -> Any:
-    return _plain_tensors() if torch.is_inference_mode_enabled() else torch.no_grad()
-
-
-def reads(
-    method: Callable[Concatenate[_Estimator, _P], _T],
-) -> Callable[Concatenate[_Estimator, _P], _T]:
-    """Let a method read the estimator as it is when it begins, whatever other threads change."""
-
-    @wraps(method)
-    def read(self: _Estimator, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with _without_gradients():
-            return method(self._as_it_is(), *args, **kwargs)
-
-    return read
-
-
-def updates(
-    method: Callable[Concatenate[_Estimator, _P], _T],
-) -> Callable[Concatenate[_Estimator, _P], _T]:
-    """Let a method that changes the estimator run while no other of these does."""
-
-    @wraps(method)
-    def update(self: _Estimator, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with self._updating, _without_gradients():
-            return method(self, *args, **kwargs)
-
-    return update
-
 
 class BrunoEstimator(BaseEstimator, ABC):
     """Base of the estimators.
@@ -111,7 +64,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         return hasattr(self, "model_")
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        # Of a copy, for another thread may add to the attributes of this one.
+        state: dict[str, Any] = super(BrunoEstimator, self._copied()).__getstate__()
         left_out = {"_exact_model", "_lock"}
         return {name: value for name, value in state.items() if name not in left_out}
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.base import BrunoEstimator, reads, updates
+from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
     Score,
     choose_novelty_scale,
@@ -40,6 +40,7 @@ from bruno.estimators.labels import (
     unknown_label,
     with_unknown,
 )
+from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 

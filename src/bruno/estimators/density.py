@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from bruno.estimators.base import BrunoEstimator, reads, updates
+from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.checks import check_number
 from bruno.estimators.encoding import encoded
+from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ def checked_labels(y: Any, name: str = "y") -> np.ndarray:
     """
     if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuUS":
         return y
-    y = _without_loss(y, name)
+    integers = _integers(y, name)
+    if integers is not None:
+        return column_or_1d(integers, warn=True)
     try:
         check_classification_targets(y)
     except TypeError as error:  # labels that cannot be sorted
@@ -43,7 +45,8 @@ def checked_classes(classes: Any) -> np.ndarray:
         UserError: If these are no class labels.
     """
     try:
-        return checked_labels(column_or_1d(_without_loss(classes, "classes")), "classes")
+        integers = _integers(classes, "classes")
+        return checked_labels(column_or_1d(classes if integers is None else integers), "classes")
     except UserError:
         raise
     except ValueError as error:
@@ -107,30 +110,31 @@ def as_array(labels: list[Any], dtype: np.dtype) -> np.ndarray:
     return np.array(whole, dtype=object)
 
 
-def _without_loss(y: Any, name: str) -> Any:
-    """Return a column of nullable integers as an array of numpy's, and all else as it is.
+def _integers(y: Any, name: str) -> np.ndarray | None:
+    """Return integers in an array where a usual conversion would lose some, or else None.
 
-    Scikit-learn converts such a column of pandas through float64, as numpy does a list of integers
-    of both signs of which some are 2**63 or more.
+    Scikit-learn converts nullable columns of pandas through float64, and numpy lists with numbers
+    of 2**63 or more beside smaller ones.
 
     Raises:
-        UserError: If a label is missing, or would be rounded.
+        UserError: If a label is missing.
     """
-    if isinstance(y, (list, tuple)):
-        converted = None
-        with suppress(ValueError):  # of no common shape
-            converted = np.asarray(y)
-        if converted is not None:
-            _check_exact(converted, name)
+    if isinstance(y, (list, tuple)) or (isinstance(y, np.ndarray) and y.dtype.kind == "O"):
+        values = np.asarray(y, dtype=object)
+        is_whole = values.ndim == 1 and all(isinstance(value, Integral) for value in values)
+        if not is_whole or np.asarray(y).dtype.kind not in "fO" or not len(values):
+            return None
+        return as_array(values.tolist(), np.dtype(object))
     is_table = hasattr(y, "iloc") and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
     column = y.iloc[:, 0] if is_table else y
     dtype: Any = getattr(column, "dtype", None)
     if isinstance(dtype, np.dtype) or getattr(dtype, "kind", "") not in {"b", "i", "u"}:
-        return y
+        return None
     try:
-        return column.to_numpy(dtype=dtype.numpy_dtype).reshape(y.shape)
+        integers: np.ndarray = column.to_numpy(dtype=dtype.numpy_dtype).reshape(y.shape)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: expected a label for each element: {error}") from None
+    return integers
 
 
 def _check_one_kind(labels: np.ndarray, name: str) -> None:
