@@ -27,7 +27,8 @@ def checked_labels(y: Any, name: str = "y") -> np.ndarray:
         return y
     integers = _integers(y, name)
     if integers is not None:
-        return column_or_1d(integers, warn=True)
+        column: np.ndarray = column_or_1d(integers, warn=True)
+        return column
     try:
         check_classification_targets(y)
     except TypeError as error:  # labels that cannot be sorted
