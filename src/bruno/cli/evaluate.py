@@ -136,7 +136,7 @@ def evaluate(
         print_json(report)
     else:
         print_evaluation(evaluation, str(located.path))
-        _print_card(located, f"{subject.dataset.name}/{subject.dataset.split}")
+        _print_card(located, evaluation.dataset)
         output_console().print(f"figures written to {', '.join(map(str, files))}")
 
 
@@ -151,7 +151,8 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
     for name, results in evaluation.results.items():
         protocol = PROTOCOLS[name]
         rows = [row for result in results for row in result.rows()]
-        console.print(table(f"{title}: {protocol.summary}", list(protocol.header), rows))
+        about = f"{title} on {evaluation.dataset}, seed {evaluation.seed}: {protocol.summary}"
+        console.print(table(about, list(protocol.header), rows))
         for result in results:
             if isinstance(result, ViewsResult):
                 _print_pictures_of_views(result)

@@ -312,10 +312,14 @@ class Evaluation:
 
     Attributes:
         results: Results by name of the protocol.
+        dataset: Data set and split, such as ``"omniglot/test"``.
+        seed: Seed of sets, episodes and noise.
         seconds: Wall-clock time they took.
     """
 
     results: Mapping[str, tuple[Result, ...]]
+    dataset: str
+    seed: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -349,7 +353,12 @@ def evaluate(
     chosen = _chosen(subject, protocols)
     start = time.perf_counter()
     results = {name: tuple(PROTOCOLS[name].measure(subject, settings, progress)) for name in chosen}
-    return Evaluation(results, time.perf_counter() - start)
+    return Evaluation(
+        results,
+        f"{subject.dataset.name}/{subject.dataset.split}",
+        settings.seed,
+        time.perf_counter() - start,
+    )
 
 
 def check_subject(subject: Subject, labels: Sequence[Label] = ()) -> None:
