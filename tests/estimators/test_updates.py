@@ -40,6 +40,8 @@ def at_line(line, work, happens):
         return work(), left < 0
     finally:
         sys.settrace(None)
+        # A trace may raise where Python itself never does, before a block is left.
+        torch.set_grad_enabled(True)
 
 
 def interrupt():
