@@ -196,7 +196,10 @@ MISTAKES = {
         ["train", "--training.precision=half"],
         "--training.precision: expected one of 'float32', 'bfloat16', got half",
     ),
-    "not a list": (["train", "--data.train_classes=glyphs"], "--data.train_classes: expected a list as in [1,2]"),
+    "not a list": (
+        ["train", "--data.train_classes=glyphs"],
+        "--data.train_classes: expected a list as in [1,2]",
+    ),
     "out of range": (["train", "--training.steps=-1"], "--training.steps: expected at least 1"),
     "out of range in a demo": (["demo", "--minutes=-1"], "--minutes: expected a positive number"),
     "missing data": (["train", "--data.name=omniglot", "--data-dir=nowhere"], "bruno download"),

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from bruno import UserError
-from bruno.cli import command_line, demo, download, evaluate, info, train
+from bruno.cli import command_line, demo, download, evaluate, info
 from tests.fuzzing import fuzz_settings
 from tests.test_model import make_model
 
