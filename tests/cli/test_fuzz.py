@@ -104,7 +104,7 @@ def place(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("HOME", str(folder / "home"))
         for module, name in (
-            (train, "load_dataset"),
+            (runs, "load_dataset"),
             (evaluate, "load_dataset"),
             (info, "load_dataset"),
             (demo, "train_with_display"),
