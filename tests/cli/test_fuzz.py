@@ -12,6 +12,7 @@ from PIL import Image
 
 from bruno import UserError
 from bruno.cli import command_line, demo, download, evaluate, info
+from bruno.training import runs
 from tests.fuzzing import fuzz_settings
 from tests.test_model import make_model
 
