@@ -93,7 +93,7 @@ def judge_of(model: Bruno) -> Judge:
 
     def scores(examples: Tensor, images: Tensor) -> Tensor:
         number = examples.shape[1]
-        labels = torch.arange(len(examples)).repeat_interleave(number)
+        labels = torch.arange(len(examples), device="cpu").repeat_interleave(number)
         return classify(model, examples.flatten(0, 1), labels, images)[0].cpu()
 
     return scores
@@ -182,7 +182,9 @@ def _samples(
 def _named_right(judge: Judge, examples: Tensor, images: Tensor) -> Tensor:
     """Return the share of images ``(K, m, C, H, W)`` named as their class, in per cent, (K,)."""
     scores = judge(examples, images.flatten(0, 1))
-    right = scores.argmax(-1).view(images.shape[:2]) == torch.arange(len(images)).unsqueeze(1)
+    right = scores.argmax(-1).view(images.shape[:2]) == torch.arange(
+        len(images), device=scores.device
+    ).unsqueeze(1)
     return 100 * right.double().mean(1)
 
 

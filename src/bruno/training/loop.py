@@ -233,7 +233,7 @@ class _Run:
         number = signals.received
         if self.accelerator.num_processes > 1:
             # All stop after the same step: one that went on would wait for the others for ever.
-            received = torch.tensor(number, device=self.accelerator.device)
+            received = torch.tensor(number, device=self.accelerator.device, dtype=torch.int64)
             number = int(self.accelerator.gather(received.unsqueeze(0)).max())
         return number
 
