@@ -123,7 +123,7 @@ def test_damaged_and_foreign_files_are_refused(saved, damage, message):
     ("changes", "message"),
     [
         ({"process": "poisson"}, "expected one of gaussian, student_t"),
-        ({"flow": {"event_shape": [1, 7, 7]}}, "even height"),
+        ({"flow": {"event_shape": [1, 7, 7]}}, "height and width that 2 divides"),
         ({"flow": {"event_shape": [1, 4, 4], "colour": 3}}, "unexpected keyword argument 'colour'"),
     ],
 )
