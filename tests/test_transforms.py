@@ -25,7 +25,9 @@ def make_model(preset, process="gaussian", seed=0):
     if preset == "linear of rank 2":
         preset, sizes = "linear", {"rank": 2}
     else:
+        least = {"filters": 2, "residual_blocks": 0, "dense_units": 2, "dense_couplings": 1}
         sizes = small_sizes(preset)
+        sizes |= {name: size for name, size in least.items() if name in sizes}
     shape = (4,) if ARCHITECTURES[preset].takes_vectors else (1, 4, 4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
