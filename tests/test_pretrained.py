@@ -124,7 +124,10 @@ def test_damaged_and_foreign_files_are_refused(saved, damage, message):
     [
         ({"process": "poisson"}, "expected one of gaussian, student_t"),
         ({"flow": {"event_shape": [1, 7, 7]}}, "height and width that 2 divides"),
-        ({"flow": {"event_shape": [1, 4, 4], "colour": 3}}, "unexpected keyword argument 'colour'"),
+        (
+            {"flow": {"event_shape": [1, 4, 4], "colour": 3}},
+            "colour: is no size of preset 'compact'",
+        ),
     ],
 )
 def test_descriptions_of_impossible_models_are_refused(saved, changes, message):
