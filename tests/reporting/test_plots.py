@@ -19,7 +19,6 @@ def result() -> LikelihoodResult:
         sets=8,
         set_size=4,
         dim=100,
-        rotations=False,
         nats=Estimate(485.0, 5.0, 32),
         first=curve[0],
         last=curve[-1],
