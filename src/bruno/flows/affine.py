@@ -75,16 +75,21 @@ class InvertibleConv1x1(Bijection):
     the channels (Kingma & Dhariwal, *Glow*, NeurIPS 2018, section 3.2): the permutation :math:`P`
     and the signs of the diagonal of :math:`U` stay as they are, so the map can never become
     singular.
+
+    Args:
+        channels: Number of channels.
+        rotated: Whether it starts as a random rotation; otherwise as the identity.
     """
 
     permutation: Tensor
     sign: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, rotated: bool = True) -> None:
         super().__init__()
-        rotation, _ = torch.linalg.qr(
-            torch.randn(channels, channels, **FACTORY_KWARGS | {"dtype": torch.float64})
-        )
+        in_double = FACTORY_KWARGS | {"dtype": torch.float64}
+        rotation = torch.eye(channels, **in_double)
+        if rotated:
+            rotation, _ = torch.linalg.qr(torch.randn(channels, channels, **in_double))
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
         self.register_buffer("permutation", permutation.to(**FACTORY_KWARGS))

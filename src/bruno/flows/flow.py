@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bruno.errors import UserError
 from bruno.flows.bijection import FACTORY_KWARGS, Bijection
+from bruno.flows.block_sums import BlockSums
 from bruno.flows.reshape import Chain
 from bruno.validation import check_finite
 
@@ -57,6 +58,15 @@ class Flow(nn.Module):
         return math.prod(self.event_shape)
 
     @property
+    def code_dim(self) -> int:
+        """Leading latent dimensions that a set can tell something about.
+
+        Those behind them are independent of everything by design, and standard normal.
+        """
+        parts = [layer.code_dim for layer in self.modules() if isinstance(layer, BlockSums)]
+        return min(parts, default=self.dim)
+
+    @property
     def name(self) -> str:
         """What the flow is called in messages."""
         return f"chain of {len(self.layers)} layers"
@@ -96,7 +106,7 @@ class Flow(nn.Module):
             return x.new_zeros(*batch, self.dim), x.new_zeros(batch)
         z, log_det = self.layers(x, context)
         # A copy, for it may be a view of a parameter, once for each element.
-        return z.reshape(*batch, self.dim), log_det.clone().reshape(batch)
+        return z.reshape(*batch, -1), log_det.clone().reshape(batch)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data, exactly.

@@ -89,7 +89,44 @@ class Cdf(NamedTuple):
         return torch.where(lower <= upper, from_below, from_above).clamp(0, 1)
 
 
-class PixelGaussianisation(Bijection):
+class NormalScores(Bijection):
+    """What maps through a distribution function and the normal quantile: both ways, and densities.
+
+    Args:
+        alpha: How far probabilities are kept from 0 and 1, together.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def _to_normal(self, inside: Tensor, share: Cdf, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the normal quantiles of positions inside grey levels, and the log-determinant."""
+        # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
+        lower = self._squash(share.below + share.mass * inside)
+        upper = self._squash(share.above + share.mass * (1 - inside))
+        in_lower_half = lower <= upper
+        quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
+        z = torch.where(in_lower_half, quantile, -quantile)
+        return z.to(dtype), self._log_densities(share.mass, z).flatten(1).sum(1).to(dtype)
+
+    def _from_normal(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probability below and above ``z``, each with all its digits."""
+        return self._unsquash(torch.special.ndtr(z)), self._unsquash(torch.special.ndtr(-z))
+
+    def _squash(self, probability: Tensor) -> Tensor:
+        return probability * (1 - self.alpha) + self.alpha / 2
+
+    def _unsquash(self, probability: Tensor) -> Tensor:
+        return ((probability - self.alpha / 2) / (1 - self.alpha)).clamp(0, 1)
+
+    def _log_densities(self, mass: Tensor, z: Tensor) -> Tensor:
+        """Return log dz/dx everywhere."""
+        log_normal = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+        return mass.log() + math.log1p(-self.alpha) - log_normal
+
+
+class PixelGaussianisation(NormalScores):
     r"""Give pixels a standard normal marginal: their distribution function, then its quantile.
 
     :math:`z = \Phi^{-1}(\alpha/2 + (1 - \alpha) F(x))`, where :math:`F` is linear within each of
@@ -102,7 +139,7 @@ class PixelGaussianisation(Bijection):
 
     Args:
         alpha: How far the ends of [0, 256] are kept from infinity.
-        smoothing: Cdf of the probability that is spread evenly over all levels when counts are
+        smoothing: Share of the probability that is spread evenly over all levels when counts are
             taken from a batch, so that levels it lacks stay possible.
 
     Raises:
@@ -112,8 +149,7 @@ class PixelGaussianisation(Bijection):
     mass: Tensor
 
     def __init__(self, alpha: float = 1e-5, smoothing: float = 0.02) -> None:
-        super().__init__()
-        self.alpha = alpha
+        super().__init__(alpha)
         self.smoothing = smoothing
         self.register_buffer("mass", torch.full((LEVELS,), 1 / LEVELS, **FACTORY_KWARGS))
 
@@ -152,31 +188,6 @@ class PixelGaussianisation(Bijection):
         mass = self.mass.double()
         mass = mass / mass.sum()
         return Cdf(mass, mass.cumsum(0) - mass, mass.flip(0).cumsum(0).flip(0) - mass)
-
-    def _to_normal(self, inside: Tensor, share: Cdf, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the normal quantiles of positions inside grey levels, and the log-determinant."""
-        # The quantile is taken from the nearer end: next to 1, a probability has few digits left.
-        lower = self._squash(share.below + share.mass * inside)
-        upper = self._squash(share.above + share.mass * (1 - inside))
-        in_lower_half = lower <= upper
-        quantile = torch.special.ndtri(torch.where(in_lower_half, lower, upper))
-        z = torch.where(in_lower_half, quantile, -quantile)
-        return z.to(dtype), self._log_densities(share.mass, z).flatten(1).sum(1).to(dtype)
-
-    def _from_normal(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probability below and above ``z``, each with all its digits."""
-        return self._unsquash(torch.special.ndtr(z)), self._unsquash(torch.special.ndtr(-z))
-
-    def _squash(self, probability: Tensor) -> Tensor:
-        return probability * (1 - self.alpha) + self.alpha / 2
-
-    def _unsquash(self, probability: Tensor) -> Tensor:
-        return ((probability - self.alpha / 2) / (1 - self.alpha)).clamp(0, 1)
-
-    def _log_densities(self, mass: Tensor, z: Tensor) -> Tensor:
-        """Return log dz/dx at every pixel."""
-        log_normal = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-        return mass.log() + math.log1p(-self.alpha) - log_normal
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""

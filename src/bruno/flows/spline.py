@@ -118,7 +118,8 @@ def _bin_of(raw: Tensor, place: Tensor, bound: float, *, by_height: bool) -> _Bi
     index = (place.unsqueeze(-1) >= inner).sum(-1, keepdim=True)
 
     def at(table: Tensor, offset: int = 0) -> Tensor:
-        return table.gather(-1, index + offset).squeeze(-1)
+        # The many parameters stay in the precision of the network, the few values in their own.
+        return table.gather(-1, index + offset).squeeze(-1).to(place.dtype)
 
     x, y = at(xs), at(ys)
     return _Bin(x, y, at(xs, 1) - x, at(ys, 1) - y, at(slopes), at(slopes, 1))
@@ -167,9 +168,11 @@ class SplineCoupling(Coupling):
         return self._replaced(z, x), log_slope.flatten(1).sum(1)
 
     def _spline_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Return the raw parameters of the spline of every moved value, in its precision."""
+        """Return the raw parameters of the spline of every moved value."""
         raw: Tensor = self.conditioner(x[:, self.kept], context)
-        of_each: Tensor = raw.to(x.dtype).unflatten(1, (-1, 3 * self.bins - 1))
+        # Under autocast the network computes in half precision; knots never do.
+        raw = raw.float() if raw.dtype == torch.bfloat16 else raw
+        of_each: Tensor = raw.unflatten(1, (-1, 3 * self.bins - 1))
         return of_each.movedim(2, -1)
 
     def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:

@@ -82,6 +82,24 @@ class ExchangeableProcess(nn.Module, ABC):
         process.loc.copy_(values["loc"])
         return process
 
+    def first(self, dim: int) -> Self:
+        """Return the process of the first dimensions alone, which shares its parameters.
+
+        Args:
+            dim: How many.
+
+        Raises:
+            UserError: If there are not so many.
+        """
+        if not 1 <= dim <= self.dim:
+            raise UserError(f"dim: expected 1 to {self.dim} dimensions, got {dim}")
+        part = type(self)(dim)
+        part.loc = self.loc[:dim]
+        for name, parameter in self.named_parameters():
+            delattr(part, name)
+            setattr(part, name, parameter[:dim])
+        return part
+
     def _set_covariance(self, variance: Tensor, covariance: Tensor) -> None:
         if not bool(((covariance >= 0) & (covariance < variance)).all()):
             raise UserError(

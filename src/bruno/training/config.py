@@ -17,6 +17,7 @@ from bruno.data.context import Label, angle_positions, check_same_labels, labels
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError
 from bruno.flows import ARCHITECTURES
+from bruno.flows.block_sums import take_pixels
 from bruno.model import Bruno
 from bruno.pretrained import build, check_process, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
@@ -35,8 +36,15 @@ class ModelConfig:
         residual_blocks: Residual blocks per convolutional conditioner; by default the preset's.
         dense_units: Width of dense conditioners; by default the preset's.
         dense_couplings: Number of dense couplings; by default the preset's.
-        correlations: Lowest and highest correlation of two elements of a set that the latent
-            dimensions start with, evenly spread over them; by default 0.1 in all (the paper's).
+        couplings: Number of convolutional couplings, one number or one per resolution; by default
+            the preset's.
+        bins: Bins of every spline; by default the preset's.
+        pixel_units: Width of the network for pixels given sums; by default the preset's.
+        pixels_from: Take that network from another model, by name or directory, and leave it as
+            it is; training is then of the sums only.
+        correlations: Correlation of two elements of a set that the first and the last latent
+            dimension start with, evenly spread between them; by default 0.1 in all (the paper's).
+            Dimensions that are independent of the set by design have none.
         steering: Turn latent dimensions with the angles among the labels of an image; for labelled
             data, so a model of the same recipe without labels needs false.
         pretrained: Go on from the weights of a model, by name or directory, instead of training
@@ -49,6 +57,10 @@ class ModelConfig:
     residual_blocks: int | None = None
     dense_units: int | None = None
     dense_couplings: int | None = None
+    couplings: int | tuple[int, ...] | None = None
+    bins: int | None = None
+    pixel_units: int | None = None
+    pixels_from: str | None = None
     correlations: tuple[float, float] | None = None
     steering: bool = False
     pretrained: str | None = None
@@ -58,17 +70,16 @@ class ModelConfig:
 
         Raises:
             UserError: If preset or process is unknown, weights and an architecture are both given,
-                or correlations are not increasing within [0, 1).
+                or correlations are not within [0, 1).
         """
         if self.preset is not None and self.preset not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise UserError(f"preset: expected one of {known}, got {self.preset!r}")
         check_process(self.process)
         if self.correlations is not None:
-            lowest, highest = self.correlations
-            if not 0 <= lowest <= highest < 1:
+            if not all(0 <= correlation < 1 for correlation in self.correlations):
                 raise UserError(
-                    "correlations: expected the lowest and the highest, within [0, 1), got "
+                    "correlations: expected two numbers within [0, 1), got "
                     f"{list(self.correlations)}"
                 )
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
@@ -98,11 +109,14 @@ class ModelConfig:
             if self.steering and not angles:
                 raise UserError("steering: expected labels with an angle among them, got none")
             model = build(self._flow_config(event_shape, context_dim, angles), self.process)
+            correlation = model.process.correlation.detach().clone()
+            code = correlation[: model.flow.code_dim]
             if self.correlations is not None:
-                correlation = torch.linspace(
-                    *self.correlations, model.process.dim, device="cpu", dtype=torch.float32
-                )
-                model.process.set_correlation(correlation)
+                code.copy_(torch.linspace(*self.correlations, len(code), device="cpu"))
+            correlation[len(code) :] = 0.0
+            model.process.set_correlation(correlation)
+            if self.pixels_from is not None:
+                take_pixels(model.flow, load(self.pixels_from).flow, self.pixels_from)
             return model
         model = load(self.pretrained)
         if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):
@@ -120,7 +134,7 @@ class ModelConfig:
     ) -> dict[str, Any]:
         """Return the keyword arguments of the flow for elements of a given shape."""
         sizes = dataclasses.asdict(self)
-        for name in ("process", "correlations", "steering", "pretrained"):
+        for name in ("process", "correlations", "steering", "pretrained", "pixels_from"):
             del sizes[name]
         return {
             "event_shape": event_shape,

@@ -167,7 +167,7 @@ class _Run:
         optimiser = torch.optim.AdamW(
             [
                 {
-                    "params": list(model.flow.parameters()),
+                    "params": [p for p in model.flow.parameters() if p.requires_grad],
                     "lr": training.learning_rate,
                     "weight_decay": training.weight_decay,
                 },
@@ -268,7 +268,7 @@ class _Run:
     @torch.no_grad()
     def _validate(self, clock: Clock) -> Row:
         """Score the averaged weights on the validation classes and keep them if they are best."""
-        objective = Objective(self._averaged_model(), self.experiment.objective)
+        objective = Objective(self._averaged_model(), self.experiment.objective).eval()
         batches = self.experiment.training.validation_batches
         figures = []
         for i in range(batches):

@@ -11,6 +11,7 @@ the nats; in a prediction it counts at once.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence
+from bruno.flows.block_sums import code_only
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.processes import ExchangeableProcess
@@ -72,7 +74,8 @@ class Losses(NamedTuple):
 
     Attributes:
         loss: What is minimised.
-        nats: Negative log-likelihood per image, nats.
+        nats: Negative log-likelihood per image, nats; in training without what a flow takes from
+            another model.
         cross_entropy: Of the class of a query, nats.
         accuracy: Share of queries whose own set is the most likely.
         squared_error: Of a pixel of the predicted image, where white is 1.
@@ -116,16 +119,20 @@ class Objective(nn.Module):
             generator: Source of the samples that predictions are made of.
         """
         config, model = self.config, self.model
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast)
+        # What is not trained and independent of the set costs most of the time and has no gradient.
+        parts = code_only(model.flow) if self.training else nullcontext()
+        with autocast, parts:
             z, log_det = model(x, context)
-        joint = model.process.log_prob(z) + log_det.double().sum(-1)
+        process = model.process.first(z.shape[-1])
+        joint = process.log_prob(z) + log_det.double().sum(-1)
         nats = -joint.mean() / x.shape[1]
         loss = config.generative_weight * nats / model.process.dim
         unknown = torch.full_like(nats, torch.nan)
         cross_entropy = accuracy = squared_error = unknown
         if config.discriminative_weight:
             supports = config.supports or x.shape[1]
-            cross_entropy, accuracy = classify_remaining(model.process, z, shot, supports)
+            cross_entropy, accuracy = classify_remaining(process, z, shot, supports)
             loss = loss + config.discriminative_weight * cross_entropy
         if config.prediction_weight:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):

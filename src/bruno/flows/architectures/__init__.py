@@ -7,6 +7,7 @@ from bruno.flows.architectures.dense import DENSE
 from bruno.flows.architectures.lattice import LATTICE
 from bruno.flows.architectures.paper import CONDITIONAL_PAPER, PAPER
 from bruno.flows.architectures.spectral import SPECTRAL
+from bruno.flows.architectures.sums import SUMS
 
 ARCHITECTURES: dict[str, Architecture] = {
     "paper": PAPER,
@@ -14,6 +15,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "compact": COMPACT,
     "lattice": LATTICE,
     "spectral": SPECTRAL,
+    "sums": SUMS,
     "dense": DENSE,
     "linear": AFFINE,
     "affine": DIAGONAL,

@@ -1,0 +1,277 @@
+r"""An exact split of images into sums of blocks of pixels and the pixels given their sums.
+
+The whole-number grey levels of 2×2 pixels and their sum and three of them determine each other,
+and so do the sums of four such blocks and *their* sum and three partial ones. On dequantised
+pixels this is a bijection with determinant 1: every whole number takes the noise of one pixel
+along. With the sums :math:`c` as code,
+
+.. math:: \log p(x_1..x_n) = \log p(c_1..c_n) + \sum_i \log p(x_i \mid c_i)
+
+so if the pixels given their sums are modelled without the set, everything a set can tell about its
+next element is told about its code, and class posteriors depend on the code alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from bruno.errors import UserError
+from bruno.flows.bijection import FACTORY_KWARGS, Bijection
+from bruno.flows.count_tables import CountTables
+from bruno.flows.pixels_given_sums import PixelsGivenSums
+from bruno.flows.preprocessing import LEVELS, Cdf, NormalScores, check_pixels
+
+# A position closer to the end of its whole number, or a probability closer to the end of its
+# share, is moved inside: rounding across the end would change a number that later ones depend on.
+_POSITION_MARGIN, _PROBABILITY_MARGIN = 1e-6, 5e-7
+_SUM_BINS, _SPLIT_BINS, _SPLIT_TABLES = 96, 48, 16
+
+
+class BlockSums(NormalScores):
+    r"""Map images to standard normal scores of sums of blocks, then of the pixels given the sums.
+
+    The code is a pyramid: the sum of every 4×4 pixels, the part of it in the upper half, the parts
+    of both halves that are on the left. Each becomes a normal score through its distribution given
+    what it is a part of (:class:`~bruno.flows.count_tables.CountTables`; sums have a table for
+    every place), and then passes ``code``. Three pixels of each 2×2 block become normal scores
+    given the code and earlier pixels
+    (:class:`~bruno.flows.pixels_given_sums.PixelsGivenSums`).
+
+    Maps ``(B, C, H, W)`` to ``(B, C·H·W)``, the code (a quarter) first. The latent is float64
+    whatever the parameters are: whole numbers must be recovered exactly.
+
+    Args:
+        channels: Channels of the image.
+        height: Its height, a multiple of 4.
+        width: Its width, a multiple of 4.
+        code: The map of the scores of the code, ``(B, 4C, H/4, W/4)`` (the sum, the upper part, the
+            left parts above and below) to ``(B, C·H·W/4)``.
+        pixel_units: Width of the network for the pixels.
+        context_dim: Size of the context of that network; 0 for none.
+
+    Raises:
+        UserError: If a pixel is not finite or lies outside [0, 256].
+    """
+
+    latent_is_double = True
+    is_continuous = False
+
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        code: Bijection,
+        *,
+        pixel_units: int,
+        context_dim: int = 0,
+        alpha: float = 1e-5,
+    ) -> None:
+        super().__init__(alpha)
+        blocks = (channels, height // 4, width // 4)
+        self.code = code
+        self.code_dim = 4 * blocks[0] * blocks[1] * blocks[2]
+        places = torch.arange(self.code_dim // 4, device=FACTORY_KWARGS["device"]).view(blocks)
+        self.register_buffer("places", places, persistent=False)
+        self.sums = CountTables(len(places.flatten()), _SUM_BINS)
+        self.splits = nn.ModuleList(CountTables(_SPLIT_TABLES, _SPLIT_BINS) for _ in range(3))
+        self.pixels = PixelsGivenSums(
+            channels, height // 2, width // 2, units=pixel_units, context_dim=context_dim
+        )
+        self.is_code_only = False
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map pixels to the code and the normal scores of pixels given it."""
+        level, position = _levels(x)
+        scores, log_det = self._code_scores(level, position)
+        code, of_code = self.code(scores, context)
+        log_det = log_det + of_code
+        if self.is_code_only:
+            return code, log_det
+        share = self.pixels(level, context)
+        z, of_pixels = self._scores(_blocks(position)[:, :, 1:], share)
+        return torch.cat([code, z.flatten(1)], 1), log_det + of_pixels
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map the code and the normal scores of pixels back to pixels."""
+        code, rest = z.double().split([self.code_dim, z.shape[1] - self.code_dim], 1)
+        scores, of_code = self.code.inverse(code, context)
+        sums, first, log_det = self._sums(scores)
+        rest = rest.unflatten(1, (sums.shape[1], 3, *sums.shape[2:]))
+        lower, upper = self._from_normal(rest)
+        level, share = self.pixels.levels(sums, lower.detach(), upper.detach(), context)
+        others = share.inside(lower, upper)
+        log_det = log_det - self._log_densities(share.mass, rest).flatten(1).sum(1)
+        position = pixel_shuffle(torch.cat([first.unsqueeze(2), others], 2).flatten(1, 2), 2)
+        return level + position, log_det + of_code
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Count sums and grey levels, and set the scales of the code, on a batch, in place."""
+        level, position = _levels(x)
+        total, top, upper_left, lower_left = _pyramid(level)
+        most = 16 * (LEVELS - 1)
+        zero = torch.zeros_like(total)
+        self.sums.fit(self.places.expand_as(total), total, zero, zero + most)
+        for tables, part, whole in zip(
+            self.splits,
+            (top, upper_left, lower_left),
+            (total, top, total - top),
+            strict=True,
+        ):
+            of_part = most // 2 if part is top else most // 4
+            least, greatest = _range(whole, of_part)
+            tables.fit(_table_of(whole, 2 * of_part), part, least, greatest)
+        self.pixels.fit(level)
+        self.code.initialise(self._code_scores(level, position)[0], context)
+        return self(x, context)[0]
+
+    def _code_scores(self, level: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the normal scores of the code, ``(B, 4C, H/4, W/4)``, and the log-determinant."""
+        total, top, upper_left, lower_left = _pyramid(level)
+        most = 16 * (LEVELS - 1)
+        zero = torch.zeros_like(total)
+        shares = [
+            self.sums.shares(self.places.expand_as(total), total, zero, zero + most),
+            *(
+                self._split_shares(i, part, whole)
+                for i, (part, whole) in enumerate(
+                    ((top, total), (upper_left, top), (lower_left, total - top))
+                )
+            ),
+        ]
+        share = Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+        z, log_det = self._scores(_blocks(_blocks(position)[:, :, 0]), share)
+        return z.flatten(1, 2), log_det
+
+    def _sums(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sums of 2×2 pixels, positions of their first pixels, and the log-determinant."""
+        scores = scores.double().unflatten(1, (-1, 4))
+        lower, upper = self._from_normal(scores)
+        below, above = lower.detach().unbind(2), upper.detach().unbind(2)
+        most = 16 * (LEVELS - 1)
+        zero = torch.zeros_like(below[0], dtype=torch.long)
+        place = self.places.expand_as(zero)
+        total = self.sums.numbers(place, below[0], above[0], zero, zero + most)
+        shares = [self.sums.shares(place, total, zero, zero + most)]
+        parts = []
+        for i in range(3):
+            whole = total if i == 0 else parts[0] if i == 1 else total - parts[0]
+            of_part = most // 2 if i == 0 else most // 4
+            table, span = _table_of(whole, 2 * of_part), _range(whole, of_part)
+            part = self.splits[i].numbers(table, below[i + 1], above[i + 1], *span)
+            shares.append(self._split_shares(i, part, whole))
+            parts.append(part)
+        top, upper_left, lower_left = parts
+        share = Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+        log_det = -self._log_densities(share.mass, scores).flatten(1).sum(1)
+        of_blocks = (upper_left, top - upper_left, lower_left, total - top - lower_left)
+        sums = pixel_shuffle(torch.stack(of_blocks, 2).flatten(1, 2), 2)
+        position = pixel_shuffle(share.inside(lower, upper).flatten(1, 2), 2)
+        return sums, position, log_det
+
+    def _split_shares(self, index: int, part: Tensor, whole: Tensor) -> Cdf:
+        of_part = 16 * (LEVELS - 1) // (2 if index == 0 else 4)
+        tables: CountTables = self.splits[index]  # type: ignore[assignment]
+        return tables.shares(_table_of(whole, 2 * of_part), part, *_range(whole, of_part))
+
+    def _scores(self, position: Tensor, share: Cdf) -> tuple[Tensor, Tensor]:
+        """Return normal scores of positions within whole numbers of given shares."""
+        margin = (_PROBABILITY_MARGIN / share.mass.detach()).clamp(max=0.25)
+        return self._to_normal(position.clamp(margin, 1 - margin), share, torch.float64)
+
+
+def take_pixels(flow: nn.Module, other: nn.Module, name: str) -> None:
+    """Copy the network for pixels given sums from another flow, in place, and leave it untrained.
+
+    Args:
+        flow: A flow with :class:`BlockSums` inside.
+        other: A flow with one of the same sizes.
+        name: What errors call the other one.
+
+    Raises:
+        UserError: If one of the flows has none, or their sizes differ.
+    """
+    found = [
+        next((layer.pixels for layer in part.modules() if isinstance(layer, BlockSums)), None)
+        for part in (flow, other)
+    ]
+    ours, theirs = found
+    if ours is None or theirs is None:
+        whose = "the model to train" if ours is None else name
+        raise UserError(f"pixels_from: expected flows of sums of blocks, and {whose} has none")
+    shapes = [{key: tuple(t.shape) for key, t in part.state_dict().items()} for part in found]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"pixels_from: expected a network for {ours.channels} x {2 * len(ours.rows)} x "
+            f"{2 * len(ours.columns)} pixels with pixel_units {ours.rows.shape[1]}, and {name} has "
+            f"one for {theirs.channels} x {2 * len(theirs.rows)} x {2 * len(theirs.columns)} with "
+            f"{theirs.rows.shape[1]}"
+        )
+    ours.load_state_dict(theirs.state_dict())
+    ours.requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def code_only(model: nn.Module) -> Iterator[None]:
+    """Leave out, meanwhile, the pixels given sums wherever their networks are not trained.
+
+    Latent vectors are then those of the code alone, and so are log-determinants. Gradients with
+    respect to everything else are what they would be if the process has no correlations elsewhere.
+
+    Args:
+        model: Any module with :class:`BlockSums` inside.
+    """
+    fixed = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, BlockSums) and layer.pixels.is_fixed and not layer.is_code_only
+    ]
+    for layer in fixed:
+        layer.is_code_only = True
+    try:
+        yield
+    finally:
+        for layer in fixed:
+            layer.is_code_only = False
+
+
+def _levels(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the grey levels of dequantised pixels, and positions within them."""
+    check_pixels(x)
+    wide = x.double()
+    level = wide.detach().long().clamp_max(LEVELS - 1)
+    return level, (wide - level).clamp(_POSITION_MARGIN, 1 - _POSITION_MARGIN)
+
+
+def _blocks(image: Tensor) -> Tensor:
+    """Return the four pixels of every 2×2 block, ``(B, C, H, W) -> (B, C, 4, H/2, W/2)``."""
+    return pixel_unshuffle(image, 2).unflatten(1, (-1, 4))
+
+
+def block_sums(level: Tensor) -> Tensor:
+    """Return the sum of every 2×2 block."""
+    return _blocks(level).sum(2)
+
+
+def _pyramid(level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return sums of 4×4 pixels, of their upper halves, and of the left parts of both halves."""
+    upper_left, upper_right, lower_left, lower_right = _blocks(block_sums(level)).unbind(2)
+    top = upper_left + upper_right
+    return top + lower_left + lower_right, top, upper_left, lower_left
+
+
+def _range(whole: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return the least and greatest part of a whole if neither part can exceed ``most``."""
+    return (whole - most).clamp(min=0), whole.clamp(max=most)
+
+
+def _table_of(whole: Tensor, most: int) -> Tensor:
+    """Return the table for a whole of at most ``most``: two for every doubling."""
+    relative = whole.clamp(min=1).double() / most
+    return (2 * relative.log2() + _SPLIT_TABLES - 1).ceil().long().clamp(0, _SPLIT_TABLES - 1)

@@ -1,0 +1,138 @@
+"""Distributions of whole numbers in ranges, read from learnt tables."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bruno.flows.bijection import FACTORY_KWARGS
+from bruno.flows.preprocessing import Cdf
+
+# Observations that the pooled distribution of all tables counts for in each of them.
+_POOLED_COUNTS = 20.0
+# Share of a table spread evenly over its entries when it is counted: nothing is impossible.
+_EVEN_SHARE = 1e-3
+
+
+class CountTables(nn.Module):
+    """Distributions of a whole number between a least and a greatest one, one for each table.
+
+    Both ends have probabilities of their own (a block of pixels that is empty, a pair of blocks
+    of which one has all the ink); between them the density is piecewise constant on bins that
+    divide the range evenly, whatever the range is.
+
+    Args:
+        tables: How many tables.
+        bins: Bins between the ends.
+    """
+
+    def __init__(self, tables: int, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+        # The least, the greatest, then the bins.
+        self.logits = nn.Parameter(torch.zeros(tables, 2 + bins, **FACTORY_KWARGS))
+
+    def shares(self, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor) -> Cdf:
+        """Return the probability of numbers, and of all below and above, in float64.
+
+        Args:
+            table: Index of the table of every number.
+            number: The numbers.
+            least: Least possible numbers.
+            greatest: Greatest possible numbers.
+        """
+        probability = self.logits.double().softmax(-1)
+        inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
+        between = (greatest - least - 1).clamp_min(1)
+        place = (number - least - 1).clamp(min=0).minimum(between - 1)
+        start = self._inner_cdf(probability, table, place, between)
+        end = self._inner_cdf(probability, table, place + 1, between)
+        is_least, is_greatest = number == least, number == greatest
+        mass = torch.where(is_greatest, at_greatest, inner * (end - start))
+        mass = torch.where(is_least, at_least, mass)
+        below = torch.where(is_greatest, 1 - at_greatest, at_least + inner * start)
+        below = torch.where(is_least, torch.zeros_like(mass), below)
+        above = torch.where(is_greatest, torch.zeros_like(mass), 1 - below - mass)
+        return Cdf(mass, below, above)
+
+    def numbers(
+        self, table: Tensor, lower: Tensor, upper: Tensor, least: Tensor, greatest: Tensor
+    ) -> Tensor:
+        """Return the numbers within whose share probabilities lie.
+
+        Args:
+            table: Index of the table of every number.
+            lower: Probability below the point that is looked for.
+            upper: Probability above it.
+            least: Least possible numbers.
+            greatest: Greatest possible numbers.
+        """
+        probability = self.logits.detach().double().softmax(-1)
+        inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
+        between = (greatest - least - 1).clamp_min(1)
+        within = ((lower - at_least) / inner.clamp_min(1e-300)).clamp(0, 1)
+        cumulative = self._cumulative(probability)[table]
+        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
+        index = (cumulative[..., 1:-1] <= within.unsqueeze(-1)).sum(-1)
+        start = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        share = (within - start) / inside[table, index]
+        place = ((index + share.clamp(0, 1)) / self.bins * between).long()
+        place = place.clamp(min=0).minimum(between - 1)
+        number = least + 1 + place
+        number = torch.where(upper <= at_greatest, greatest, number)
+        return torch.where(lower <= at_least, least, number)
+
+    @torch.no_grad()
+    def fit(self, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor) -> None:
+        """Count numbers, in place; tables with few of them lean on all others.
+
+        Args:
+            table: Index of the table of every number.
+            number: The numbers.
+            least: Least possible numbers.
+            greatest: Greatest possible numbers.
+        """
+        known = greatest > least
+        table, number = table.expand_as(number)[known], number[known]
+        least, greatest = least.expand_as(known)[known], greatest.expand_as(known)[known]
+        place = (number - least - 0.5) / (greatest - least).clamp_min(2) * self.bins
+        entry = 2 + place.long().clamp(0, self.bins - 1)
+        entry = torch.where(number == greatest, 1, torch.where(number == least, 0, entry))
+        counts = torch.zeros_like(self.logits, dtype=torch.float64)
+        ones = torch.ones_like(entry, dtype=torch.float64)
+        counts.index_put_((table, entry), ones, accumulate=True)
+        pooled = counts.sum(0) + 1
+        counts += _POOLED_COUNTS * pooled / pooled.sum()
+        shares = counts / counts.sum(-1, keepdim=True)
+        shares = (1 - _EVEN_SHARE) * shares + _EVEN_SHARE / shares.shape[-1]
+        self.logits.copy_(shares.log())
+
+    @staticmethod
+    def _parts(
+        probability: Tensor, table: Tensor, least: Tensor, greatest: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities between the ends, of the least and of the greatest number."""
+        at_least, at_greatest = probability[table, 0], probability[table, 1]
+        span = greatest - least
+        ends = at_least + at_greatest
+        inner = torch.where(span > 1, probability[:, 2:].sum(-1)[table], 0.0)
+        at_least = torch.where(span > 1, at_least, at_least / ends)
+        at_greatest = torch.where(span > 1, at_greatest, at_greatest / ends)
+        at_least = torch.where(span == 0, 1.0, at_least)
+        return inner, at_least, torch.where(span == 0, 0.0, at_greatest)
+
+    @staticmethod
+    def _cumulative(probability: Tensor) -> Tensor:
+        """Return the distribution function between the ends at the borders of bins."""
+        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
+        return torch.cat([torch.zeros_like(inside[:, :1]), inside.cumsum(-1)], -1)
+
+    def _inner_cdf(
+        self, probability: Tensor, table: Tensor, place: Tensor, between: Tensor
+    ) -> Tensor:
+        """Return the distribution function between the ends, after ``place`` of ``between``."""
+        position = place.double() / between * self.bins
+        index = position.long().clamp_max(self.bins - 1)
+        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
+        start = self._cumulative(probability)[table, index]
+        return start + (position - index) * inside[table, index]

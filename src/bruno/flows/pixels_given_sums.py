@@ -1,0 +1,298 @@
+"""Pixels given the sums of blocks of them, one block after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, gelu, one_hot, pad, pixel_shuffle, pixel_unshuffle
+
+from bruno.flows.bijection import FACTORY_KWARGS
+from bruno.flows.preprocessing import LEVELS, Cdf
+from bruno.validation import values_can_be_checked
+
+_LEVEL_FEATURES = 8
+# Blocks to the left and above of which the pixels are seen, and all around of which the sums are.
+_REACH = 2
+_EARLIER_BLOCKS = [
+    (row, column)
+    for row in range(-_REACH, 1)
+    for column in range(-_REACH, _REACH + 1)
+    if row < 0 or column < 0
+]
+# The level that stands for a pixel that is not known yet.
+_UNKNOWN = LEVELS
+# Share of a distribution spread evenly over the possible levels: nothing possible costs much more
+# than 13 nats.
+_EVEN_SHARE = 5e-4
+
+
+class PixelsGivenSums(nn.Module):
+    r"""Distributions of the pixels of 2×2 blocks given all sums of blocks and all earlier pixels.
+
+    Blocks come in raster order; a network sees the pixels of earlier blocks at most two away, the
+    sums of all blocks at most two away, and the pixels of the block that are known. Of the four
+    pixels of a block the last is what is left of the sum. What a pixel can be lies between what
+    the later pixels cannot hold and what is left; the network scores both the level and what the
+    level leaves, because "all of the rest" and "none of it" are the commonest. Blocks that are
+    empty or full are certain and cost nothing. The construction is that of *PixelCNN as a
+    single-layer flow* (Nielsen & Winther, *Closing the Dequantization Gap*, NeurIPS 2020).
+
+    From pixels to probabilities all blocks are computed at once; the other way, all blocks of a
+    diagonal are (``W + 3 (H − 1)`` of them for ``(H, W)`` blocks).
+
+    Args:
+        channels: Channels of the image.
+        height: Its height in blocks.
+        width: Its width in blocks.
+        units: Width of the network.
+        context_dim: Size of the context; 0 for none.
+    """
+
+    def __init__(
+        self, channels: int, height: int, width: int, *, units: int, context_dim: int = 0
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        # Frequent levels (black, white, half covered) differ in meaning from their neighbours.
+        features = 0.3 * torch.randn(LEVELS + 1, _LEVEL_FEATURES, **FACTORY_KWARGS)
+        features[:LEVELS, 0] = torch.linspace(-1, 1, LEVELS, **FACTORY_KWARGS)
+        features[:LEVELS, 1] = torch.arange(LEVELS, device=FACTORY_KWARGS["device"]) == 0
+        self.features = nn.Parameter(features)
+        earlier = 4 * channels * len(_EARLIER_BLOCKS) * _LEVEL_FEATURES
+        around = 2 * channels * (2 * _REACH + 1) ** 2
+        self.surroundings = nn.Linear(earlier + around, units, **FACTORY_KWARGS)
+        self.rows = nn.Parameter(0.1 * torch.randn(height, units, **FACTORY_KWARGS))
+        self.columns = nn.Parameter(0.1 * torch.randn(width, units, **FACTORY_KWARGS))
+        self.context = (
+            nn.Linear(context_dim, units, bias=False, **FACTORY_KWARGS) if context_dim else None
+        )
+        if self.context is not None:
+            nn.init.zeros_(self.context.weight)
+        own = (4 * channels + 1) * _LEVEL_FEATURES + 3 + 3 * channels
+        self.own = nn.Linear(own, units, bias=False, **FACTORY_KWARGS)
+        self.hidden = nn.Linear(units, units, **FACTORY_KWARGS)
+        self.last = nn.Linear(units, 2 * LEVELS, **FACTORY_KWARGS)
+        with torch.no_grad():
+            self.last.weight.mul_(0.1)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no parameter is trained."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+    def forward(self, level: Tensor, context: Tensor | None = None) -> Cdf:
+        """Return the shares of the first three pixels of all blocks.
+
+        Args:
+            level: Grey levels ``(B, C, H, W)``.
+            context: The context ``(B, context_dim)``.
+
+        Returns:
+            Shares in float64, each ``(B, C, 3, H/2, W/2)``.
+        """
+        pixels = pixel_unshuffle(level, 2)
+        sums = pixels.unflatten(1, (-1, 4)).sum(2)
+        where = torch.ones_like(sums[:, 0], dtype=torch.bool)
+        can_look = values_can_be_checked(level)
+        if can_look:
+            # Of drawings three blocks in four are empty, and no network is needed there.
+            where = _uncertain(sums)
+        rows = self._surroundings(pixels, sums, where if can_look else None, context)
+        blocks = _rows_of(pixels, where if can_look else None)
+        of_sums = _rows_of(sums, where if can_look else None)
+        shares = []
+        for channel in range(self.channels):
+            for index in range(3):
+                left = of_sums[:, channel] - blocks[:, 4 * channel : 4 * channel + index].sum(1)
+                probability = self._probabilities(rows, blocks, channel, index, left)
+                shares.append(_select(probability, blocks[:, 4 * channel + index]))
+        stacked = torch.stack([torch.stack(tuple(share), -1) for share in shares], 1)
+        batch, _, height, width = sums.shape
+        if can_look:
+            certain = stacked.new_tensor([1.0, 0.0, 0.0])
+            whole = certain.expand(batch, height, width, 3 * self.channels, 3)
+            whole = whole.index_put((where,), stacked)
+        else:
+            whole = stacked.unflatten(0, (batch, height, width))
+        ordered = whole.permute(4, 0, 3, 1, 2).unflatten(2, (-1, 3))
+        return Cdf(*ordered.unbind(0))
+
+    def levels(
+        self, sums: Tensor, lower: Tensor, upper: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Cdf]:
+        """Return the pixels within whose shares probabilities lie, and the shares.
+
+        Args:
+            sums: Sums of blocks, ``(B, C, H, W)`` in blocks.
+            lower: Probability below the three pixels of each block, ``(B, C, 3, H, W)``.
+            upper: Probability above them.
+            context: The context ``(B, context_dim)``.
+
+        Returns:
+            Grey levels ``(B, C, 2H, 2W)``, and shares ``(B, C, 3, H, W)``.
+        """
+        batch, channels, height, width = sums.shape
+        # Right for blocks that are empty or full, whose pixels are certain.
+        pixels = (sums // 4).repeat_interleave(4, 1)
+        shares = lower.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1, 1, 1, 1)
+        shares = shares.expand(3, batch, channels, 3, height, width)
+        uncertain = _uncertain(sums) if values_can_be_checked(sums) else None
+        for diagonal in _diagonals(height, width, sums.device):
+            shown = diagonal.expand(batch, -1, -1)
+            shown = shown if uncertain is None else shown & uncertain
+            rows = self._surroundings(pixels, sums, shown, context)
+            of_sums = _rows_of(sums, shown)
+            blocks = torch.zeros_like(of_sums).repeat_interleave(4, 1)
+            below, above = (_rows_of(p.flatten(1, 2), shown) for p in (lower, upper))
+            found = []
+            for channel in range(channels):
+                left = of_sums[:, channel]
+                for index in range(3):
+                    at = 3 * channel + index
+                    probability = self._probabilities(rows, blocks, channel, index, left)
+                    level = _level_at(probability.detach(), below[:, at], above[:, at])
+                    found.append(torch.stack(tuple(_select(probability, level)), -1))
+                    blocks = blocks.index_copy(
+                        1,
+                        torch.tensor([4 * channel + index], device=level.device),
+                        level.unsqueeze(1),
+                    )
+                    left = left - level
+                blocks[:, 4 * channel + 3] = left
+            pixels = pixels.movedim(1, -1).index_put((shown,), blocks).movedim(-1, 1)
+            of_blocks = torch.stack(found, 1).unflatten(1, (channels, 3))
+            shares = (
+                shares.permute(1, 4, 5, 2, 3, 0)
+                .index_put((shown,), of_blocks)
+                .permute(5, 0, 3, 4, 1, 2)
+            )
+        return pixel_shuffle(pixels, 2), Cdf(*shares.unbind(0))
+
+    @torch.no_grad()
+    def fit(self, level: Tensor) -> None:
+        """Start from the frequencies of grey levels, in place.
+
+        Args:
+            level: Grey levels ``(B, C, H, W)``.
+        """
+        counts = torch.bincount(level.flatten(), minlength=LEVELS) + 1
+        frequency = (counts / counts.sum()).log().to(self.last.bias)
+        self.last.bias[:LEVELS] = frequency - frequency.mean()
+
+    def _surroundings(
+        self, pixels: Tensor, sums: Tensor, where: Tensor | None, context: Tensor | None
+    ) -> Tensor:
+        """Return what the network sees of the surroundings of chosen blocks, ``(N, units)``."""
+        height, width = sums.shape[-2:]
+        near = _rows_of(_windows(pixels, _EARLIER_BLOCKS), where)
+        everywhere = [
+            (row, column)
+            for row in range(-_REACH, _REACH + 1)
+            for column in range(-_REACH, _REACH + 1)
+        ]
+        around = _rows_of(_windows(sums, everywhere), where)
+        share = around.to(self.features.dtype) / (4 * (LEVELS - 1))
+        inputs = torch.cat(
+            [embedding(near, self.features).flatten(1), share.sqrt(), (around == 0).to(share)], 1
+        )
+        place = (self.rows[:, None] + self.columns[None]).movedim(-1, 0)
+        shift = _rows_of(place.expand(len(sums), -1, -1, -1), where)
+        if self.context is not None and context is not None:
+            of_context: Tensor = self.context(context)
+            shift = shift + _rows_of(
+                of_context[..., None, None].expand(-1, -1, height, width), where
+            )
+        seen: Tensor = self.surroundings(inputs)
+        return seen + shift
+
+    def _probabilities(
+        self, rows: Tensor, blocks: Tensor, channel: int, index: int, left: Tensor
+    ) -> Tensor:
+        """Return the probabilities of the levels of a pixel, ``(N, 256)``, in float64."""
+        dtype = self.features.dtype
+        known = torch.arange(blocks.shape[1], device=blocks.device) < 4 * channel + index
+        seen = torch.where(known, blocks, _UNKNOWN)
+        most = LEVELS - 1
+        later = (3 - index) * most
+        least, greatest = (left - later).clamp(min=0), left.clamp(max=most)
+        place = one_hot(torch.tensor(3 * channel + index, device=left.device), 3 * self.channels)
+        own = torch.cat(
+            [
+                embedding(seen, self.features).flatten(1),
+                embedding(greatest, self.features),
+                torch.stack([left, left.clamp(max=2 * most), least], 1).to(dtype) / most,
+                place.to(dtype).expand(len(blocks), -1),
+            ],
+            1,
+        )
+        hidden = gelu(rows + self.own(own))
+        scores: Tensor = self.last(gelu(self.hidden(hidden)) + hidden)
+        levels = torch.arange(LEVELS, device=left.device)
+        remainder = left.unsqueeze(1) - levels
+        of_level, of_remainder = scores.split(LEVELS, 1)
+        logits = of_level + of_remainder.gather(1, remainder.clamp(0, most))
+        possible = (levels >= least.unsqueeze(1)) & (levels <= greatest.unsqueeze(1))
+        logits = logits.masked_fill(~possible, -torch.inf)
+        even = possible / possible.sum(1, keepdim=True)
+        return (1 - _EVEN_SHARE) * logits.softmax(1).double() + _EVEN_SHARE * even.double()
+
+
+def _uncertain(sums: Tensor) -> Tensor:
+    """Return which blocks are neither empty nor full in every channel, ``(B, H, W)``."""
+    return ((sums > 0) & (sums < 4 * (LEVELS - 1))).any(1)
+
+
+def _windows(image: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
+    """Return the neighbours of every place at given offsets, on the channels; 0 outside."""
+    height, width = image.shape[-2:]
+    padded = pad(image, (_REACH, _REACH, _REACH, _REACH))
+    return torch.cat(
+        [
+            padded[
+                ...,
+                _REACH + row : _REACH + row + height,
+                _REACH + column : _REACH + column + width,
+            ]
+            for row, column in offsets
+        ],
+        1,
+    )
+
+
+def _rows_of(image: Tensor, where: Tensor | None) -> Tensor:
+    """Return the places ``where`` a mask ``(B, H, W)`` holds, or all, as rows ``(N, C)``."""
+    by_place = image.movedim(1, -1)
+    return by_place.flatten(0, 2) if where is None else by_place[where]
+
+
+def _diagonals(height: int, width: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the blocks that depend on none but those before, ``(H, W)`` masks."""
+    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
+    order = (_REACH + 1) * row[:, None] + column
+    for index in range(int(order.max()) + 1):
+        yield order == index
+
+
+def _select(probability: Tensor, level: Tensor) -> Cdf:
+    """Return the shares of given levels."""
+    index = level.unsqueeze(1)
+    levels = torch.arange(probability.shape[1], device=level.device)
+    mass = probability.gather(1, index).squeeze(1)
+    below = (probability * (levels < index)).sum(1)
+    above = (probability * (levels > index)).sum(1)
+    return Cdf(mass, below, above)
+
+
+def _level_at(probability: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return the level within whose share a point lies."""
+    from_below = (probability.cumsum(1) <= lower.unsqueeze(1)).sum(1)
+    from_above = (probability.flip(1).cumsum(1).flip(1) > upper.unsqueeze(1)).sum(1) - 1
+    level = torch.where(lower <= upper, from_below, from_above)
+    # Rounding at an end must not choose what is impossible.
+    levels = torch.arange(probability.shape[1], device=level.device)
+    possible = probability > 0
+    least = possible.to(torch.long).argmax(1)
+    greatest = (possible * levels).argmax(1)
+    return level.maximum(least).minimum(greatest)
