@@ -24,12 +24,14 @@ class Bijection(nn.Module, ABC):
     Attributes:
         latent_is_double: Whether the latent is float64 whatever the precision of the parameters.
         is_affine: Whether data and latent are affine functions of each other.
+        initialisation_images: Images that :meth:`initialise` needs at least; 0 for a few dozens.
         is_continuous: Whether data are a continuous function of the latent, in which gradients
             through samples are those of their expectation.
     """
 
     latent_is_double: ClassVar[bool] = False
     is_affine: ClassVar[bool] = False
+    initialisation_images: ClassVar[int] = 0
     is_continuous: ClassVar[bool] = True
 
     @abstractmethod

@@ -60,6 +60,7 @@ class BlockSums(NormalScores):
 
     latent_is_double = True
     is_continuous = False
+    initialisation_images = 2000
 
     def __init__(
         self,

@@ -82,6 +82,12 @@ class Flow(nn.Module):
         return self._is_continuous
 
     @property
+    def initialisation_images(self) -> int:
+        """Images that :meth:`initialise` needs at least; 0 for a few dozens."""
+        kinds = [layer for layer in self.modules() if isinstance(layer, Bijection)]
+        return max((layer.initialisation_images for layer in kinds), default=0)
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameters."""
         return self._like.dtype

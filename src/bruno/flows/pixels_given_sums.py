@@ -23,6 +23,8 @@ _EARLIER_BLOCKS = [
 ]
 # The level that stands for a pixel that is not known yet.
 _UNKNOWN = LEVELS
+# Residual layers of the network.
+_LAYERS = 2
 # Share of a distribution spread evenly over the possible levels: nothing possible costs much more
 # than 13 nats.
 _EVEN_SHARE = 5e-4
@@ -72,7 +74,10 @@ class PixelsGivenSums(nn.Module):
             nn.init.zeros_(self.context.weight)
         own = (4 * channels + 1) * _LEVEL_FEATURES + 3 + 3 * channels
         self.own = nn.Linear(own, units, bias=False, **FACTORY_KWARGS)
-        self.hidden = nn.Linear(units, units, **FACTORY_KWARGS)
+        self.norms = nn.ModuleList(nn.LayerNorm(units, **FACTORY_KWARGS) for _ in range(_LAYERS))
+        self.hidden = nn.ModuleList(
+            nn.Linear(units, units, **FACTORY_KWARGS) for _ in range(_LAYERS)
+        )
         self.last = nn.Linear(units, 2 * LEVELS, **FACTORY_KWARGS)
         with torch.no_grad():
             self.last.weight.mul_(0.1)
@@ -228,7 +233,9 @@ class PixelsGivenSums(nn.Module):
             1,
         )
         hidden = gelu(rows + self.own(own))
-        scores: Tensor = self.last(gelu(self.hidden(hidden)) + hidden)
+        for norm, layer in zip(self.norms, self.hidden, strict=True):
+            hidden = hidden + gelu(layer(norm(hidden)))
+        scores: Tensor = self.last(hidden)
         levels = torch.arange(LEVELS, device=left.device)
         remainder = left.unsqueeze(1) - levels
         of_level, of_remainder = scores.split(LEVELS, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -27,9 +28,27 @@ class Batch(NamedTuple):
     generator: torch.Generator
 
 
-def initialisation_batch(dataset: LabelledImages, experiment: Experiment) -> Batch:
-    """Return the batch from which the scales of the flow are set."""
-    return _batch(dataset, experiment, _INITIALISATION, 0, deform=True)
+def initialisation_batch(
+    dataset: LabelledImages, experiment: Experiment, images: int = 0
+) -> Batch:
+    """Return the batch from which the scales of the flow are set: one or more batches of training.
+
+    Args:
+        dataset: The training set.
+        experiment: The experiment.
+        images: How many images it must have at least.
+    """
+    in_one = sets_per_batch(dataset, experiment) * experiment.training.images_per_set
+    batches = [
+        _batch(dataset, experiment, _INITIALISATION, index, deform=True)
+        for index in range(max(1, math.ceil(images / in_one)))
+    ]
+    contexts = [batch.context for batch in batches if batch.context is not None]
+    return Batch(
+        torch.cat([batch.x for batch in batches]),
+        torch.cat(contexts) if contexts else None,
+        batches[0].generator,
+    )
 
 
 def training_batch(

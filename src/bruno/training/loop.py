@@ -146,8 +146,13 @@ class _Run:
     def initialise(self) -> None:
         """Set the scales of a new flow from data and start the optimiser."""
         if self.experiment.model.pretrained is None:
-            batch = self._on_device(initialisation_batch(self.training_set, self.experiment))
-            self.objective.model.flow.initialise(batch.x, batch.context)
+            flow = self.objective.model.flow
+            batch = self._on_device(
+                initialisation_batch(
+                    self.training_set, self.experiment, flow.initialisation_images
+                )
+            )
+            flow.initialise(batch.x, batch.context)
         self._prepare()
 
     def restore(self, checkpoint: Checkpoint) -> None:
