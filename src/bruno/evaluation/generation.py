@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bruno.baselines.prototypical import PrototypicalNetwork
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise, sample_sets
 from bruno.errors import UserError
@@ -86,6 +88,29 @@ class GenerationResult:
                 "" if self.nearest_training is None else f"{self.nearest_training.mean:.2f}",
             ]
         ]
+
+
+_JUDGES = Path(__file__).parent / "judges"
+
+
+def shipped_judge(event_shape: tuple[int, ...]) -> Judge:
+    """Return the prototypical network that comes with the package, for handwriting.
+
+    It was trained on the training classes of Omniglot and never together with a model.
+
+    Args:
+        event_shape: Shape of the images to be judged.
+
+    Raises:
+        UserError: If there is none for images of this shape.
+    """
+    network = PrototypicalNetwork.load(_JUDGES / "omniglot.safetensors")
+    if network.event_shape != event_shape:
+        raise UserError(
+            f"judge: expected a model that names images of shape {event_shape}; the judge that "
+            f"comes with the package takes {network.event_shape}"
+        )
+    return network.scores
 
 
 def judge_of(model: Bruno) -> Judge:

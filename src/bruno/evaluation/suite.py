@@ -59,7 +59,7 @@ class Subject:
     dataset: LabelledImages
     training: LabelledImages | None = None
     unconditional: Bruno | None = None
-    judge: Bruno | None = None
+    judge: Judge | None = None
 
     @property
     def is_conditional(self) -> bool:
@@ -180,13 +180,13 @@ def _generation(
     subject: Subject, settings: Settings, progress: ProgressCallback | None
 ) -> Sequence[Result]:
     if subject.judge is None:
-        raise UserError("judge: generation needs a model that names the samples, got none")
+        raise UserError("judge: generation needs a judge that names the samples, got none")
     dataset = subject.dataset
     room = int(dataset.class_sizes.min()) - sum(JUDGED_SPLIT)
     return generation(
         subject.model,
         dataset,
-        judge_of(subject.judge),
+        subject.judge,
         given=[number for number in _EXAMPLES_GIVEN if number <= room],
         way=min(_JUDGED_WAY, dataset.num_classes),
         training=subject.training,

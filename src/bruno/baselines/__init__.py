@@ -1,0 +1,1 @@
+"""Other few-shot systems, to compare with and to judge samples by."""
