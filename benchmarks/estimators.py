@@ -124,7 +124,7 @@ def classifiers(shot: int, seed: int) -> dict[str, Any]:
     return {
         "BrunoClassifier": BrunoClassifier(random_state=seed),
         "Bruno, gaussian": BrunoClassifier(process="gaussian", random_state=seed),
-        "Bruno, affine": BrunoClassifier(flow="affine", random_state=seed),
+        "Bruno, diagonal": BrunoClassifier(flow="diagonal", random_state=seed),
         "Bruno, scale of columns": BrunoClassifier(scale="columns", random_state=seed),
         "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
         "LogisticRegression, common scale": make_pipeline(
@@ -175,7 +175,7 @@ def wide(file: Path, seeds: Iterable[int]) -> None:
     for seed in seeds:
         methods = {
             "BrunoClassifier": BrunoClassifier(random_state=seed),
-            "Bruno, affine": BrunoClassifier(flow="affine", random_state=seed),
+            "Bruno, diagonal": BrunoClassifier(flow="diagonal", random_state=seed),
             "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
             "LogisticRegression, common scale": make_pipeline(
                 CommonScaler(), LogisticRegression(max_iter=2000)

@@ -15,6 +15,9 @@ from bruno.training import Experiment
 from bruno.training.checkpoint import CHECKPOINT_FILE
 from bruno.training.run_directory import MODEL_DIRECTORY
 
+_RENAMED = {"Bruno, affine": "Bruno, diagonal"}
+"""Names of methods in files of earlier versions."""
+
 
 def run_missing(
     file: Path,
@@ -44,6 +47,10 @@ def run_missing(
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """Return what has been measured so far."""
+    """Return the figures measured so far, with the current names of methods."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]
+    found = [json.loads(line) for line in lines]
+    for row in found:
+        if "figures" in row:
+            row["figures"] = {_RENAMED.get(name, name): v for name, v in row["figures"].items()}
+    return found

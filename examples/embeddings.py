@@ -30,7 +30,7 @@ vectors, names = np.load(folder / "vectors.npy"), np.load(folder / "names.npy")
 classes = np.unique(names)
 rng = np.random.default_rng(0)
 learnt = np.isin(names, classes[::2])
-classifier = BrunoClassifier(flow="affine", random_state=0)
+classifier = BrunoClassifier(flow="diagonal", random_state=0)
 classifier.fit(vectors[learnt], names[learnt])
 print(f"model fitted to {len(classes[::2])} characters; {len(classes[1::2])} others are new")
 

@@ -30,11 +30,11 @@ MODELS = {
     "conditional": Bruno(
         RealNVP((2, 4, 4), 3, context_angles=[0], **SMALL), ExchangeableGaussian(32)
     ),
-    "vectors": Bruno(RealNVP((6,), preset="linear", rank=2), ExchangeableGaussian(6)).double(),
+    "vectors": Bruno(RealNVP((6,), preset="affine", rank=2), ExchangeableGaussian(6)).double(),
 }
 ESTIMATORS = {
     "classifier": BrunoClassifier(reject=0.1, random_state=0).fit(X, Y),
-    "density": BrunoDensity(flow="affine").fit(X),
+    "density": BrunoDensity(flow="diagonal").fit(X),
     "detector": BrunoOutlierDetector(contamination=0.1, scale="columns").fit(X[Y == 0]),
 }
 ESTIMATORS["named"] = BrunoClassifier(temperature=2.0, class_prior=[0.2, 0.3, 0.5]).fit(

@@ -101,7 +101,7 @@ def numbers(seed, *shape):
 def small_flow(preset, context_dim=0, angles=(), vectors=None):
     vectors = ARCHITECTURES[preset].takes_vectors if vectors is None else vectors
     sizes = small_sizes(preset)
-    if preset == "linear" and context_dim == 0:
+    if preset == "affine" and context_dim == 0:
         sizes = {"rank": 2}
     shape = (24,) if vectors else (1, 8, 8)
     torch.manual_seed(0)
@@ -231,7 +231,7 @@ def conditional_model(seed):
 
 def moments_of(process):
     def run(seed):
-        flow = RealNVP((1,), preset="linear")
+        flow = RealNVP((1,), preset="affine")
         flow.initialise(numbers(seed, 5, 1))
         predictive = Bruno(flow, PROCESSES[process](1)).condition(numbers(seed + 1, 2, 3, 1))
         return [

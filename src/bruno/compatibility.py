@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_RENAMED: dict[str, dict[str, str | None]] = {"data": {"also": None}}
+_PRESETS = {"linear": "affine", "affine": "diagonal"}
+"""Today's names of flow presets of format version 1."""
+
+_EXPERIMENT: dict[str, dict[str, str | None]] = {"data": {"also": None}}
 """For every part of an experiment, today's name of each old field; ``None`` where it is gone."""
 
 
@@ -20,9 +23,56 @@ def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
         {'data': {'name': 'glyphs'}, 'seed': 0}
     """
     current = dict(experiment)
-    for part, names in _RENAMED.items():
+    for part, names in _EXPERIMENT.items():
         fields = current.get(part)
         if isinstance(fields, Mapping):
             renamed = {names.get(name, name): value for name, value in fields.items()}
             current[part] = {name: value for name, value in renamed.items() if name is not None}
     return current
+
+
+def current_flow(flow: Mapping[str, Any], format_version: int) -> dict[str, Any]:
+    """Return the saved configuration of a flow with the preset names of this version.
+
+    Args:
+        flow: Keyword arguments of :class:`~bruno.RealNVP`, as saved.
+        format_version: Version of the format of the file; in version 1 ``linear`` was the full
+            and ``affine`` the diagonal affine map.
+
+    Returns:
+        Keyword arguments of :class:`~bruno.RealNVP`.
+
+    Example:
+        >>> current_flow({"event_shape": [4], "preset": "affine"}, 1)
+        {'event_shape': [4], 'preset': 'diagonal'}
+    """
+    current = dict(flow)
+    if format_version == 1 and "preset" in current:
+        current["preset"] = _renamed(current["preset"], _PRESETS)
+    return current
+
+
+def current_estimator(
+    parameters: Mapping[str, Any], state: Mapping[str, Any], format_version: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what was saved of an estimator with the names of this version.
+
+    Args:
+        parameters: Arguments of its constructor, as saved.
+        state: Its fitted attributes, as saved.
+        format_version: Version of the format of the file.
+
+    Returns:
+        Parameters and state.
+    """
+    current, fitted = dict(parameters), dict(state)
+    if format_version == 1:
+        for saved, name in ((current, "flow"), (fitted, "flow_")):
+            if name in saved:
+                saved[name] = _renamed(saved[name], _PRESETS)
+    return current, fitted
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return the current name of a value, if it is one that was renamed."""
+    return names.get(value, value) if isinstance(value, str) else value

@@ -29,7 +29,7 @@ class Predictive(Distribution):
     torch distribution, leading dimensions of a sample or value come before ``*B``.
 
     Densities and samples are exact for every flow. :attr:`mean` and :attr:`variance` need an affine
-    flow (presets ``affine`` and ``linear``), :meth:`cdf` and :meth:`icdf` also data of one
+    flow (presets ``diagonal`` and ``affine``), :meth:`cdf` and :meth:`icdf` also data of one
     dimension, :meth:`rsample` a continuous flow (all presets but ``lattice``); otherwise they raise
     :class:`NotImplementedError`.
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from bruno.compatibility import current_flow
 from bruno.errors import CheckpointError, UserError
 from bruno.flows import RealNVP
 from bruno.model import Bruno
@@ -26,7 +27,8 @@ from bruno.paths import user_path
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
 from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # 1 has the preset names of bruno.compatibility
 PROCESSES: dict[str, type[ExchangeableProcess]] = {
     "gaussian": ExchangeableGaussian,
     "student_t": ExchangeableStudentT,
@@ -143,7 +145,8 @@ def load(name_or_path: str | Path) -> Bruno:
 def _load(path: Path) -> Bruno:
     config = read_config(path)
     try:
-        model = build(config["flow"], config["process"])
+        flow_config = current_flow(config["flow"], config["format_version"])
+        model = build(flow_config, config["process"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: describes no model that can be built: {error}"
@@ -190,10 +193,10 @@ def read_config(path: Path) -> dict[str, Any]:
     expected = {"format_version", "flow", "flow_dtype", "process", "weights_sha256"}
     if not isinstance(config, dict) or not expected <= config.keys():
         raise CheckpointError(f"{file}: is not the description of a bruno model")
-    if config["format_version"] != FORMAT_VERSION:
+    if config["format_version"] not in _READABLE_VERSIONS:
         raise CheckpointError(
-            f"{file}: expected format version {FORMAT_VERSION}, got {config['format_version']!r}; "
-            "it needs another version of bruno"
+            f"{file}: expected a format version of {', '.join(map(str, _READABLE_VERSIONS))}, got "
+            f"{config['format_version']!r}; it needs another version of bruno"
         )
     if config["flow_dtype"] not in _DTYPES:
         raise CheckpointError(f"{file}: unknown flow_dtype {config['flow_dtype']!r}")

@@ -30,7 +30,17 @@ VALUES = [
     *("~", "~nobody-of-this-name/x", ".", "..", "/dev/null", "nowhere", "file", "file/below.png"),
     *("model", "damaged", "empty", "given", "given/0.png", "given.png", "config.json", "x" * 300),
     *("é.png", "new.png", "new.json", "\udcff.png", "[/red].png", "azimuth=0", "azimuth=", "cpu"),
-    *("cuda", "glyphs", "digits", "folder", "omniglot", "dense", "affine", "student_t", "--count"),
+    *(
+        "cuda",
+        "glyphs",
+        "digits",
+        "folder",
+        "omniglot",
+        "dense",
+        "diagonal",
+        "student_t",
+        "--count",
+    ),
 ]
 PLAUSIBLE = {
     "--run": ["model", "damaged", "empty"],

@@ -70,7 +70,7 @@ rows_of = st.lists(st.integers(0, 23), min_size=1, max_size=4)
 
 class Classifier(RuleBasedStateMachine):
     @initialize(
-        flow=st.sampled_from(["affine", "linear"]),
+        flow=st.sampled_from(["diagonal", "affine"]),
         process=st.sampled_from(["gaussian", "student_t"]),
         kind=st.sampled_from(["numbers", "strings"]),
         reject=st.sampled_from([None, 0.2]),

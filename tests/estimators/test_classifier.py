@@ -17,7 +17,7 @@ from tests.estimators.iris import X, Y, fitted
 from tests.terminal import Terminal
 
 processes = pytest.mark.parametrize("process", ["gaussian", "student_t"])
-flows = pytest.mark.parametrize("flow", ["affine", "linear"])
+flows = pytest.mark.parametrize("flow", ["diagonal", "affine"])
 
 
 @processes
@@ -129,7 +129,7 @@ def test_samples_follow_the_predictive(flow):
 
 def test_ranking_finds_more_of_a_handful():
     digits, labels = load_digits(return_X_y=True)
-    classifier = BrunoClassifier(process="gaussian", flow="affine", temperature=1.0)
+    classifier = BrunoClassifier(process="gaussian", flow="diagonal", temperature=1.0)
     classifier.fit(digits[labels < 8], labels[labels < 8])
     nines, corpus = np.flatnonzero(labels == 9)[:5], digits[1000:]
     rows, scores = classifier.rank(digits[nines], corpus, top_k=20)
@@ -145,7 +145,7 @@ def test_a_dense_flow_is_learnt():
     labels = (np.abs(moons[:, 0]) > 0.7).astype(int)  # no linear map tells these apart
     parameters = {"random_state": 1, "process": "gaussian", "temperature": 1.0}
     dense = BrunoClassifier(flow="dense", steps=300, **parameters).fit(moons, labels)
-    linear = BrunoClassifier(flow="linear", **parameters).fit(moons, labels)
+    linear = BrunoClassifier(flow="affine", **parameters).fit(moons, labels)
     assert dense.score(moons, labels) > 0.1 + linear.score(moons, labels)
     with pytest.raises(UserError, match="X: expected at least 2 features"):
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)
@@ -199,7 +199,7 @@ def test_a_fit_that_fails_changes_nothing():
 def test_many_classes_take_memory_in_proportion():
     def size(number):
         x = np.random.default_rng(0).normal(size=(number, 50))
-        classifier = BrunoClassifier(flow="affine", temperature=1.0).fit(x, np.arange(number))
+        classifier = BrunoClassifier(flow="diagonal", temperature=1.0).fit(x, np.arange(number))
         return len(pickle.dumps(classifier))
 
     assert size(400) < 3 * size(200)

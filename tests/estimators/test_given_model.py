@@ -75,7 +75,7 @@ def test_parameters_that_a_given_model_contradicts_are_refused():
     with pytest.raises(UserError, match="process: expected the default beside a model"):
         BrunoClassifier(model=model, process="gaussian").fit(X, Y)
     with pytest.raises(UserError, match="flow: expected None beside a model"):
-        BrunoClassifier(model=model, flow="affine").fit(X, Y)
+        BrunoClassifier(model=model, flow="diagonal").fit(X, Y)
     gaussian = fitted(process="gaussian").model_
     for process in ("gaussian", "student_t"):  # the default says nothing
         BrunoClassifier(model=gaussian, process=process).fit(X, Y)

@@ -49,10 +49,10 @@ def used(kind, folder, **parameters):
     ("kind", "parameters"),
     [
         (BrunoClassifier, {"reject": 0.1}),
-        (BrunoClassifier, {"flow": "affine", "process": "gaussian"}),
+        (BrunoClassifier, {"flow": "diagonal", "process": "gaussian"}),
         (BrunoClassifier, {"flow": "dense", "steps": 2}),
         (BrunoDensity, {}),
-        (BrunoOutlierDetector, {"flow": "affine"}),
+        (BrunoOutlierDetector, {"flow": "diagonal"}),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -76,7 +77,23 @@ def test_parameters_are_saved_as_plain_values(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
+@pytest.mark.parametrize(("old", "flow"), [("linear", "affine"), ("affine", "diagonal")])
+def test_names_of_format_version_1_keep_their_meaning(tmp_path, old, flow):
+    classifier = fitted(flow=flow, temperature=1.0)
+    classifier.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["description_sha256"]
+    config["format_version"] = 1
+    config["flow"]["preset"] = old
+    config["metadata"]["parameters"]["flow"] = config["metadata"]["fitted"]["flow_"] = old
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = BrunoClassifier.load(tmp_path)
+    assert loaded.get_params() == classifier.get_params()
+    assert loaded.flow_ == flow
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+
+
+@pytest.mark.parametrize("flow", ["diagonal", "affine", "dense"])
 def test_pickled_with_every_flow(flow):
     classifier = fitted(flow=flow, steps=3, temperature=1.0)
     again = pickle.loads(pickle.dumps(classifier)).partial_fit(X[:1], Y[:1])  # noqa: S301

@@ -32,7 +32,7 @@ from bruno.processes import ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
 
-_FLOWS = (None, "affine", "linear", "dense")
+_FLOWS = (None, "diagonal", "affine", "dense")
 _SCALES = ("auto", "columns", "common")
 _DEVICES = ("auto", "cpu", "cuda")
 # A linear map that mixes more dimensions than this costs more than it is likely to bring.
@@ -187,7 +187,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             self.scale_ = "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
         number, dim = x.shape
         may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
-        self.flow_ = self.flow or ("linear" if may_mix else "affine")
+        self.flow_ = self.flow or ("affine" if may_mix else "diagonal")
 
     def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
         """Return a model that is fitted to classes, with ``scale_`` and ``flow_``."""
@@ -208,7 +208,7 @@ class BrunoEstimator(BaseEstimator, ABC):
                 elements,
                 labels,
                 self.process,
-                full=self.flow_ == "linear",
+                full=self.flow_ == "affine",
                 common_scale=self.scale_ == "common",
             )
         return model.to(device)

@@ -67,12 +67,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         process: ``student_t``, which also learns from the examples of a class how much that class
             varies, or ``gaussian``, which scores many elements against many classes some fifty
             times faster.
-        flow: How to reach the latent space: ``linear``, standardisation and a linear map (the
+        flow: How to reach the latent space: ``affine``, standardisation and a linear map (the
             two-covariance model) of all features, or, of N examples with at least 4 N features, of
-            what they span, in O(D · N) for an example; ``affine``, standardisation only, in O(D);
-            ``dense``, a dense Real NVP trained on the classes as sets. By default ``linear`` where
+            what they span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
+            ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
-            ``affine``.
+            ``diagonal``.
         scale: ``columns`` where every feature has a unit of its own, as in most tables, or
             ``common`` where all have the same, as pixels and embeddings have: what hardly varies
             among the examples is then not taken for important. ``auto`` takes it for common unless

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save as save_tensors
 
+from bruno.compatibility import current_estimator
 from bruno.errors import CheckpointError, UserError
 from bruno.evidence import Evidence
 from bruno.model import Bruno
@@ -92,7 +93,9 @@ def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
         raise UserError(f"path: expected a saved {kind} in {path}")
     try:
         check_description(path, config)
-        parameters = dict(metadata["parameters"])
+        parameters, state = current_estimator(
+            metadata["parameters"], state, config["format_version"]
+        )
         if parameters["model"] == _HERE:
             parameters["model"] = str(path.resolve())
         tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])

@@ -63,8 +63,8 @@ def fit_two_covariance(
         x: Elements, float64 ``(N, D)``.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
-        full: Whether dimensions may be mixed (a flow of preset ``linear``, in O(D²) for every
-            element) or are only scaled (preset ``affine``, in O(D)).
+        full: Whether dimensions may be mixed (a flow of preset ``affine``, in O(D²) for every
+            element) or are only scaled (preset ``diagonal``, in O(D)).
         common_scale: Whether all dimensions have one unit, as pixels have.
 
     Returns:
@@ -110,7 +110,7 @@ def _scaled(
     x: Tensor, classes: Tensor, mean: Tensor, deviation: Tensor
 ) -> tuple[RealNVP, Tensor, Tensor]:
     """Return a flow that scales, and variances within and between classes behind it, ``(D,)``."""
-    flow = RealNVP(x.shape[1:], preset="affine").double()
+    flow = RealNVP(x.shape[1:], preset="diagonal").double()
     norm = _only(ActivationNorm, flow)
     with torch.no_grad():
         norm.shift.copy_(-mean)
@@ -131,7 +131,7 @@ def _mixed(
     x = (x - mean) / deviation
     if not spans_little(number, dim):
         within, between, basis, second_basis = _covariances(x, classes, strength)
-        flow = RealNVP((dim,), preset="linear").double()
+        flow = RealNVP((dim,), preset="affine").double()
         matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
         _only(FullAffine, flow).set(
             -mean,
@@ -140,7 +140,7 @@ def _mixed(
             log_abs_det - deviation.log().sum(),
         )
         return flow, torch.ones_like(between), between
-    flow = RealNVP((dim,), preset="linear", rank=number).double()
+    flow = RealNVP((dim,), preset="affine", rank=number).double()
     spanned = _only(LowRankAffine, flow)
     within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
     within_outside, between_outside, *_ = _covariances(

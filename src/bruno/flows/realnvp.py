@@ -41,8 +41,8 @@ class RealNVP(Flow):
       lowest frequencies, and all others are predicted from these. Trained for likelihood alone it
       classifies far better than the other flows.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
-    - ``linear``, ``affine``: for vectors: any invertible affine map, or scales and shifts only.
-      They are set from statistics of data rather than trained. With a ``rank``, ``linear``
+    - ``affine``, ``diagonal``: for vectors: any invertible affine map, or scales and shifts only.
+      They are set from statistics of data rather than trained. With a ``rank``, ``affine``
       mixes a subspace of that dimension only, in O(D · rank).
 
     In all but the two flows of the papers a context also modulates the networks of the couplings.

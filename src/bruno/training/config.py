@@ -76,12 +76,10 @@ class ModelConfig:
             known = ", ".join(ARCHITECTURES)
             raise UserError(f"preset: expected one of {known}, got {self.preset!r}")
         check_process(self.process)
-        if self.correlations is not None:
-            if not all(0 <= correlation < 1 for correlation in self.correlations):
-                raise UserError(
-                    "correlations: expected two numbers within [0, 1), got "
-                    f"{list(self.correlations)}"
-                )
+        if not all(0 <= correlation < 1 for correlation in self.correlations or ()):
+            raise UserError(
+                f"correlations: expected two numbers within [0, 1), got {list(self.correlations)}"
+            )
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
         if self.pretrained is not None and given != ["pretrained"]:
             given.remove("pretrained")
