@@ -15,8 +15,8 @@ from PIL import Image
 from bruno import Bruno, Evidence, ExchangeableGaussian, ExchangeableStudentT, RealNVP, few_shot
 from bruno.data import (
     Augmentation,
+    ContextFeature,
     DataConfig,
-    Label,
     LabelledImages,
     augment,
     dequantise,
@@ -45,7 +45,7 @@ from bruno.training.batches import training_batch
 from tests.flows.architectures import small_sizes
 from tests.fuzzing import fuzz_settings
 
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 PROCESSES = {"gaussian": ExchangeableGaussian, "student_t": ExchangeableStudentT}
 PLAIN = ("cpu", torch.float32)
 OTHERS = [("meta", torch.float16)]
@@ -125,7 +125,7 @@ def make_dataset(seed=0, classes=5, size=6, context=False, side=8):
         name="made up",
         split="test",
         context=encode_context([AZIMUTH], {"azimuth": angles}) if context else None,
-        context_labels=(AZIMUTH,) if context else (),
+        context_features=(AZIMUTH,) if context else (),
     )
 
 
@@ -304,15 +304,15 @@ def evaluation_of_views(seed):
 @operation
 def drawing_sets(seed):
     data, generator = make_dataset(seed), generator_for(seed)
-    versions = dataclasses.replace(data, versions=data.images.flip(-1).unsqueeze(0))
+    augmented = dataclasses.replace(data, augmented_images=data.images.flip(-1).unsqueeze(0))
     augmentation = Augmentation(degrees=10, scale=0.1, shear=0.1, translate=1, elastic=1)
     return [
-        sample_sets(versions, 3, 4, generator, rotations=True, versions=True),
+        sample_sets(augmented, 3, 4, generator, rotations=True, augmented_images=True),
         sample_episode(data, 3, 2, 1, generator),
         augment(data.images, augmentation, generator),
         dequantise(data.images, generator),
         vars(data.restrict(("class 3", "class 1"))),
-        vars(versions.joined(dataclasses.replace(data, class_names=tuple("vwxyz")))),
+        vars(augmented.joined(dataclasses.replace(data, class_names=tuple("vwxyz")))),
         encode_context([AZIMUTH], {"azimuth": 30.0}),
         generator_for(seed, 1).get_state(),
     ]
@@ -343,7 +343,7 @@ def training(seed):
         seed=seed,
         data=DataConfig("digits"),
         model=ModelConfig(
-            filters=(2, 2), dense_units=4, dense_couplings=1, correlations=(0.1, 0.9)
+            filters=(2, 2), dense_units=4, dense_couplings=1, initial_correlation_range=(0.1, 0.9)
         ),
         objective=ObjectiveConfig(shots=(1,), prediction_weight=0.1),
         training=TrainingConfig(

@@ -8,7 +8,18 @@ from typing import Any
 _PRESETS = {"linear": "affine", "affine": "diagonal"}
 """Today's names of flow presets of format version 1."""
 
-_EXPERIMENT: dict[str, dict[str, str | None]] = {"data": {"also": None}}
+_EXPERIMENT: dict[str, dict[str, str | None]] = {
+    "data": {
+        "also": None,
+        "labels": "context_file",
+        "learn_val": "train_on_val",
+        "redrawings": "offline_augmentations",
+        "skip_bad": "skip_unreadable",
+        "unlabelled": "drop_context",
+    },
+    "model": {"correlations": "initial_correlation_range"},
+    "training": {"average_decay": "ema_decay"},
+}
 """For every part of an experiment, today's name of each old field; ``None`` where it is gone."""
 
 
@@ -19,8 +30,8 @@ def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
         experiment: Nested dictionaries, as saved beside a model.
 
     Example:
-        >>> current_experiment({"data": {"name": "glyphs", "also": None}, "seed": 0})
-        {'data': {'name': 'glyphs'}, 'seed': 0}
+        >>> current_experiment({"data": {"skip_bad": True, "also": None}, "seed": 0})
+        {'data': {'skip_unreadable': True}, 'seed': 0}
     """
     current = dict(experiment)
     for part, names in _EXPERIMENT.items():

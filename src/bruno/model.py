@@ -3,7 +3,7 @@ r"""BRUNO: a bijection into latent space, an exchangeable process there, and not
 .. math:: \log p(x_1..x_n) = \log p(z_1..z_n) + \sum_i \log |\det \partial f(x_i) / \partial x_i|
 
 (Korshunova et al., *BRUNO: A Deep Recurrent Model for Exchangeable Data*, NeurIPS 2018, eq. 5),
-with labels per element as in *Conditional BRUNO* (2018) where the flow takes a context.
+with a context per element as in *Conditional BRUNO* (2018) where the flow takes a context.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
     assert main(command) == 2
     assert "broken.png" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    assert main([*command, "--skip-bad"]) == 0
+    assert main([*command, "--skip-unreadable"]) == 0
     assert "batches of 6 sets, one a class, not 10" in (err := capsys.readouterr().err)
     assert "warning" in err
     assert "broken.png" in err

@@ -39,9 +39,9 @@ def test_sets_have_one_class_each_and_distinct_members(toy):
 
 
 def test_a_version_may_stand_for_an_image(toy):
-    versions = torch.stack([toy.images + 100, toy.images + 200 - 60])
-    richer = replace(toy, versions=versions)
-    drawn = sample_sets(richer, 6, 10, generator_for(3), versions=True).images[..., 0, 0, 0]
+    augmented_images = torch.stack([toy.images + 100, toy.images + 200 - 60])
+    richer = replace(toy, augmented_images=augmented_images)
+    drawn = sample_sets(richer, 6, 10, generator_for(3), augmented_images=True).images[..., 0, 0, 0]
     plain = sample_sets(richer, 6, 10, generator_for(3)).images[..., 0, 0, 0]
     which = (drawn.long() - plain.long()).unique(return_counts=True)
     assert which[0].tolist() == [0, 100, 140]

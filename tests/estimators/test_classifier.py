@@ -157,7 +157,7 @@ def test_a_dense_flow_is_learnt():
     ("parameters", "message"),
     [
         ({"process": "cauchy"}, "process: expected one of gaussian, student_t"),
-        ({"flow": "paper"}, "flow: expected one of None, affine, linear, dense"),
+        ({"flow": "paper"}, "flow: expected one of None, diagonal, affine, dense"),
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
         ({"scale": "rows"}, "scale: expected one of auto, columns, common"),

@@ -6,13 +6,13 @@ from torch import nn
 
 from bruno import Bruno, ExchangeableGaussian, UserError
 from bruno.data import LabelledImages
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
 from bruno.evaluation.pose_estimation import (
     angle_between,
     degrees,
     has_unique_pose,
-    scores_by_label,
+    scores_by_context,
 )
 from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.evaluation.views import closeness
@@ -20,7 +20,7 @@ from bruno.reporting.view_pictures import draw_views
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
 
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 SIDES = 12
 NOISE = 1 / 6  # variance of rounding to grey levels and of dequantisation
 PATTERN = 25 * torch.randn(2, 64, generator=generator_for(11)).double()
@@ -66,7 +66,7 @@ def objects(split, count=12, seed=0):
         name="toy",
         split=split,
         context=context.repeat(count, 1),
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
 
 
@@ -181,7 +181,7 @@ def test_scores_are_the_log_densities_of_the_labels():
     data = objects("test")
     x, context = data.images[0].double() + 0.5, data.context[:SIDES]
     predictive = oracle().condition(data.images[3:5].double(), data.context[3:5])
-    scores = scores_by_label(predictive, x, context)
+    scores = scores_by_context(predictive, x, context)
     torch.testing.assert_close(scores[2], predictive.log_prob(x, context[2]))
 
 
@@ -209,10 +209,10 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
         ({"given": (10,), "targets": 3}, "given: 10 views and 3 targets are more than the 12"),
         ({"targets": 0}, "targets: expected at least 1"),
         ({"samples": 0}, "samples: expected at least 1"),
-        ({"training": make_dataset()}, "expected labelled views, synthetic has no labels"),
+        ({"training": make_dataset()}, "expected views with a context, synthetic has none"),
         (
             {"dataset": make_dataset()},
-            "the model is told 2 numbers of every image, synthetic has 0",
+            "the model takes a context of 2 numbers, synthetic has 0",
         ),
         ({"model": make_model()}, "expected a conditional model"),
         ({"unconditional": oracle()}, "unconditional: expected a model without context"),
@@ -249,13 +249,13 @@ def test_poses_need_one_angle_and_a_front():
         name="toy",
         split="test",
         context=data.context,
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
     with pytest.raises(UserError, match="at least 2 objects that do not look alike"):
         pose(oracle(), alike, given=(1,))
     evaluation = evaluate(Subject(oracle(), alike), Settings(set_size=2))
     assert list(evaluation.results) == ["likelihood", "views"]
     assert set(draw_views(oracle(), alike, 0)) == {"views.png", "prior.png", "turntable.gif"}
-    object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
-    with pytest.raises(UserError, match="expected one angle as the label of toy"):
+    object.__setattr__(alike, "context_features", (ContextFeature("a"), ContextFeature("b")))
+    with pytest.raises(UserError, match="expected one angle as the context of toy"):
         pose(oracle(), alike, given=(1,))

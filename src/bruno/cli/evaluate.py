@@ -23,7 +23,7 @@ from bruno.serialization import write_atomically
 from bruno.training.locate import LocatedModel, locate_model
 
 EVALUATION_FILE = "evaluation.json"
-_ON_OTHER_MACHINES = {"data_dir", "skip_bad"}
+_ON_OTHER_MACHINES = {"data_dir", "skip_unreadable"}
 
 _optional_fields: Any = dataclasses.make_dataclass(
     "_optional_fields",
@@ -102,7 +102,7 @@ def evaluate(
         unconditional=_load(unconditional, "unconditional", device),
         judge=_load(judge, "judge", device),
     )
-    check_subject(subject, located.context_labels)
+    check_subject(subject, located.context_features)
     # The training split of other data has nothing to do with the model.
     if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
         training = _training_set(located, subject, _given(data))

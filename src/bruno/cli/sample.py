@@ -13,15 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from bruno.cli.console import output_console, print_json, progress_console
-from bruno.cli.labels import parse_context
+from bruno.cli.context import parse_context
 from bruno.data import load_image, quantise
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.data.folder import data_in
 from bruno.data.image_file import Channels
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
-from bruno.evaluation.pose_estimation import scores_by_label
+from bruno.evaluation.pose_estimation import scores_by_context
 from bruno.model import Bruno
 from bruno.paths import check_new_file, user_path
 from bruno.seeding import generator_for
@@ -57,10 +57,10 @@ def sample(
         pretrained: Name of a model that comes with the package.
         given: Image files, or folders of them, that show what to draw more of; none for samples
             of the prior.
-        context: For conditional models, the labels to draw with, as azimuth=45, or several values
-            of each, as azimuth=0,90,180: a row of images for each of them.
-        given_context: Labels of the given images, one value for all or one for each; without them,
-            angles are counted from the first, and the others are estimated.
+        context: For conditional models, the context features to draw with, as azimuth=45, or
+            several values of each, as azimuth=0,90,180: a row of images for each of them.
+        given_context: Context features of the given images, one value for all or one for each;
+            without them, angles are counted from the first, and the others are estimated.
         count: How many images to draw, of each value of the context.
         temperature: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
@@ -85,8 +85,8 @@ def sample(
     channels, height, width = _image_shape(model.event_shape)
     if height != width:
         raise UserError(f"run: expected a model of square images, got {height} x {width}")
-    labels, context_dim = located.context_labels, model.flow.context_dim
-    wanted = parse_context("context", context, labels, context_dim)
+    features, context_dim = located.context_features, model.flow.context_dim
+    wanted = parse_context("context", context, features, context_dim)
     files = _files(given or [])
     colours: Channels = "grey" if channels == 1 else "colour"
     images = [
@@ -97,9 +97,11 @@ def sample(
         x = dequantise(torch.stack(images), generator_for(seed, 0))
         seen: Tensor | None
         if context_dim and given_context is None:
-            seen = _estimated(model, x, labels)
+            seen = _estimated(model, x, features)
         else:
-            seen = _for_each(parse_context("given_context", given_context, labels, context_dim), x)
+            seen = _for_each(
+                parse_context("given_context", given_context, features, context_dim), x
+            )
         predictive = model.condition(_to(model, x), None if seen is None else _to(model, seen))
     values = 1 if wanted is None else len(wanted)
     drawn = predictive.sample(
@@ -133,22 +135,22 @@ def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
     return context.expand(len(x), -1)
 
 
-def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
-    """Return the context of images of one object whose angles nobody told, and say what it is.
+def _estimated(model: Bruno, x: Tensor, features: Sequence[ContextFeature]) -> Tensor:
+    """Return the context of images of one object whose angles are not given, and print it.
 
     Angles are counted from the first image; every other is taken to be seen from where it is most
     likely, given those before.
     """
-    if [label.is_angle for label in labels] != [True]:
-        form = " ".join(f"{label.name}=NUMBER" for label in labels)
-        raise UserError(f"given_context: expected the labels of the given images, {form}")
-    name = labels[0].name
+    if [feature.is_angle for feature in features] != [True]:
+        form = " ".join(f"{feature.name}=NUMBER" for feature in features)
+        raise UserError(f"given_context: expected the context features of the given images, {form}")
+    name = features[0].name
     degrees = torch.arange(0, 360, _ANGLE_STEP, device="cpu").double()
-    candidates = encode_context(labels, {name: degrees})
+    candidates = encode_context(features, {name: degrees})
     chosen = [0]
     for index in range(1, len(x)):
         seen = model.condition(_to(model, x[:index]), _to(model, candidates[chosen]))
-        chosen.append(int(scores_by_label(seen, x[index], candidates).argmax()))
+        chosen.append(int(scores_by_context(seen, x[index], candidates).argmax()))
     likely = ", ".join(f"{degrees[index]:g}" for index in chosen)
     progress_console().print(
         f"{name} of the given images, counted from the first and estimated: {likely}"

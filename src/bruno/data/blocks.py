@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bruno.data.cache import Arrays, cached_arrays
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.errors import UserError
 from bruno.progress import track
@@ -22,7 +22,7 @@ IMAGE_SIZE = 32
 VIEWS = 36
 ELEVATION = 30.0
 OBJECTS = {"train": 350, "val": 50, "test": 100}
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 LOADER_VERSION = 1
 
 _BOXES = (2, 5)
@@ -77,7 +77,7 @@ def load_blocks(split: str, *, seed: int = 0) -> LabelledImages:
         name="blocks",
         split=split,
         context=encode_context([AZIMUTH], {"azimuth": azimuths}).repeat(count, 1),
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
 
 

@@ -47,7 +47,7 @@ def sample_sets(
     generator: torch.Generator,
     *,
     rotations: bool = False,
-    versions: bool = False,
+    augmented_images: bool = False,
 ) -> Sets:
     """Draw sets of distinct images, each set from a different class.
 
@@ -57,7 +57,8 @@ def sample_sets(
         size: Number of images n in each.
         generator: Source of randomness.
         rotations: Turn every set by a random multiple of 90 degrees, the same for all its images.
-        versions: Take a random version of every image, where the data set has some.
+        augmented_images: Take a random one of every image and its augmented copies, if there are
+            any.
 
     Raises:
         UserError: If there are fewer classes than ``sets``, if a class has fewer images than
@@ -82,11 +83,11 @@ def sample_sets(
     members = keys.topk(size, dim=1, largest=False, sorted=True).indices
     indices = table.gather(1, members)
     images = dataset.images[indices]
-    if versions and dataset.versions is not None:
-        number = len(dataset.versions) + 1
+    if augmented_images and dataset.augmented_images is not None:
+        number = len(dataset.augmented_images) + 1
         which = torch.randint(number, indices.shape, generator=generator, device=device)
-        redrawn = dataset.versions[(which - 1).clamp_min(0), indices]
-        images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, redrawn, images)
+        copies = dataset.augmented_images[(which - 1).clamp_min(0), indices]
+        images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, copies, images)
     if rotations:
         turns = torch.randint(4, (sets,), generator=generator, device=device)
         images = _rotate_each(images, turns)

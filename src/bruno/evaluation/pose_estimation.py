@@ -1,4 +1,4 @@
-"""Pose estimation: from which side is an object seen? The label that makes a view most likely."""
+"""Pose estimation: from which side is an object seen? The angle with the highest likelihood."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ def pose(
     """Estimate the angle of a view by trying all angles; one result for every number of views.
 
     Args:
-        model: A conditional model that is told one angle, as its sine and cosine.
+        model: A conditional model of one angle, as its sine and cosine.
         dataset: Objects it was not trained on; a class is an object, its images are views.
         given: Numbers of views to give with their angle.
         seed: Seed of views and noise.
         progress: Told the number of objects done, for every number of views.
 
     Raises:
-        UserError: If the model or the data have no such label, an object has too few views, or
+        UserError: If the model or the data have no such feature, an object has too few views, or
             fewer than two objects have a unique pose.
     """
     check_conditional(model, dataset)
-    if [label.is_angle for label in dataset.context_labels] != [True]:
-        raise UserError(f"data: expected one angle as the label of {dataset.name}")
+    if [feature.is_angle for feature in dataset.context_features] != [True]:
+        raise UserError(f"data: expected one angle as the context of {dataset.name}")
     views, context = by_object(dataset)
     if not given or not 0 <= min(given) <= max(given) < views.shape[1]:
         raise UserError(
@@ -110,7 +110,7 @@ def pose(
             query, seen = order[index, 0], order[index, 1 : 1 + count]
             sides = context[index]
             predictive = condition(model, noisy[index, seen].unsqueeze(0), sides[seen][None])
-            scores = scores_by_label(predictive, noisy[index, query], sides)
+            scores = scores_by_context(predictive, noisy[index, query], sides)
             errors.append(angle_between(angles[index, scores.argmax()], angles[index, query]))
             others = torch.arange(len(sides), device=scores.device) != query
             margins.append(scores[query] - scores[others].mean())
@@ -133,13 +133,13 @@ def pose(
 
 
 @torch.no_grad()
-def scores_by_label(predictive: Predictive, x: Tensor, context: Tensor) -> Tensor:
-    """Return log p(x | seen, label) of one image for every label, in nats, ``(K,)``, on the CPU.
+def scores_by_context(predictive: Predictive, x: Tensor, context: Tensor) -> Tensor:
+    """Return log p(x | seen, context) of one image for every context, in nats, ``(K,)``, CPU.
 
     Args:
         predictive: What is known of the object, of batch shape ``()`` or ``(1,)``.
         x: An image, shape ``event``.
-        context: The labels to try, ``(K, context_dim)``.
+        context: The contexts to try, ``(K, context_dim)``.
     """
     device = predictive.model.device
     shape = (len(context), *(1 for _ in predictive.batch_shape))
@@ -159,7 +159,7 @@ def degrees(context: Tensor) -> Tensor:
 
 def objects_with_unique_pose(dataset: LabelledImages) -> list[int]:
     """Return the objects whose angle is identifiable; none where the context is not one angle."""
-    if [label.is_angle for label in dataset.context_labels] != [True]:
+    if [feature.is_angle for feature in dataset.context_features] != [True]:
         return []
     views, context = by_object(dataset)
     unique: list[int] = has_unique_pose(views, degrees(context)).nonzero().flatten().tolist()

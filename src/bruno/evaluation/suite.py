@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bruno.data.context import Label, check_same_labels
+from bruno.data.context import ContextFeature, check_same_features
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, sample_sets
 from bruno.errors import UserError
@@ -361,12 +361,12 @@ def evaluate(
     )
 
 
-def check_subject(subject: Subject, labels: Sequence[Label] = ()) -> None:
+def check_subject(subject: Subject, features: Sequence[ContextFeature] = ()) -> None:
     """Raise if a model cannot be measured on a data set.
 
     Args:
         subject: The model and the data.
-        labels: The context features the model was trained with, where they are known.
+        features: The context features the model was trained with, where they are known.
 
     Raises:
         UserError: If shapes or context features do not agree.
@@ -383,9 +383,9 @@ def check_subject(subject: Subject, labels: Sequence[Label] = ()) -> None:
         check_unconditional(subject.unconditional, dataset)
     if subject.is_conditional:
         check_conditional(model, dataset)
-        if labels:
+        if features:
             source = f"{dataset.name}/{dataset.split}"
-            check_same_labels("data", source, dataset.context_labels, labels)
+            check_same_features("data", source, dataset.context_features, features)
 
 
 def _chosen(subject: Subject, names: Sequence[str] | None) -> list[str]:

@@ -1,7 +1,7 @@
 """New views of an object from a few seen ones: how likely the true one is, how close a drawn one.
 
-The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a label
-each, such as the azimuth they were taken from, predict its image at another label.
+The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a
+context each, such as the azimuth they were taken from, predict its image at another context.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ViewsGiven:
 
     Attributes:
         given: Views seen.
-        nats: Of a new view, −log p(x | seen views, its label).
+        nats: Of a new view, −log p(x | seen views, its context).
         gain: How many nats fewer that is than with the fewest views, with an interval over the
             differences of objects.
         step: How many nats fewer than with the number of views before this one, likewise.
@@ -157,12 +157,12 @@ def novel_views(
         given: Numbers of views to give, ascending.
         targets: New views of every object.
         samples: Samples a mean picture is made of.
-        unconditional: A model of the same images without labels, as a competitor.
+        unconditional: A model of the same images without context, as a competitor.
         seed: Seed of views, noise and samples.
         progress: Told the number of objects done, for every number of views.
 
     Raises:
-        UserError: If the model or the data have no labels, a number is not positive, an object
+        UserError: If the model or the data have no context, a number is not positive, an object
             has too few views, or the models do not take such images.
     """
     check_conditional(model, dataset)
@@ -200,10 +200,10 @@ def novel_views(
         nats, pictures, others, other_pictures = [], [], [], []
         for start in range(0, objects, _objects_at_once(model)):
             part = slice(start, start + _objects_at_once(model))
-            new, label = noisy[here, wanted][part], context[here, wanted][part]
+            new, target_context = noisy[here, wanted][part], context[here, wanted][part]
             predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
-            nats.append(_nats(predictive, new, label))
-            pictures.append(_drawn(predictive, label, samples, generator))
+            nats.append(_nats(predictive, new, target_context))
+            pictures.append(_drawn(predictive, target_context, samples, generator))
             if unconditional is not None:
                 alone = condition(unconditional, noisy[here, seen][part], None)
                 others.append(_nats(alone, new, None))
@@ -254,7 +254,7 @@ def closeness(pictures: Tensor, truth: Tensor) -> ReconstructionError:
 
 
 def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
-    """Raise if a model is not told what the data tell.
+    """Raise if a model does not take the context of a data set.
 
     Raises:
         UserError: If the model takes no context, or one of another size than the data have.
@@ -263,13 +263,13 @@ def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
         raise UserError("model: expected a conditional model, got one that takes no context")
     if dataset.context_dim != model.flow.context_dim:
         raise UserError(
-            f"data: the model is told {model.flow.context_dim} numbers of every image, "
+            f"data: the model takes a context of {model.flow.context_dim} numbers, "
             f"{dataset.name} has {dataset.context_dim}"
         )
 
 
 def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
-    """Raise if a model cannot compete on the same images without their labels.
+    """Raise if a model cannot compete on the same images without their context.
 
     Raises:
         UserError: If it takes a context, or images of another shape.
@@ -284,7 +284,7 @@ def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
 
 
 def by_object(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Return as many views of every object as the one with the fewest has, and their labels.
+    """Return as many views of every object as the one with the fewest has, and their context.
 
     Returns:
         Views, uint8 ``(objects, V, C, H, W)``, and context, ``(objects, V, context_dim)``.
@@ -293,7 +293,7 @@ def by_object(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
         UserError: If there is no context.
     """
     if dataset.context is None:
-        raise UserError(f"data: expected labelled views, {dataset.name} has no labels")
+        raise UserError(f"data: expected views with a context, {dataset.name} has none")
     table = dataset.index_table[:, : int(dataset.class_sizes.min())]
     return dataset.images[table], dataset.context[table]
 
@@ -309,9 +309,9 @@ def _unit(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def _nats(predictive: Predictive, new: Tensor, label: Tensor | None) -> Tensor:
+def _nats(predictive: Predictive, new: Tensor, target_context: Tensor | None) -> Tensor:
     """Return the nats of new views ``(objects, targets, *event)``, averaged: ``(objects,)``."""
-    context = None if label is None else _first(predictive, label)
+    context = None if target_context is None else _first(predictive, target_context)
     return -predictive.log_prob(_first(predictive, new), context).mean(0).cpu()
 
 
@@ -334,12 +334,14 @@ def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
 
 
 def _drawn(
-    predictive: Predictive, label: Tensor | None, samples: int, generator: torch.Generator
+    predictive: Predictive, target_context: Tensor | None, samples: int, generator: torch.Generator
 ) -> Tensor:
     """Return samples in [0, 1], ``(samples, objects, targets, *event)``, or without targets."""
-    if label is None:
+    if target_context is None:
         return _unit(quantise(predictive.sample(samples, generator=generator).cpu()))
-    drawn = predictive.sample((samples, label.shape[1]), _first(predictive, label), generator)
+    drawn = predictive.sample(
+        (samples, target_context.shape[1]), _first(predictive, target_context), generator
+    )
     return _unit(quantise(drawn.transpose(1, 2).cpu()))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
-from bruno.evaluation.pose_estimation import degrees, objects_with_unique_pose, scores_by_label
+from bruno.evaluation.pose_estimation import degrees, objects_with_unique_pose, scores_by_context
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, condition
 from bruno.model import Bruno
@@ -78,9 +78,9 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
     predictive = condition(model, context.new_empty(objects, 0, *model.event_shape), None)
     views = []
     for side in range(sides):
-        label = context[:, side].to(model.device)
-        views.append(predictive.sample(1, label.unsqueeze(0), generator)[0])
-        predictive = predictive.observe(views[-1], label)
+        side_context = context[:, side].to(model.device)
+        views.append(predictive.sample(1, side_context.unsqueeze(0), generator)[0])
+        predictive = predictive.observe(views[-1], side_context)
     return quantise(torch.stack(views, 1).cpu())
 
 
@@ -93,7 +93,7 @@ def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.G
         query, *seen = torch.randperm(len(pictures), generator=generator, device="cpu")[:5].tolist()
         noisy = dequantise(pictures, generator)
         predictive = model.condition(noisy[seen].to(device), sides[seen].to(device))
-        curves.append(scores_by_label(predictive, noisy[query], sides))
+        curves.append(scores_by_context(predictive, noisy[query], sides))
         true.append(angle[query])
     return plots.plot_angle_likelihood(angles, torch.stack(curves), torch.stack(true))
 

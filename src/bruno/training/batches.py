@@ -60,7 +60,7 @@ def _batch(
         training.images_per_set,
         generator,
         rotations=training.rotations,
-        versions=deform,
+        augmented_images=deform,
     )
     images = sets.images
     if deform and training.reflections:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bruno.compatibility import current_experiment
 from bruno.data import DataConfig
-from bruno.data.context import Label, labels_of_model
+from bruno.data.context import ContextFeature, features_of_model
 from bruno.errors import CheckpointError, UserError, renamed_argument
 from bruno.model import Bruno
 from bruno.paths import user_path
@@ -49,9 +49,9 @@ class LocatedModel:
         return self._metadata("card")
 
     @property
-    def context_labels(self) -> tuple[Label, ...]:
-        """The labels of images that a conditional model is told; none where it does not say."""
-        return labels_of_model(self.config)
+    def context_features(self) -> tuple[ContextFeature, ...]:
+        """Context features of a conditional model; none where they are not recorded."""
+        return features_of_model(self.config)
 
     def _metadata(self, name: str) -> dict[str, Any]:
         metadata = self.config.get("metadata")

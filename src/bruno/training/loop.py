@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from bruno.data.context import check_same_labels
+from bruno.data.context import check_same_features
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
@@ -120,20 +120,20 @@ class _Run:
                 )
         if training.reflections and training_set.context_dim:
             raise UserError(
-                "reflections: expected false for images with labels, which are those of another "
+                "reflections: expected false for images with a context, which is that of another "
                 "image in the mirror"
             )
-        check_same_labels(
+        check_same_features(
             "data",
             f"{validation_set.name}/{validation_set.split}",
-            validation_set.context_labels,
-            training_set.context_labels,
+            validation_set.context_features,
+            training_set.context_features,
         )
         validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             model = experiment.model.build(
-                training_set.event_shape, training_set.context_dim, training_set.context_labels
+                training_set.event_shape, training_set.context_dim, training_set.context_features
             )
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
@@ -162,7 +162,7 @@ class _Run:
     def _prepare(self) -> None:
         training, model = self.experiment.training, self.objective.model
         self.average = AveragedModel(
-            model, self.accelerator.device, avg_fn=_warmed_up_average(training.average_decay)
+            model, self.accelerator.device, avg_fn=_warmed_up_average(training.ema_decay)
         )
         optimiser = torch.optim.AdamW(
             [
@@ -351,8 +351,9 @@ class _Run:
                 {
                     "experiment": self.experiment.to_dict(),
                     "images": validation.get("images"),
-                    "context_labels": {
-                        label.name: label.is_angle for label in self.training_set.context_labels
+                    "context_features": {
+                        feature.name: feature.is_angle
+                        for feature in self.training_set.context_features
                     },
                 },
             )

@@ -4,9 +4,9 @@ Every image passes the flow once. The generative objective is the joint log-like
 of a batch; the discriminative one reuses the same latent vectors: some images of each set become
 its support, and every other image of the batch is a query against every set.
 
-A third objective predicts an image, at its label if it has one, from others of its set. A model
-of everything in an image learns late what its label means, because that is worth only a few of
-the nats; in a prediction it counts at once.
+A third objective predicts an image, at its context if it has one, from others of its set. The
+context is worth only a few nats of the likelihood, so that a purely generative model learns to use
+it late; the prediction error depends on it from the start.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ObjectiveConfig:
         generative_weight: Weight of the negative log-likelihood in nats per dimension.
         discriminative_weight: Weight of the cross-entropy in nats per query.
         prediction_weight: Weight of the mean squared error of a pixel in the predicted image (at
-            its label, if it has one), where white is 1; for models of images.
+            its context, if it has one), where white is 1; for models of images.
         shots: Support sizes, used in turn from step to step.
         supports: How many different supports of that size are drawn from each set in a step; each
             is scored by all its remaining images. 0 means one starting at every image.
@@ -115,7 +115,7 @@ class Objective(nn.Module):
         Args:
             x: Sets of different classes, shape ``(S, n, *event)``.
             shot: Support size of all objectives but the generative one, less than ``n``.
-            context: Labels, ``(S, n, context_dim)``.
+            context: Contexts, ``(S, n, context_dim)``.
             generator: Source of the samples that predictions are made of.
         """
         config, model = self.config, self.model
@@ -187,7 +187,7 @@ def predict_remaining(
     shot: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    r"""Predict the last two images of every set, at their labels, from its first ones.
+    r"""Predict the last two images of every set, at their contexts, from its first ones.
 
     Two samples :math:`x_1, x_2` are drawn about the predictive mean in latent space, both at one
     temperature, which is uniform on [0, 1] for every prediction. At that temperature the squared
@@ -199,7 +199,7 @@ def predict_remaining(
         model: The model.
         z: Latent sets, ``(S, n, D)``.
         x: The sets, ``(S, n, *event)``.
-        context: Their labels, ``(S, n, context_dim)``, if they have some.
+        context: Their contexts, ``(S, n, context_dim)``, if they have some.
         shot: How many of its first images are known of a set, less than ``n``.
         generator: Source of the samples.
 
@@ -213,12 +213,14 @@ def predict_remaining(
         raise UserError(f"shot: expected fewer than the {x.shape[1]} images of a set, got {shot}")
     targets = min(2, x.shape[1] - shot)
     wanted = x[:, -targets:]
-    label = None if context is None else context[:, -targets:].expand(2, -1, -1, -1)
+    target_context = None if context is None else context[:, -targets:].expand(2, -1, -1, -1)
     evidence = Evidence.of(z[:, :shot].unsqueeze(1).expand(-1, targets, -1, -1))
     mean = model.process.predictive(evidence).base_dist.mean.squeeze(2)
     sample = model.process.sample(evidence, (2,), generator)
     temperature = torch.rand(
         *mean.shape[:2], 1, generator=generator, device=z.device, dtype=torch.float32
     )
-    drawn = model.decode(torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), label)
+    drawn = model.decode(
+        torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), target_context
+    )
     return ((drawn - wanted) / LEVELS).prod(0).mean()

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bruno.compatibility import current_experiment
 from bruno.errors import UserError
 from bruno.serialization import write_atomically
 from bruno.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load_checkpoint
@@ -63,7 +64,8 @@ def check_directory(
             f"{CHECKPOINT_FILE}"
         )
     checkpoint = load_checkpoint(directory)
-    changed = list(_changes(checkpoint.experiment, experiment.to_dict()))
+    before = current_experiment(checkpoint.experiment)
+    changed = list(_changes(before, experiment.to_dict()))
     if changed:
         raise UserError(
             f"resume: the run in {directory} is of another experiment, with "
