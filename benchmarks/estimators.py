@@ -125,7 +125,7 @@ def classifiers(shot: int, seed: int) -> dict[str, Any]:
         "BrunoClassifier": BrunoClassifier(random_state=seed),
         "Bruno, gaussian": BrunoClassifier(process="gaussian", random_state=seed),
         "Bruno, diagonal": BrunoClassifier(flow="diagonal", random_state=seed),
-        "Bruno, scale of columns": BrunoClassifier(scale="columns", random_state=seed),
+        "Bruno, per-feature scale": BrunoClassifier(scale="per_feature", random_state=seed),
         "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
         "LogisticRegression, common scale": make_pipeline(
             CommonScaler(), LogisticRegression(max_iter=2000)

@@ -15,7 +15,10 @@ from bruno.training import Experiment
 from bruno.training.checkpoint import CHECKPOINT_FILE
 from bruno.training.run_directory import MODEL_DIRECTORY
 
-_RENAMED = {"Bruno, affine": "Bruno, diagonal"}
+_RENAMED = {
+    "Bruno, affine": "Bruno, diagonal",
+    "Bruno, scale of columns": "Bruno, per-feature scale",
+}
 """Names of methods in files of earlier versions."""
 
 

@@ -31,7 +31,7 @@ _KNOWN_DIGITS = 7
 _CHARACTERS = 20
 _TESTED_CHARACTERS = 2 * _CHARACTERS
 _MODELS = ("omniglot", "omniglot-compact", "glyphs", "omniglot-density")
-_REJECT = 0.5  # known and unknown elements count alike
+_UNKNOWN_PRIOR = 0.5  # known and unknown elements count alike
 
 
 def judged(log_none: np.ndarray, log_known: np.ndarray, is_new: np.ndarray) -> dict[str, float]:
@@ -63,7 +63,7 @@ def measure(
     is_new: np.ndarray,
 ) -> Figures:
     """Return the figures of a classifier as it is, and with nothing learnt of new classes."""
-    classifier.set_params(reject=_REJECT).fit(*learn)
+    classifier.set_params(unknown_prior=_UNKNOWN_PRIOR).fit(*learn)
     figures = {}
     for name in ("BrunoClassifier", "as the model says"):
         log_proba = classifier.predict_log_proba(x)

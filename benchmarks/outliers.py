@@ -75,7 +75,7 @@ def digit_outliers(normal: int, seed: int) -> Figures:
     test = np.concatenate([rest, np.flatnonzero(y != normal)])
     own = {
         "BrunoOutlierDetector": BrunoOutlierDetector(),
-        "Bruno, scale of columns": BrunoOutlierDetector(scale="columns"),
+        "Bruno, per-feature scale": BrunoOutlierDetector(scale="per_feature"),
         "Bruno, gaussian": BrunoOutlierDetector(process="gaussian"),
         "Bruno, diagonal": BrunoOutlierDetector(flow="diagonal"),
     }

@@ -33,9 +33,9 @@ MODELS = {
     "vectors": Bruno(RealNVP((6,), preset="affine", rank=2), ExchangeableGaussian(6)).double(),
 }
 ESTIMATORS = {
-    "classifier": BrunoClassifier(reject=0.1, random_state=0).fit(X, Y),
+    "classifier": BrunoClassifier(unknown_prior=0.1, random_state=0).fit(X, Y),
     "density": BrunoDensity(flow="diagonal").fit(X),
-    "detector": BrunoOutlierDetector(contamination=0.1, scale="columns").fit(X[Y == 0]),
+    "detector": BrunoOutlierDetector(contamination=0.1, scale="per_feature").fit(X[Y == 0]),
 }
 ESTIMATORS["named"] = BrunoClassifier(temperature=2.0, class_prior=[0.2, 0.3, 0.5]).fit(
     X, np.array(["setosa", "versicolor", "virginica"])[Y]
@@ -147,7 +147,7 @@ def test_a_damaged_run_is_refused_or_the_same(saved, tmp_path_factory, data):
         ("conditional", r'(?<="context_angles": \[)\s*0', "1"),
         ("named", r'(?<="temperature_": )2', "3"),
         ("detector", r'(?<="offset_": )-?\d', "7"),
-        ("detector", r'(?<="scale": )"columns"', '"common"'),
+        ("detector", r'(?<="scale": )"per_feature"', '"global"'),
     ],
 )
 def test_a_description_is_not_read_as_another(saved, tmp_path, name, pattern, other):

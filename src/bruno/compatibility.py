@@ -22,6 +22,9 @@ _EXPERIMENT: dict[str, dict[str, str | None]] = {
 }
 """For every part of an experiment, today's name of each old field; ``None`` where it is gone."""
 
+_SCALES = {"columns": "per_feature", "common": "global"}
+"""Today's names of scales of estimators of format version 1."""
+
 
 def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved experiment with the field names of this version.
@@ -78,9 +81,12 @@ def current_estimator(
     """
     current, fitted = dict(parameters), dict(state)
     if format_version == 1:
-        for saved, name in ((current, "flow"), (fitted, "flow_")):
-            if name in saved:
-                saved[name] = _renamed(saved[name], _PRESETS)
+        for saved, suffix in ((current, ""), (fitted, "_")):
+            for attribute, names in (("flow", _PRESETS), ("scale", _SCALES)):
+                if attribute + suffix in saved:
+                    saved[attribute + suffix] = _renamed(saved[attribute + suffix], names)
+        if "reject" in current:
+            current["unknown_prior"] = current.pop("reject")
     return current, fitted
 
 

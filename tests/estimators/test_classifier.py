@@ -160,11 +160,11 @@ def test_a_dense_flow_is_learnt():
         ({"flow": "paper"}, "flow: expected one of None, diagonal, affine, dense"),
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
-        ({"scale": "rows"}, "scale: expected one of auto, columns, common"),
+        ({"scale": "rows"}, "scale: expected one of auto, per_feature, global"),
         ({"device": "tpu"}, "device: expected one of auto, cpu, cuda"),
         ({"process": []}, "process: expected one of gaussian, student_t"),
-        ({"reject": "some"}, "reject: expected a probability"),
-        ({"reject": True}, "reject: expected a probability"),
+        ({"unknown_prior": "some"}, "unknown_prior: expected a probability"),
+        ({"unknown_prior": True}, "unknown_prior: expected a probability"),
         ({"temperature": "hot"}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": 0}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": None}, "temperature: expected 'auto' or a positive number"),
@@ -234,7 +234,7 @@ def test_evidence_that_was_read_does_not_change():
 
 
 def test_many_elements_are_scored_in_parts(monkeypatch):
-    classifier = fitted(reject=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
+    classifier = fitted(unknown_prior=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
     probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
     monkeypatch.setattr("bruno.estimators.classifier._FEWEST_AT_ONCE", 7)
     monkeypatch.setattr("bruno.estimators.classifier.CHUNK_ELEMENTS", 7)
@@ -308,7 +308,7 @@ def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
     assert [config.discriminative_weight for config in configs] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("scale", ["columns", "common"])
+@pytest.mark.parametrize("scale", ["per_feature", "global"])
 def test_dense_flows_are_the_same_in_any_unit(scale):
     parameters = {"scale": scale, "flow": "dense", "steps": 3, "temperature": 1.0}
     expected = BrunoClassifier(random_state=0, **parameters).fit(X, Y).predict_proba(X)
@@ -322,7 +322,7 @@ def test_progress_is_shown_on_a_terminal_if_asked(verbose, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress, "PATIENCE", -1)
     monkeypatch.setenv("TERM", "xterm")
-    BrunoClassifier(reject=0.1, verbose=verbose).fit(X, Y).predict(X)
+    BrunoClassifier(unknown_prior=0.1, verbose=verbose).fit(X, Y).predict(X)
     BrunoClassifier(flow="dense", steps=1, verbose=verbose).fit(X, Y)
     for work in ("choosing the temperature", "leaving classes out", "scoring", "learning the flow"):
         assert (work in terminal.getvalue()) == verbose

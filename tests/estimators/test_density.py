@@ -50,7 +50,7 @@ def test_samples_follow_the_density():
 def test_outliers():
     digits, labels = load_digits(return_X_y=True)
     normal = digits[labels == 3]
-    detector = BrunoOutlierDetector(scale="common", contamination=0.1).fit(normal[:90])
+    detector = BrunoOutlierDetector(scale="global", contamination=0.1).fit(normal[:90])
     scores = detector.decision_function(np.concatenate([normal[90:], digits[labels != 3]]))
     truth = np.r_[np.ones(len(normal) - 90), np.zeros((labels != 3).sum())]
     assert roc_auc_score(truth, scores) > 0.95

@@ -48,7 +48,7 @@ def used(kind, folder, **parameters):
 @pytest.mark.parametrize(
     ("kind", "parameters"),
     [
-        (BrunoClassifier, {"reject": 0.1}),
+        (BrunoClassifier, {"unknown_prior": 0.1}),
         (BrunoClassifier, {"flow": "diagonal", "process": "gaussian"}),
         (BrunoClassifier, {"flow": "dense", "steps": 2}),
         (BrunoDensity, {}),

@@ -231,7 +231,7 @@ def test_the_first_fits_of_two_threads_lose_nothing():
 
 
 def test_readers_beside_a_writer_find_all_of_an_update():
-    classifier = fitted(flow="diagonal", temperature=1.0, reject=0.1)
+    classifier = fitted(flow="diagonal", temperature=1.0, unknown_prior=0.1)
     finished = threading.Event()
 
     def write():

@@ -33,7 +33,7 @@ from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
 
 _FLOWS = (None, "diagonal", "affine", "dense")
-_SCALES = ("auto", "columns", "common")
+_SCALES = ("auto", "per_feature", "global")
 _DEVICES = ("auto", "cpu", "cuda")
 # A linear map that mixes more dimensions than this costs more than it is likely to bring.
 _MOST_MIXED = 1024
@@ -184,7 +184,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             return
         self.scale_ = self.scale
         if self.scale == "auto":
-            self.scale_ = "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
+            self.scale_ = "global" if has_one_unit(torch.from_numpy(x.copy())) else "per_feature"
         number, dim = x.shape
         may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
         self.flow_ = self.flow or ("affine" if may_mix else "diagonal")
@@ -198,7 +198,7 @@ class BrunoEstimator(BaseEstimator, ABC):
                 elements,
                 labels,
                 self.process,
-                common_scale=self.scale_ == "common",
+                global_scale=self.scale_ == "global",
                 steps=self.steps,
                 seed=self._seed(),
                 verbose=self.verbose,
@@ -209,7 +209,7 @@ class BrunoEstimator(BaseEstimator, ABC):
                 labels,
                 self.process,
                 full=self.flow_ == "affine",
-                common_scale=self.scale_ == "common",
+                global_scale=self.scale_ == "global",
             )
         return model.to(device)
 

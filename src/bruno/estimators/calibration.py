@@ -38,7 +38,7 @@ _FEWEST_FOLDS, _FOLDS = 3, 5
 _REPEATS, _ENOUGH = 3, 300
 # Deviations of the belief in the slope and the intercept of the log-odds of a new class, centred on
 # 1 and 0, what the model says. Wide: they are there for the few examples that separate by chance.
-_NOVELTY_DEVIATIONS = np.array([1.0, 30.0])
+_PLATT_STD = np.array([1.0, 30.0])
 # With a slope of 0 nothing would be told from anything.
 _LEAST_SLOPE = 0.01
 # Log-ratios beyond this, in nats, are all as sure.
@@ -50,19 +50,19 @@ the former in order, ``(N, K)``, and log p(x) of a class nothing is known of, ``
 constant for each row."""
 
 
-def starting_temperature(number: int, dim: int, *, common_scale: bool) -> float:
+def starting_temperature(number: int, dim: int, *, global_scale: bool) -> float:
     """Return what to expect of a model that was fitted to few examples.
 
     Args:
         number: How many.
         dim: Their dimensions.
-        common_scale: Whether all have the same scale, which is then told from all of them.
+        global_scale: Whether all have the same scale, which is then told from all of them.
     """
     few = math.sqrt(min(dim, _MANY_DIMENSIONS)) / 2
     # Many hang together more than few examples tell.
     many = min(dim, _MOST_DIMENSIONS) / 16 / (1 + number / _MANY_EXAMPLES)
     # A scale that was told from very few numbers was told badly.
-    degrees = max(1, (number - 1) * (dim if common_scale else 1))
+    degrees = max(1, (number - 1) * (dim if global_scale else 1))
     return max(1.0, few, many) * (1 + (_FEW_DEGREES / degrees) ** 2)
 
 
@@ -121,7 +121,7 @@ def cross_validated(
     return scores
 
 
-def novelty(
+def log_odds_unknown(
     score: Score,
     classes: Tensor,
     log_prior: Tensor,
@@ -170,14 +170,14 @@ def novelty(
     return torch.cat(of_known), torch.cat(of_new)
 
 
-def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
+def fit_platt_scaling(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
     """Return slope and intercept of log-odds over log-ratios, those with the least log-loss.
 
     The log-odds that an element is of a new class, before any prior, are slope · ratio + intercept
     (Platt, *Probabilistic Outputs for Support Vector Machines*, 1999).
 
     Args:
-        of_known: Log-ratios of examples of known classes, as of :func:`novelty`.
+        of_known: Log-ratios of examples of known classes, as of :func:`log_odds_unknown`.
         of_new: Those of classes left out; all together they count as much as the known ones.
 
     Returns:
@@ -193,9 +193,9 @@ def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float
     def cost_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
         against = sign * (values[0] * ratios + values[1])
         pull = weight * sign * expit(against)
-        from_belief = (values - [1.0, 0.0]) / _NOVELTY_DEVIATIONS
+        from_belief = (values - [1.0, 0.0]) / _PLATT_STD
         cost = weight @ np.logaddexp(0, against) + 0.5 * from_belief @ from_belief
-        gradient = np.array([pull @ ratios, pull.sum()]) + from_belief / _NOVELTY_DEVIATIONS
+        gradient = np.array([pull @ ratios, pull.sum()]) + from_belief / _PLATT_STD
         return float(cost), gradient
 
     # Convex, so that it does not matter where it begins.
@@ -210,20 +210,20 @@ def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float
 
 
 def with_rejection(
-    scores: Tensor, of_none: Tensor, slope: float, intercept: float, reject: float
+    scores: Tensor, of_none: Tensor, slope: float, intercept: float, unknown_prior: float
 ) -> Tensor:
     """Return log p(class | x), ``(N, K + 1)``, the last for none of the known classes.
 
     Args:
         scores: log p(x, class), tempered, ``(N, K)``.
         of_none: log p(x) of a class nothing is known of, tempered, ``(N,)``.
-        slope: Of the log-odds of none of them over log-ratios (:func:`choose_novelty_scale`).
+        slope: Of the log-odds of none of them over log-ratios (:func:`fit_platt_scaling`).
         intercept: Of the same.
-        reject: Prior probability that an element is of none of them.
+        unknown_prior: Prior probability that an element is of none of them.
     """
     of_known = scores.logsumexp(1)
     log_odds = slope * (of_none - of_known) + intercept
-    log_odds = log_odds + math.log(reject) - math.log1p(-reject)
+    log_odds = log_odds + math.log(unknown_prior) - math.log1p(-unknown_prior)
     known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
     return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 

@@ -19,10 +19,10 @@ from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
     Score,
-    choose_novelty_scale,
     choose_temperature,
     cross_validated,
-    novelty,
+    fit_platt_scaling,
+    log_odds_unknown,
     starting_temperature,
     with_rejection,
 )
@@ -73,20 +73,20 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
             ``diagonal``.
-        scale: ``columns`` where every feature has a unit of its own, as in most tables, or
-            ``common`` where all have the same, as pixels and embeddings have: what hardly varies
+        scale: ``per_feature`` where every feature has a unit of its own, as in most tables, or
+            ``global`` where all have the same, as pixels and embeddings have: what hardly varies
             among the examples is then not taken for important. ``auto`` takes it for common unless
             some feature varies ten times as much as the median one, or ten times less and apart
             from the others. With ``flow="dense"`` it decides how much noise each feature is
             trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
-        reject: Prior probability, between 0 and 1, that an element is of none of the known
+        unknown_prior: Prior probability, between 0 and 1, that an element is of none of the known
             classes; its density is then that of the first element of an unknown class, and
             probabilities have a column more than ``classes_``. By default everything is of a known
             class.
         temperature: What log-densities are divided by before they become class probabilities;
-            ``auto`` chooses it by cross-validation in ``fit``, and with ``reject`` also
+            ``auto`` chooses it by cross-validation in ``fit``, and with ``unknown_prior`` also
             ``unknown_slope_`` and ``unknown_intercept_``, by leaving classes out, too. With
             ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
@@ -102,14 +102,16 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
-        unknown_slope_: With ``reject``, the log-odds of none of the known classes are
-            ``unknown_slope_`` · r + ``unknown_intercept_`` + log(reject / (1 − reject)), where r is
-            log p(x | an unknown class) − log p(x | the known classes), tempered, in nats.
+        unknown_slope_: With ``unknown_prior``, the log-odds of none of the known classes are
+            ``unknown_slope_`` · r + ``unknown_intercept_`` + log(p / (1 − p)) with p =
+            ``unknown_prior``, where r is log p(x | an unknown class) − log p(x | the known
+            classes), tempered, in nats.
         unknown_intercept_: See there. The slope is 1 and the intercept 0 where ``fit`` had no
-            ``reject``, a ``temperature`` that is a number, fewer than three classes, or fewer than
-            three examples of some class.
-        unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
-            or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
+            ``unknown_prior``, a ``temperature`` that is a number, fewer than three classes, or
+            fewer than three examples of some class.
+        unknown_label_: What ``predict`` returns for an element of none of the known classes: −1, or
+            ``"unknown"`` where classes are strings. With ``unknown_prior`` no class may be called
+            that.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -137,7 +139,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         flow: str | None = None,
         scale: str = "auto",
         class_prior: Any = "uniform",
-        reject: float | None = None,
+        unknown_prior: float | None = None,
         temperature: float | str = "auto",
         steps: int = 400,
         device: str = "auto",
@@ -149,7 +151,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.flow = flow
         self.scale = scale
         self.class_prior = class_prior
-        self.reject = reject
+        self.unknown_prior = unknown_prior
         self.temperature = temperature
         self.steps = steps
         self.device = device
@@ -266,7 +268,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the probability of every class, ``(N, K)``, and of none of them if ``reject``."""
+        """Return the probability of every class, ``(N, K)``.
+
+        With ``unknown_prior`` a last column is for none of the known classes.
+        """
         probabilities: np.ndarray = np.exp(self.predict_log_proba(X))
         return probabilities
 
@@ -274,7 +279,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return logarithms of :meth:`predict_proba`.
 
-        Columns are as ``classes_``; with ``reject`` a last one is for none of the known classes.
+        Columns are as ``classes_``; with ``unknown_prior`` a last one is for none of the known
+        classes.
         """
         parts = [scores.log_softmax(1).cpu().numpy() for scores in self._log_joint(X)]
         log_proba: np.ndarray = np.concatenate(parts)
@@ -283,24 +289,25 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _log_joint(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield log p(x, class), tempered, of some elements after the other: ``(n, K)`` each.
 
-        With ``reject`` it is log p(class | x), with a last column for none of the known classes.
+        With ``unknown_prior`` it is log p(class | x), with a last column for none of the known
+        classes.
         """
         check_is_fitted(self)
         z, _ = encoded(self.model_, self._validated(X, reset=False))
         process, evidence = self.model_.process, self._present.evidence
         prior = log_prior(self.class_prior, evidence.count.cpu().numpy())
-        if self.reject is not None:
-            self._check_reject()
-            self._check_not_reserved("reject", self._present.labels)
+        if self.unknown_prior is not None:
+            self._check_unknown_prior()
+            self._check_not_reserved("unknown_prior", self._present.labels)
         widest = max(len(evidence.count), z.shape[1])
         parts = z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest))
         for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
-            if self.reject is not None:
+            if self.unknown_prior is not None:
                 of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
                 scale = self.unknown_slope_, self.unknown_intercept_
-                scores = with_rejection(scores, of_none, *scale, self.reject)
+                scores = with_rejection(scores, of_none, *scale, self.unknown_prior)
             yield scores
 
     @reads
@@ -365,14 +372,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _names(self) -> np.ndarray:
         """Return what the columns of probabilities stand for."""
         classes = self._present.labels
-        if self.reject is None:
+        if self.unknown_prior is None:
             return classes.copy()
         return with_unknown(classes)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.reject is not None:
-            self._check_reject()
+        if self.unknown_prior is not None:
+            self._check_unknown_prior()
         if not (isinstance(self.temperature, str) and self.temperature == "auto"):
             check_number(
                 "temperature",
@@ -382,16 +389,21 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             )
         check_prior(self.class_prior)
 
-    def _check_reject(self) -> None:
-        check_number("reject", self.reject, "a probability between 0 and 1", lambda p: 0 < p < 1)
+    def _check_unknown_prior(self) -> None:
+        check_number(
+            "unknown_prior",
+            self.unknown_prior,
+            "a probability between 0 and 1",
+            lambda p: 0 < p < 1,
+        )
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
         """Raise if the label of what is rejected is also the label of a class."""
         label = unknown_label(kind_of(classes))
-        if self.reject is not None and label in classes.tolist():
+        if self.unknown_prior is not None and label in classes.tolist():
             raise UserError(
-                f"{name}: expected no class {label!r}, which with reject stands for none of the "
-                "known classes, got it among them"
+                f"{name}: expected no class {label!r}, which with unknown_prior stands for none of "
+                "the known classes, got it among them"
             )
 
     def _validated_pair(
@@ -427,8 +439,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         start = 1.0
         if given is None:
             # A dense flow scales every column itself.
-            common_scale = self.scale_ == "common" and self.flow_ != "dense"
-            start = starting_temperature(*x.shape, common_scale=common_scale)
+            global_scale = self.scale_ == "global" and self.flow_ != "dense"
+            start = starting_temperature(*x.shape, global_scale=global_scale)
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):
@@ -436,14 +448,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             shown = iter if once else self._shown("choosing the temperature")
             log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
             self.temperature_ = choose_temperature(log_joint, truth, start)
-        if self.reject is not None:
+        if self.unknown_prior is not None:
             prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
                 shown = iter if once else self._shown("leaving classes out")
-                ratios = novelty(
+                ratios = log_odds_unknown(
                     score, truth, prior, self.temperature_, generator, once=once, shown=shown
                 )
-                self.unknown_slope_, self.unknown_intercept_ = choose_novelty_scale(*ratios)
+                self.unknown_slope_, self.unknown_intercept_ = fit_platt_scaling(*ratios)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None

@@ -27,7 +27,7 @@ def fit_dense(
     classes: Tensor,
     process: str,
     *,
-    common_scale: bool,
+    global_scale: bool,
     steps: int,
     seed: int,
     verbose: bool,
@@ -38,7 +38,7 @@ def fit_dense(
         x: Elements, float64 ``(N, D)``, of at least two dimensions.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
-        common_scale: Whether all dimensions have one unit, as pixels have, and so the same noise.
+        global_scale: Whether all dimensions have one unit, as pixels have, and so the same noise.
         steps: Number of steps of the optimiser.
         seed: Seed of the weights, the sets and the noise.
         verbose: Whether to show progress on standard error.
@@ -53,7 +53,7 @@ def fit_dense(
         model = build({"event_shape": (x.shape[1],), "preset": "dense"}, process)
     model.flow.double()
     generator = generator_for(seed)
-    mean, deviation = standard_scale(x, common=common_scale)
+    mean, deviation = standard_scale(x, global_scale=global_scale)
     x = (x - mean) / deviation
 
     def noisy(elements: Tensor) -> Tensor:

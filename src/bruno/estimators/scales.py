@@ -23,22 +23,22 @@ _RARE = 0.01
 _ROUNDING = 1e-12
 
 
-def standard_scale(x: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
+def standard_scale(x: Tensor, *, global_scale: bool) -> tuple[Tensor, Tensor]:
     """Return the mean and the deviation to expect of a new element, each ``(D,)``.
 
     A dimension that never changes is given the deviation of a usual one, for it may change yet.
 
     Args:
         x: Elements, float64 ``(N, D)``.
-        common: Whether to give all dimensions the same deviation, the root of their mean variance;
-            otherwise each has its own, shrunk towards a share of its root mean square, that of the
-            median dimension.
+        global_scale: Whether to give all dimensions the same deviation, the root of their mean
+            variance; otherwise each has its own, shrunk towards a share of its root mean square,
+            that of the median dimension.
     """
     mean, deviation = _moments(x)
     changes = deviation > 0
     if not bool(changes.any()):
         return mean, torch.ones_like(deviation)
-    if common:
+    if global_scale:
         largest = deviation.max()
         return mean, largest * (deviation / largest).square().mean().sqrt().expand_as(mean)
     share = _WORTH_OF_SIZE / (len(x) - 1 + _WORTH_OF_SIZE)

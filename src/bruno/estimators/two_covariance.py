@@ -50,7 +50,7 @@ _ITERATIONS, _STEEPEST = 50, 3e-2
 
 
 def fit_two_covariance(
-    x: Tensor, classes: Tensor, process: str, *, full: bool, common_scale: bool
+    x: Tensor, classes: Tensor, process: str, *, full: bool, global_scale: bool
 ) -> Bruno:
     """Return the model that a few examples of some classes make most plausible.
 
@@ -65,13 +65,13 @@ def fit_two_covariance(
         process: ``gaussian`` or ``student_t``.
         full: Whether dimensions may be mixed (a flow of preset ``affine``, in O(D²) for every
             element) or are only scaled (preset ``diagonal``, in O(D)).
-        common_scale: Whether all dimensions have one unit, as pixels have.
+        global_scale: Whether all dimensions have one unit, as pixels have.
 
     Returns:
         A model with its flow in float64.
     """
     x, classes = _in_order(x, classes)
-    mean, deviation = standard_scale(x, common=common_scale)
+    mean, deviation = standard_scale(x, global_scale=global_scale)
     flow, within, between = (_mixed if full else _scaled)(x, classes, mean, deviation)
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
