@@ -9,6 +9,7 @@ from typing import Any
 
 from bruno import Bruno
 from bruno.cli.train import train_with_display
+from bruno.compatibility import current_figures
 from bruno.data import LabelledImages, load_dataset
 from bruno.provenance import provenance
 from bruno.training import Experiment
@@ -50,10 +51,14 @@ def run_missing(
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """Return the figures measured so far, with the current names of methods."""
+    """Return the figures measured so far, with the current names of methods and figures."""
     lines = file.read_text().splitlines() if file.exists() else []
-    found = [json.loads(line) for line in lines]
-    for row in found:
-        if "figures" in row:
-            row["figures"] = {_RENAMED.get(name, name): v for name, v in row["figures"].items()}
-    return found
+    return [_current(current_figures(json.loads(line))) for line in lines]
+
+
+def _current(value: Any) -> Any:
+    """Return nested figures with the current names of methods."""
+    if not isinstance(value, dict):
+        return value
+    names = (_RENAMED.get(name, name.replace("strangers", "contaminants")) for name in value)
+    return dict(zip(names, map(_current, value.values()), strict=True))

@@ -49,7 +49,7 @@ def judged(log_none: np.ndarray, log_known: np.ndarray, is_new: np.ndarray) -> d
     rejected = log_none > np.log(0.5)
     loss = (-log_none[is_new].mean() - log_known[~is_new].mean()) / 2
     return {
-        "area": 100 * float(roc_auc_score(is_new, log_none - log_known)),
+        "auroc": 100 * float(roc_auc_score(is_new, log_none - log_known)),
         "log-loss": float(loss),
         "rejected of the known": 100 * float(rejected[~is_new].mean()),
         "rejected of the new": 100 * float(rejected[is_new].mean()),
@@ -92,7 +92,7 @@ def peers(
         "distance to the nearest": distance[:, 0],
     }
     return {
-        name: {"area": 100 * float(roc_auc_score(is_new, score))} for name, score in scores.items()
+        name: {"auroc": 100 * float(roc_auc_score(is_new, score))} for name, score in scores.items()
     }
 
 
@@ -157,7 +157,7 @@ def main() -> None:
         {**row, "figures": {name: v for name, v in row["figures"].items() if len(v) > 1}}
         for row in found
     ]
-    print_table("area under the ROC curve, %", summary(found, "area"))
+    print_table("area under the ROC curve, %", summary(found, "auroc"))
     for quantity, unit in (
         ("log-loss", "nats"),
         ("rejected of the known", "%"),

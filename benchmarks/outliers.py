@@ -57,14 +57,14 @@ def areas(
         belongs: Which of these are of the class learnt, ``(N,)``.
     """
     return {
-        name: area(method.fit(normal).score_samples(tested), belongs)
+        name: auroc(method.fit(normal).score_samples(tested), belongs)
         for name, method in methods.items()
     }
 
 
-def area(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
+def auroc(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
     """Return the area under the ROC curve, in per cent."""
-    return {"area": round(100 * float(roc_auc_score(belongs, scores)), 4)}
+    return {"auroc": round(100 * float(roc_auc_score(belongs, scores)), 4)}
 
 
 def digit_outliers(normal: int, seed: int) -> Figures:
@@ -100,7 +100,7 @@ def mnist_outliers(normal: int, count: int, seed: int) -> Figures:
     belongs = np.repeat([True, False], [len(part) for part in rest])
     own = BrunoOutlierDetector(model="mnist").fit(x).score_samples(tested)
     return {
-        "BrunoOutlierDetector": area(own, belongs),
+        "BrunoOutlierDetector": auroc(own, belongs),
     } | areas(detectors(seed), x / 255, tested / 255, belongs)
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.seeds)
     file = arguments.docs / "results" / "estimators-outliers.jsonl"
     outliers(file, seeds)
-    means = summary([row for row in rows(file) if row["seed"] in seeds], "area")
+    means = summary([row for row in rows(file) if row["seed"] in seeds], "auroc")
     print_table("outliers: area under the ROC curve, %", means)
     (arguments.docs / "images").mkdir(parents=True, exist_ok=True)
     draw_bars(means).savefig(arguments.docs / "images" / "estimators-outliers.png", dpi=150)

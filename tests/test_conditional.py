@@ -65,7 +65,7 @@ def test_evaluation_measures_views_and_poses_and_draws_them(run, unconditional, 
     assert figures["unconditional"] == str(unconditional)
     rows = figures["views"]["rows"]
     assert [row["given"] for row in rows] == [0, 1, 2, 4, 8, 16]
-    nats = rows[1]["nats"]["mean"]
+    nats = rows[1]["nll"]["mean"]
     assert rows[1]["bits_per_dim"]["mean"] == pytest.approx(nats / 1024 / math.log(2))
     assert [row["given"] for row in figures["pose"]] == [1, 4, 16]
     for name in ("views.png", "prior.png", "likelihood.png"):

@@ -274,7 +274,7 @@ def few_shot_classification(seed):
     return [
         classify(model, data.images[::2], data.labels[::2], data.images[1::2]),
         classify(model, data.images[:2], ["b", "a"], data.images[:0]),
-        few_shot_accuracy(model, data, way=3, shot=2, rotations=True, trials=2, strangers=1),
+        few_shot_accuracy(model, data, way=3, shot=2, rotations=True, trials=2, contaminants=1),
     ]
 
 
@@ -284,7 +284,7 @@ def evaluation(seed):
     x = dequantise(data.images[:6], generator_for(seed))
     return [
         likelihood(model, data, set_size=4, importance_samples=2),
-        set_anomalies(model, data, set_size=5, planted=2, sets_per_class=1),
+        set_anomalies(model, data, set_size=5, n_anomalies=2, sets_per_class=1),
         exchangeability(model, x, 2, generator_for(seed)),
         correlated_dimensions(model.process, [0.1, 0.5]),
         to_png(plot_correlated_dimensions(model.process, points=5)),

@@ -35,7 +35,7 @@ def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
         assert float((model.decode(model.encode(x)) - x).abs().max()) / 256 <= 1e-4
         model.double()
         assert float((model.decode(model.encode(x.double())) - x).abs().max()) <= 1e-10
-    nats = figures["likelihood"]
-    assert nats["dataset"] == "omniglot/test"
-    assert nats["nats"]["mean"] < 1700
-    assert nats["gain"]["mean"] > 0
+    measured = figures["likelihood"]
+    assert measured["dataset"] == "omniglot/test"
+    assert measured["nll"]["mean"] < 1700
+    assert measured["conditioning_gain"]["mean"] > 0

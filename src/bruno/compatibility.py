@@ -25,6 +25,18 @@ _EXPERIMENT: dict[str, dict[str, str | None]] = {
 _SCALES = {"columns": "per_feature", "common": "global"}
 """Today's names of scales of estimators of format version 1."""
 
+_FIGURES = {
+    "area": "auroc",
+    "gain": "conditioning_gain",
+    "nats": "nll",
+    "planted": "n_anomalies",
+    "precision": "average_precision",
+    "strangers": "contaminants",
+    "temperature": "latent_scale",
+    "unconditional_nats": "unconditional_nll",
+}
+"""Today's names of figures, in cards, training logs and evaluations."""
+
 
 def current_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved experiment with the field names of this version.
@@ -88,6 +100,26 @@ def current_estimator(
         if "reject" in current:
             current["unknown_prior"] = current.pop("reject")
     return current, fitted
+
+
+def current_figures(figures: Any) -> Any:
+    """Return saved figures with the names of this version.
+
+    Args:
+        figures: Dictionaries and lists, as in the card of a model, a training log or an evaluation.
+
+    Returns:
+        The same, with current keys.
+
+    Example:
+        >>> current_figures({"nats": {"mean": 1.0}, "views": [{"given": 1, "gain": 2.0}]})
+        {'nll': {'mean': 1.0}, 'views': [{'given': 1, 'conditioning_gain': 2.0}]}
+    """
+    if isinstance(figures, Mapping):
+        return {_FIGURES.get(key, key): current_figures(value) for key, value in figures.items()}
+    if isinstance(figures, list):
+        return [current_figures(value) for value in figures]
+    return figures
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

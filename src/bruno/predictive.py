@@ -105,7 +105,7 @@ class Predictive(Distribution):
         sample_shape: int | Sequence[int] = (),
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Draw next elements, independently of each other given what was seen, without gradients.
 
@@ -114,7 +114,7 @@ class Predictive(Distribution):
             context: Context features of the elements, broadcastable to
                 ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
-            temperature: 1 for exact samples. Below 1 latent deviations from the predictive mean
+            latent_scale: 1 for exact samples. Below 1 latent deviations from the predictive mean
                 are shrunk, for samples that are more typical and less varied than the model's
                 distribution (as in Glow, Kingma & Dhariwal 2018); 0 is the image of the mean.
 
@@ -122,18 +122,18 @@ class Predictive(Distribution):
             Elements of shape ``(*sample_shape, *B, *event)``.
 
         Raises:
-            UserError: If a number of samples or the temperature is negative, or the context does
+            UserError: If a number of samples or the latent scale is negative, or the context does
                 not fit.
         """
         with torch.no_grad():
-            return self._drawn(sample_shape, context, generator, temperature)
+            return self._drawn(sample_shape, context, generator, latent_scale)
 
     def rsample(
         self,
         sample_shape: int | Sequence[int] = (),
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Draw next elements as :meth:`sample` does, reparametrised.
 
@@ -146,7 +146,7 @@ class Predictive(Distribution):
             context: Context features of the elements, broadcastable to
                 ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
-            temperature: As in :meth:`sample`.
+            latent_scale: As in :meth:`sample`.
 
         Returns:
             Elements of shape ``(*sample_shape, *B, *event)``.
@@ -161,7 +161,7 @@ class Predictive(Distribution):
                 "changes, which their gradients would leave out; use sample, and the gradient of "
                 "log_prob"
             )
-        return self._drawn(sample_shape, context, generator, temperature)
+        return self._drawn(sample_shape, context, generator, latent_scale)
 
     @property
     def mean(self) -> Tensor:
@@ -299,12 +299,12 @@ class Predictive(Distribution):
         sample_shape: int | Sequence[int],
         context: Tensor | None,
         generator: torch.Generator | None,
-        temperature: float,
+        latent_scale: float,
     ) -> Tensor:
         shape = _checked_sample_shape(sample_shape)
-        if not temperature >= 0:
-            raise UserError(f"temperature: expected a number of at least 0, got {temperature}")
-        z = self._model.process.sample(self._evidence, shape, generator, temperature)
+        if not latent_scale >= 0:
+            raise UserError(f"latent_scale: expected a number of at least 0, got {latent_scale}")
+        z = self._model.process.sample(self._evidence, shape, generator, latent_scale)
         if torch.is_tensor(context) and context.ndim:  # the flow refuses all else
             try:
                 context = context.expand(*z.shape[:-1], context.shape[-1])

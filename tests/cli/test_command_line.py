@@ -290,9 +290,9 @@ def test_the_importance_weighted_figure_is_a_column_of_its_own(run, capsys):
     assert main([*command, "--importance_samples=8"]) == 0
     weighted = json.loads(capsys.readouterr().out)["likelihood"]
     assert "importance_weighted" not in plain
-    assert weighted["nats"] == plain["nats"]
+    assert weighted["nll"] == plain["nll"]
     # A mean over draws inside the logarithm can only tighten the bound, but for their noise.
-    assert weighted["importance_weighted"]["mean"] < plain["nats"]["mean"] + 0.5
+    assert weighted["importance_weighted"]["mean"] < plain["nll"]["mean"] + 0.5
 
 
 def test_the_installed_command_exits_with_its_code():

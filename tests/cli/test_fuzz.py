@@ -57,7 +57,7 @@ PLAUSIBLE = {
     ],
     "--given": ["given", "given.png", "file", "empty"],
     "--count": ["-1", "0", "1", "11"],
-    "--temperature": ["0", "0.5", "-1", "nan", "inf", "1e308"],
+    "--latent-scale": ["0", "0.5", "-1", "nan", "inf", "1e308"],
     "--seed": ["0", "-1", "7", "99999999999999999999"],
     "--context": ["azimuth=0"],
     "--device": ["cpu", "cuda", "auto"],

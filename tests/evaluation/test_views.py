@@ -15,7 +15,7 @@ from bruno.evaluation.pose_estimation import (
     scores_by_context,
 )
 from bruno.evaluation.suite import Settings, Subject, evaluate
-from bruno.evaluation.views import closeness
+from bruno.evaluation.views import reconstruction_error
 from bruno.reporting.view_pictures import draw_views
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
@@ -89,13 +89,13 @@ def test_the_true_model_beats_all_competitors_after_one_view():
     for row in (one, four):
         variance = NOISE * (1 + 100 / (NOISE + 100 * row.given))
         expected = 64 * 0.5 * (math.log(100 + NOISE) - math.log(variance))
-        assert prior.nats.mean - row.nats.mean == pytest.approx(expected, rel=0.1)
-        assert row.gain.mean == pytest.approx(prior.nats.mean - row.nats.mean)
-        assert row.gain.half_width < row.gain.mean
-        assert row.unconditional_nats.mean > row.nats.mean
-    assert prior.gain == prior.step == Estimate(0.0, 0.0, 12)
-    assert one.step == one.gain
-    assert four.step.mean == pytest.approx(one.nats.mean - four.nats.mean)
+        assert prior.nll.mean - row.nll.mean == pytest.approx(expected, rel=0.1)
+        assert row.conditioning_gain.mean == pytest.approx(prior.nll.mean - row.nll.mean)
+        assert row.conditioning_gain.half_width < row.conditioning_gain.mean
+        assert row.unconditional_nll.mean > row.nll.mean
+    assert prior.conditioning_gain == prior.step == Estimate(0.0, 0.0, 12)
+    assert one.step == one.conditioning_gain
+    assert four.step.mean == pytest.approx(one.nll.mean - four.nll.mean)
     for row in (one, four):
         mean = row.pictures["mean"]
         for name in ("nearest training object", "mean training view", "unconditional model"):
@@ -122,9 +122,9 @@ def test_the_nearest_training_object_is_the_same_one_where_it_was_trained_on():
 
 def test_closeness_of_equal_and_of_unlike_pictures():
     truth = torch.rand(3, 2, 1, 8, 8, generator=generator_for(0))
-    assert closeness(truth, truth).rmse == Estimate(0.0, 0.0, 3)
-    assert closeness(truth, truth).ssim.mean == pytest.approx(1)
-    far = closeness(truth + 0.5, truth)
+    assert reconstruction_error(truth, truth).rmse == Estimate(0.0, 0.0, 3)
+    assert reconstruction_error(truth, truth).ssim.mean == pytest.approx(1)
+    far = reconstruction_error(truth + 0.5, truth)
     assert far.rmse.mean == pytest.approx(0.5)
     assert far.ssim.mean < 0.95
 
@@ -132,8 +132,8 @@ def test_closeness_of_equal_and_of_unlike_pictures():
 def test_similarity_in_windows_as_large_as_fit():
     for side in (2, 4, 5):
         truth = torch.rand(2, 1, 1, side, side, generator=generator_for(0))
-        assert closeness(truth, truth).ssim.mean == pytest.approx(1)
-        assert closeness(1 - truth, truth).ssim.mean < 0.95
+        assert reconstruction_error(truth, truth).ssim.mean == pytest.approx(1)
+        assert reconstruction_error(1 - truth, truth).ssim.mean < 0.95
 
 
 def test_without_training_objects_two_competitors_are_left_out():
@@ -235,7 +235,7 @@ def test_competitors_need_objects_seen_from_the_same_sides():
     for data, training in ((objects("test"), odd), (odd, objects("test"))):
         (row,) = novel_views(oracle(), data, training, given=(1,), samples=1).by_given
         assert set(row.pictures) == {"mean", "sample"}
-        assert math.isfinite(row.nats.mean)
+        assert math.isfinite(row.nll.mean)
 
 
 def test_poses_need_one_angle_and_a_front():

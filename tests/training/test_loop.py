@@ -88,7 +88,7 @@ def test_training_improves_both_objectives(finished):
     _, directory, rows = finished
     validations = [row for row, _ in rows if row["kind"] == "validation"]
     assert [row["step"] for row in validations] == [10, 20, 30]
-    assert validations[-1]["nats"] < validations[0]["nats"]
+    assert validations[-1]["nll"] < validations[0]["nll"]
     assert validations[-1]["accuracy"] > 2 / 10  # chance is 1/10
     assert rows[-1][1] == 1.0
     history = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]

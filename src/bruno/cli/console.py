@@ -115,7 +115,7 @@ class TrainingDisplay(_Display):
         parts = [
             f"step {row['step']}",
             f"loss {row['loss']:.3f}",
-            f"{row['nats']:.1f} nats",
+            f"{row['nll']:.1f} nats",
         ]
         if "accuracy" in row:
             parts.append(f"accuracy {row['accuracy']:.1%}")

@@ -216,13 +216,13 @@ def _print_card(located: LocatedModel, dataset: str) -> None:
     card = located.card.get("figures")
     if card is None or card["dataset"] != dataset:
         return
-    claimed = [f"{Estimate(**card['nats'])} nats"]
+    claimed = [f"{Estimate(**card['nll'])} nats"]
     claimed += [
         f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"
         for row in card["few_shot"]
     ]
     claimed += [
-        f"{row['given']} views given {Estimate(**row['nats'])} nats per view"
+        f"{row['given']} views given {Estimate(**row['nll'])} nats per view"
         for row in card.get("views", [])
     ]
     output_console().print(f"card of the model: {', '.join(claimed)}")

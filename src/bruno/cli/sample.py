@@ -42,7 +42,7 @@ def sample(
     context: list[str] | None = None,
     given_context: list[str] | None = None,
     count: int = 10,
-    temperature: float = 1.0,
+    latent_scale: float = 1.0,
     invert: bool = False,
     seed: int = 0,
     out: str = "samples.png",
@@ -62,7 +62,7 @@ def sample(
         given_context: Context features of the given images, one value for all or one for each;
             without them, angles are counted from the first, and the others are estimated.
         count: How many images to draw, of each value of the context.
-        temperature: 1 for exact samples; less for more typical and less varied ones.
+        latent_scale: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
         seed: Seed of the samples.
         out: The picture to write, in any format Pillow knows.
@@ -108,7 +108,7 @@ def sample(
         (values, count),
         context=None if wanted is None else _to(model, wanted.unsqueeze(1)),
         generator=generator_for(seed, 1),
-        temperature=temperature,
+        latent_scale=latent_scale,
     )
     samples = quantise(drawn.cpu())
     buffer = io.BytesIO()

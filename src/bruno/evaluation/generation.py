@@ -39,7 +39,7 @@ class GenerationResult:
     Attributes:
         dataset: Data set and split.
         given: Examples of every class that the model is given.
-        temperature: Temperature of the samples; 1 for exact ones.
+        latent_scale: Latent scale of the samples; 1 for exact ones.
         way: Classes among which the judge chooses.
         samples: Samples judged in all.
         judged: Share of samples named as their class, in per cent, clustered by class.
@@ -55,7 +55,7 @@ class GenerationResult:
 
     dataset: str
     given: int
-    temperature: float
+    latent_scale: float
     way: int
     samples: int
     judged: Estimate
@@ -74,12 +74,12 @@ class GenerationResult:
         }
 
     def rows(self) -> list[list[str]]:
-        """Return examples given, temperature, judged, real, variance, spread and nearest given."""
+        """Return examples given, latent scale, judged, real, variance, spread and nearest given."""
         ratios = (self.variance, self.spread, self.nearest_given)
         return [
             [
                 f"{self.given}",
-                f"{self.temperature:g}",
+                f"{self.latent_scale:g}",
                 f"{self.judged}",
                 f"{self.real}",
                 *(f"{ratio.mean:.2f}" for ratio in ratios),
@@ -106,7 +106,7 @@ def generation(
     judge: Judge,
     *,
     given: Sequence[int] = (1, 5, 10),
-    temperatures: Sequence[float] = (1.0, 0.5),
+    latent_scales: Sequence[float] = (1.0, 0.5),
     way: int = 20,
     episodes: int = 5,
     samples: int = 4,
@@ -116,7 +116,7 @@ def generation(
 ) -> list[GenerationResult]:
     """Judge samples given a few examples of unseen classes, beside real images of them.
 
-    All numbers of examples and all temperatures share their classes, real images and the examples
+    All numbers of examples and all latent scales share their classes, real images and the examples
     of the judge.
 
     Args:
@@ -124,7 +124,7 @@ def generation(
         dataset: Images of classes that neither the model nor the judge was trained on.
         judge: Names images among classes; see :data:`Judge` and :func:`judge_of`.
         given: Numbers of examples of every class that the model is given.
-        temperatures: Temperatures of the samples; 1 for exact ones.
+        latent_scales: Latent scales of the samples; 1 for exact ones.
         way: Classes among which the judge chooses.
         episodes: How often that many classes are drawn.
         samples: Samples of every class in an episode, at least 2.
@@ -133,26 +133,26 @@ def generation(
         progress: Told the number of episodes done.
 
     Returns:
-        One result for every number of examples and every temperature.
+        One result for every number of examples and every latent scale.
 
     Raises:
         UserError: If there are too few classes or images of one, or a number is out of range.
     """
-    _check(dataset, given, temperatures, way, episodes, samples)
+    _check(dataset, given, latent_scales, way, episodes, samples)
     most = max(given)
     for_judge_size, real_size = JUDGED_SPLIT
-    settings = [(number, temperature) for number in given for temperature in temperatures]
+    settings = [(number, latent_scale) for number in given for latent_scale in latent_scales]
     figures: dict[tuple[int, float], list[dict[str, Tensor]]] = {key: [] for key in settings}
     for episode in range(episodes):
         generator = generator_for(seed, Stream.GENERATION, episode)
         sets = sample_sets(dataset, way, most + sum(JUDGED_SPLIT), generator)
         examples, for_judge, real = sets.images.split([most, for_judge_size, real_size], 1)
         real_right = _named_right(judge, for_judge, real)
-        for number, temperature in settings:
+        for number, latent_scale in settings:
             seen = examples[:, :number]
-            drawn = _samples(model, seen, samples, temperature, generator)
+            drawn = _samples(model, seen, samples, latent_scale, generator)
             comparison = _compared(drawn, sets.images, seen, real, training)
-            figures[number, temperature].append(
+            figures[number, latent_scale].append(
                 {
                     "judged": _named_right(judge, for_judge, drawn),
                     "real": real_right,
@@ -170,12 +170,12 @@ def generation(
 
 
 def _samples(
-    model: Bruno, seen: Tensor, number: int, temperature: float, generator: torch.Generator
+    model: Bruno, seen: Tensor, number: int, latent_scale: float, generator: torch.Generator
 ) -> Tensor:
     """Return samples given each set, uint8 ``(K, number, C, H, W)``."""
     device = model.device
     predictive = model.condition(dequantise(seen, generator).to(device))
-    drawn = predictive.sample(number, generator=generator, temperature=temperature)
+    drawn = predictive.sample(number, generator=generator, latent_scale=latent_scale)
     return quantise(drawn.cpu()).transpose(0, 1)
 
 
@@ -219,7 +219,7 @@ def _nearest(x: Tensor, others: Tensor) -> Tensor:
 def _result(
     episodes: list[dict[str, Tensor]],
     given: int,
-    temperature: float,
+    latent_scale: float,
     *,
     dataset: str,
     way: int,
@@ -232,7 +232,7 @@ def _result(
     return GenerationResult(
         dataset=dataset,
         given=given,
-        temperature=temperature,
+        latent_scale=latent_scale,
         way=way,
         samples=samples * len(classes),
         judged=estimates["judged"],
@@ -248,7 +248,7 @@ def _result(
 def _check(
     dataset: LabelledImages,
     given: Sequence[int],
-    temperatures: Sequence[float],
+    latent_scales: Sequence[float],
     way: int,
     episodes: int,
     samples: int,
@@ -258,8 +258,8 @@ def _check(
     for name, (value, low) in least.items():
         if value < low:
             raise UserError(f"{name}: expected at least {low}, got {value}")
-    if min(temperatures, default=-1.0) < 0:
-        raise UserError(f"temperatures: expected numbers of at least 0, got {list(temperatures)}")
+    if min(latent_scales, default=-1.0) < 0:
+        raise UserError(f"latent_scales: expected numbers of at least 0, got {list(latent_scales)}")
     if way > dataset.num_classes:
         raise UserError(
             f"way: expected at most the {dataset.num_classes} classes of "

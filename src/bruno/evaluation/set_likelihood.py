@@ -32,10 +32,10 @@ class LikelihoodResult:
         sets: Number of sets.
         set_size: Images in each.
         dim: Values in an image, for bits/dim.
-        nats: Mean of −log p(x_n | x_<n) over all positions n.
+        nll: Mean of −log p(x_n | x_<n) over all positions n.
         first: −log p(x_1), without any example.
         last: −log p(x_n | x_<n) at the last position.
-        gain: First minus last, paired by set: what the examples are worth.
+        conditioning_gain: First minus last, paired by set: the value of the examples.
         curve: −log p(x_n | x_<n) at every position, the first to the last.
         seed: Seed of the sets and of the dequantisation noise.
         importance_samples: Noise draws of the importance-weighted figure, or 0.
@@ -47,10 +47,10 @@ class LikelihoodResult:
     sets: int
     set_size: int
     dim: int
-    nats: Estimate
+    nll: Estimate
     first: Estimate
     last: Estimate
-    gain: Estimate
+    conditioning_gain: Estimate
     curve: tuple[Estimate, ...]
     seed: int
     importance_samples: int = 0
@@ -59,12 +59,12 @@ class LikelihoodResult:
     @property
     def bits_per_dim(self) -> Estimate:
         """The mean over all positions in bits per dimension."""
-        return self.nats.scaled(1 / (self.dim * math.log(2)))
+        return self.nll.scaled(1 / (self.dim * math.log(2)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         plain = {key: value for key, value in self.__dict__.items() if isinstance(value, str | int)}
-        estimates = ["nats", "bits_per_dim", "first", "last", "gain"]
+        estimates = ["nll", "bits_per_dim", "first", "last", "conditioning_gain"]
         if self.importance_weighted is not None:
             estimates.append("importance_weighted")
         return {
@@ -76,10 +76,10 @@ class LikelihoodResult:
     def rows(self) -> list[list[str]]:
         """Return positions in the set, nats per image and bits/dim."""
         rows = [
-            ["all positions", f"{self.nats}", f"{self.bits_per_dim.mean:.3f}"],
+            ["all positions", f"{self.nll}", f"{self.bits_per_dim.mean:.3f}"],
             ["first (prior)", f"{self.first}", ""],
             [f"last (given {self.set_size - 1})", f"{self.last}", ""],
-            ["gained by conditioning", f"{self.gain}", ""],
+            ["gained by conditioning", f"{self.conditioning_gain}", ""],
         ]
         if self.importance_weighted is not None:
             name = f"importance-weighted, {self.importance_samples} noise draws"
@@ -132,7 +132,7 @@ def likelihood(
         one_step = _one_step_terms(model, z.unflatten(0, (sets, set_size)))
         return one_step + log_det.reshape(sets, set_size)
 
-    nats = -terms()
+    nll = -terms()
     weighted = None
     if importance_samples:
         joints = torch.stack([terms(draw).sum(1) for draw in range(importance_samples)])
@@ -143,11 +143,11 @@ def likelihood(
         sets=sets,
         set_size=set_size,
         dim=model.process.dim,
-        nats=estimate(nats.flatten(), classes.repeat_interleave(set_size)),
-        first=estimate(nats[:, 0], classes),
-        last=estimate(nats[:, -1], classes),
-        gain=estimate(nats[:, 0] - nats[:, -1], classes),
-        curve=tuple(estimate(position, classes) for position in nats.unbind(1)),
+        nll=estimate(nll.flatten(), classes.repeat_interleave(set_size)),
+        first=estimate(nll[:, 0], classes),
+        last=estimate(nll[:, -1], classes),
+        conditioning_gain=estimate(nll[:, 0] - nll[:, -1], classes),
+        curve=tuple(estimate(position, classes) for position in nll.unbind(1)),
         seed=seed,
         importance_samples=importance_samples,
         importance_weighted=None if weighted is None else estimate(weighted, classes),

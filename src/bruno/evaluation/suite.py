@@ -258,7 +258,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         several=True,
     ),
     "anomalies": EvaluationProtocol(
-        "detection of images of other classes planted in a set",
+        "detection of images of other classes in a set",
         ("anomalies in a set of", "AUROC", "average precision", "sets"),
         _anomalies,
         applies=lambda subject: not subject.is_conditional and subject.dataset.num_classes > 1,
@@ -267,7 +267,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     "generation": EvaluationProtocol(
         "share of samples given a few examples that a judge names as their class",
         (
-            *("examples given", "temperature", "judged right %", "real images %"),
+            *("examples given", "latent scale", "judged right %", "real images %"),
             *("variance", "spread", "nearest given", "nearest training"),
         ),
         _generation,
@@ -287,7 +287,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     ),
     "views": EvaluationProtocol(
         "new views of objects from a few seen ones, by a conditional model",
-        ("views given", "nats per view", "bits/dim", "gain", "without context"),
+        ("views given", "nats per view", "bits/dim", "conditioning gain", "without context"),
         _views,
         applies=lambda subject: subject.is_conditional,
     ),

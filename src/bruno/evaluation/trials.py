@@ -36,7 +36,7 @@ def draw_trial(
     turns: int,
     generator: torch.Generator,
     *,
-    strangers: int = 0,
+    contaminants: int = 0,
 ) -> Trial:
     """Draw the decisions of one trial: every class in every rotation is queried once.
 
@@ -51,7 +51,7 @@ def draw_trial(
         shot: Number of support images of each.
         turns: Number of rotations, 1 or 4.
         generator: Source of randomness.
-        strangers: How many images of every support are replaced by images of other classes.
+        contaminants: How many images of every support are replaced by images of other classes.
     """
     device = generator.device
     own = torch.arange(dataset.num_classes, device=device).repeat(turns)
@@ -67,12 +67,14 @@ def draw_trial(
     support_turns = torch.cat([own_turn[:, None], other_turns], 1)
     support = support_turns[..., None] * len(dataset) + support
     classes = torch.cat([own[:, None], others], 1)
-    if strangers:
-        support[..., :strangers] = _draw_strangers(dataset, classes, strangers, turns, generator)
+    if contaminants:
+        support[..., :contaminants] = _draw_contaminants(
+            dataset, classes, contaminants, turns, generator
+        )
     return Trial(query=own_turn * len(dataset) + own_images[:, 0], support=support, classes=classes)
 
 
-def _draw_strangers(
+def _draw_contaminants(
     dataset: LabelledImages, classes: Tensor, number: int, turns: int, generator: torch.Generator
 ) -> Tensor:
     """Return rows of random images of any class but the given ones: ``(Q, way, number)``."""

@@ -32,7 +32,7 @@ _SIMILARITY_WINDOW = 7
 
 @dataclass(frozen=True)
 class ReconstructionError:
-    """How close pictures are to the truth, with intervals over objects.
+    """Distance of pictures from the truth, with intervals over objects.
 
     Attributes:
         rmse: Root of the mean squared difference of an object's pixels, where white is 1.
@@ -50,37 +50,37 @@ class ReconstructionError:
 
 @dataclass(frozen=True)
 class ViewsGiven:
-    """What a model says of new views after seeing so many.
+    """Predictions of new views after a number of seen ones.
 
     Attributes:
         given: Views seen.
-        nats: Of a new view, −log p(x | seen views, its context).
-        gain: How many nats fewer that is than with the fewest views, with an interval over the
+        nll: Of a new view, −log p(x | seen views, its context).
+        conditioning_gain: Decrease of ``nll`` from the fewest views, with an interval over the
             differences of objects.
-        step: How many nats fewer than with the number of views before this one, likewise.
-        unconditional_nats: Of a new view after as many, by the unconditional model if there is one.
+        step: Decrease of ``nll`` from the number of views before this one, likewise.
+        unconditional_nll: Of a new view after as many, by the unconditional model if there is one.
         pictures: How close they come: ``mean`` of the samples and one ``sample`` each, and the
             competitors: ``nearest training object``, ``mean training view``, and ``unconditional
             model`` if there is one.
     """
 
     given: int
-    nats: Estimate
-    gain: Estimate
+    nll: Estimate
+    conditioning_gain: Estimate
     step: Estimate
-    unconditional_nats: Estimate | None
+    unconditional_nll: Estimate | None
     pictures: Mapping[str, ReconstructionError]
 
     def to_dict(self, bits_per_nat: float) -> dict[str, Any]:
         """Return what JSON can hold."""
-        alone = self.unconditional_nats
+        alone = self.unconditional_nll
         return {
             "given": self.given,
-            "nats": self.nats.to_dict(),
-            "bits_per_dim": self.nats.scaled(bits_per_nat).to_dict(),
-            "gain": self.gain.to_dict(),
+            "nll": self.nll.to_dict(),
+            "bits_per_dim": self.nll.scaled(bits_per_nat).to_dict(),
+            "conditioning_gain": self.conditioning_gain.to_dict(),
             "step": self.step.to_dict(),
-            **({} if alone is None else {"unconditional_nats": alone.to_dict()}),
+            **({} if alone is None else {"unconditional_nll": alone.to_dict()}),
             "pictures": {name: one.to_dict() for name, one in self.pictures.items()},
         }
 
@@ -123,10 +123,10 @@ class ViewsResult:
         return [
             [
                 f"{row.given}",
-                f"{row.nats}",
-                f"{row.nats.mean * self.bits_per_nat:.3f}",
-                f"{row.gain}",
-                f"{row.unconditional_nats or ''}",
+                f"{row.nll}",
+                f"{row.nll.mean * self.bits_per_nat:.3f}",
+                f"{row.conditioning_gain}",
+                f"{row.unconditional_nll or ''}",
             ]
             for row in self.by_given
         ]
@@ -194,19 +194,19 @@ def novel_views(
     wanted = order[:, :targets]
     truth = _unit(views[here, wanted])
     rows: list[ViewsGiven] = []
-    of_objects: list[Tensor] = []  # nats for every number of views, (objects,) each
+    of_objects: list[Tensor] = []  # nll for every number of views, (objects,) each
     for count in given:
         seen = order[:, targets : targets + count]
-        nats, pictures, others, other_pictures = [], [], [], []
+        nll, pictures, others, other_pictures = [], [], [], []
         for start in range(0, objects, _objects_at_once(model)):
             part = slice(start, start + _objects_at_once(model))
             new, target_context = noisy[here, wanted][part], context[here, wanted][part]
             predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
-            nats.append(_nats(predictive, new, target_context))
+            nll.append(_nll(predictive, new, target_context))
             pictures.append(_drawn(predictive, target_context, samples, generator))
             if unconditional is not None:
                 alone = condition(unconditional, noisy[here, seen][part], None)
-                others.append(_nats(alone, new, None))
+                others.append(_nll(alone, new, None))
                 other_pictures.append(_drawn(alone, None, samples, generator))
             if progress is not None:
                 progress(f"views, {count} given", min(part.stop, objects), objects)
@@ -220,15 +220,17 @@ def novel_views(
         if unconditional is not None:
             alike = torch.cat(other_pictures, 1).mean(0).unsqueeze(1)
             shown["unconditional model"] = alike.expand_as(truth)
-        of_objects.append(torch.cat(nats))
+        of_objects.append(torch.cat(nll))
         rows.append(
             ViewsGiven(
                 count,
                 estimate(of_objects[-1]),
-                gain=estimate(of_objects[0] - of_objects[-1]),
+                conditioning_gain=estimate(of_objects[0] - of_objects[-1]),
                 step=estimate(of_objects[max(0, len(rows) - 1)] - of_objects[-1]),
-                unconditional_nats=estimate(torch.cat(others)) if others else None,
-                pictures={name: closeness(picture, truth) for name, picture in shown.items()},
+                unconditional_nll=estimate(torch.cat(others)) if others else None,
+                pictures={
+                    name: reconstruction_error(picture, truth) for name, picture in shown.items()
+                },
             )
         )
     return ViewsResult(
@@ -242,7 +244,7 @@ def novel_views(
     )
 
 
-def closeness(pictures: Tensor, truth: Tensor) -> ReconstructionError:
+def reconstruction_error(pictures: Tensor, truth: Tensor) -> ReconstructionError:
     """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
     squares = (pictures - truth).square().flatten(1).mean(1)
     smaller_side = min(truth.shape[-2:])
@@ -309,8 +311,14 @@ def _unit(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def _nats(predictive: Predictive, new: Tensor, target_context: Tensor | None) -> Tensor:
-    """Return the nats of new views ``(objects, targets, *event)``, averaged: ``(objects,)``."""
+def _nll(predictive: Predictive, new: Tensor, target_context: Tensor | None) -> Tensor:
+    """Return the mean negative log-likelihood of the new views of every object, ``(objects,)``.
+
+    Args:
+        predictive: Of batch shape ``(objects,)``.
+        new: Views, ``(objects, targets, *event)``.
+        target_context: Their contexts, ``(objects, targets, context_dim)``.
+    """
     context = None if target_context is None else _first(predictive, target_context)
     return -predictive.log_prob(_first(predictive, new), context).mean(0).cpu()
 

@@ -219,7 +219,7 @@ class ExchangeableProcess(nn.Module, ABC):
         evidence: Evidence,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
 
@@ -229,11 +229,11 @@ class ExchangeableProcess(nn.Module, ABC):
             evidence: What was seen, of batch shape ``*B``.
             sample_shape: Shape of the draws of each set.
             generator: Source of randomness; by default torch's global one.
-            temperature: What deviations from the predictive mean are multiplied by.
+            latent_scale: Factor of the deviations from the predictive mean.
         """
         distribution = self.predictive(evidence).base_dist
         draws = self._standard_draws(distribution, sample_shape, generator)
-        drawn: Tensor = distribution.loc + temperature * distribution.scale * draws
+        drawn: Tensor = distribution.loc + latent_scale * distribution.scale * draws
         return drawn
 
     @abstractmethod

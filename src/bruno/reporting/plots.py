@@ -36,9 +36,9 @@ _GAP, _GROUP_GAP = 2, 14  # between images and between groups of columns, in pix
 KINDS = ("train", "validation")
 """Kinds of rows in a training log."""
 
-Quantity = Literal["nats", "loss", "cross_entropy", "accuracy"]
+Quantity = Literal["nll", "loss", "cross_entropy", "accuracy"]
 _QUANTITY_LABELS = {
-    "nats": "negative log-likelihood [nats per image]",
+    "nll": "negative log-likelihood [nats per image]",
     "loss": "loss [nats]",
     "cross_entropy": "cross-entropy [nats per query]",
     "accuracy": "few-shot accuracy [%]",
@@ -286,7 +286,7 @@ def plot_training_curve(
     history: Sequence[Mapping[str, Any]],
     ax: Axes | None = None,
     *,
-    quantity: Quantity = "nats",
+    quantity: Quantity = "nll",
 ) -> Axes:
     """Draw how one quantity changed during training, on training and validation data.
 
@@ -294,7 +294,7 @@ def plot_training_curve(
         history: Rows with ``kind`` ``"train"`` or ``"validation"``, ``step`` and the quantity;
             rows where it is missing, ``None`` or not finite are left out.
         ax: Where to draw.
-        quantity: ``nats`` (negative log-likelihood per image), ``loss``, ``cross_entropy``, or
+        quantity: ``nll`` (negative log-likelihood per image), ``loss``, ``cross_entropy``, or
             ``accuracy`` (a fraction, drawn in per cent).
 
     Raises:

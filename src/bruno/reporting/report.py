@@ -55,7 +55,7 @@ th { font-weight: 600; }
 """
 
 _ROWS, _GIVEN = 8, (1, 4, 10)
-_TEMPERATURES = {0.0: 1, 0.5: 4, 1.0: 4}  # to the number of samples shown
+_LATENT_SCALES = {0.0: 1, 0.5: 4, 1.0: 4}  # to the number of samples shown
 _PRIOR_ROWS, _PRIOR_COLUMNS = 4, 10
 
 
@@ -233,11 +233,11 @@ def _results_section(
     if result is not None:
         sets = f"{result.sets} sets of {result.set_size} images"
         rows += [
-            ("negative log-likelihood", f"{result.nats} nats per image", sets, result.seed),
+            ("negative log-likelihood", f"{result.nll} nats per image", sets, result.seed),
             ("the same", f"{_precise(result)} bits/dim", sets, result.seed),
             ("without any example", f"{result.first} nats", "position 1", result.seed),
             ("last of the set", f"{result.last} nats", f"position {result.set_size}", result.seed),
-            ("gained by examples", f"{result.gain} nats", "paired", result.seed),
+            ("gained by examples", f"{result.conditioning_gain} nats", "paired", result.seed),
         ]
     text = (
         "Measured on classes never seen in training, without retraining. ± is a 95 % interval, "
@@ -250,7 +250,7 @@ def _results_section(
 
 def _training_section(history: Sequence[Mapping[str, Any]]) -> Section:
     captions: dict[plots.Quantity, str] = {
-        "nats": "Negative log-likelihood per image during training.",
+        "nll": "Negative log-likelihood per image during training.",
         "accuracy": "Few-shot accuracy on episodes during training.",
     }
     pictures = tuple(
@@ -306,8 +306,8 @@ def _pictures_section(model: Bruno, dataset: LabelledImages, seed: int) -> Secti
     caption = "Samples of the prior: what the model generates before it has seen anything."
     pictures.append(Picture(plots.plot_prior_samples(prior, columns=_PRIOR_COLUMNS), caption))
     text = (
-        f"Classes drawn at random with seed {seed}; nothing was selected. Samples at temperature "
-        "1 are exact; below 1 their latent deviations from the mean are shrunk, which shows what "
+        f"Classes drawn at random with seed {seed}; nothing was selected. Samples at latent "
+        "scale 1 are exact; below 1 their latent deviations from the mean shrink, which shows what "
         "is typical at the price of variety; 0 is the image of the mean itself."
     )
     return Section("What the model imagines", text, pictures=tuple(pictures))
@@ -323,10 +323,10 @@ def _samples_given(
         seen = dequantise(dataset.images[rows], generator).to(device)
         predictive = model.condition(seen, context)
     samples = {}
-    for temperature, number in _TEMPERATURES.items():
+    for latent_scale, number in _LATENT_SCALES.items():
         new_context = _contexts(model, dataset, (number, len(rows)), generator)
-        drawn = predictive.sample(number, new_context, generator, temperature)
-        samples[f"temperature {temperature:g}"] = drawn.transpose(0, 1)
+        drawn = predictive.sample(number, new_context, generator, latent_scale)
+        samples[f"latent scale {latent_scale:g}"] = drawn.transpose(0, 1)
     return samples
 
 

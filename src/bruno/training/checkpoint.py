@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bruno.compatibility import current_figures
 from bruno.errors import CheckpointError
 from bruno.serialization import write_atomically
 
@@ -74,8 +75,8 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format_version", None) != _FORMAT_VERSION:
         raise CheckpointError(f"{file}: is not a training checkpoint of this version of bruno")
     try:
-        return Checkpoint(**content)
-    except TypeError:
+        return Checkpoint(**{**content, "history": current_figures(content["history"])})
+    except (KeyError, TypeError):
         raise CheckpointError(f"{file}: is not a complete training checkpoint") from None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bruno.compatibility import current_experiment
+from bruno.compatibility import current_experiment, current_figures
 from bruno.data import DataConfig
 from bruno.data.context import ContextFeature, features_of_model
 from bruno.errors import CheckpointError, UserError, renamed_argument
@@ -46,7 +46,8 @@ class LocatedModel:
     @property
     def card(self) -> dict[str, Any]:
         """How a model that comes with the package was made and measured; empty for others."""
-        return self._metadata("card")
+        card: dict[str, Any] = current_figures(self._metadata("card"))
+        return card
 
     @property
     def context_features(self) -> tuple[ContextFeature, ...]:

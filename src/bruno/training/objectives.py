@@ -74,7 +74,7 @@ class Losses(NamedTuple):
 
     Attributes:
         loss: What is minimised.
-        nats: Negative log-likelihood per image, nats; in training without what a flow takes from
+        nll: Negative log-likelihood per image, nats; in training without what a flow takes from
             another model.
         cross_entropy: Of the class of a query, nats.
         accuracy: Share of queries whose own set is the most likely.
@@ -82,7 +82,7 @@ class Losses(NamedTuple):
     """
 
     loss: Tensor
-    nats: Tensor
+    nll: Tensor
     cross_entropy: Tensor
     accuracy: Tensor
     squared_error: Tensor
@@ -126,9 +126,9 @@ class Objective(nn.Module):
             z, log_det = model(x, context)
         process = model.process.first(z.shape[-1])
         joint = process.log_prob(z) + log_det.double().sum(-1)
-        nats = -joint.mean() / x.shape[1]
-        loss = config.generative_weight * nats / model.process.dim
-        unknown = torch.full_like(nats, torch.nan)
+        nll = -joint.mean() / x.shape[1]
+        loss = config.generative_weight * nll / model.process.dim
+        unknown = torch.full_like(nll, torch.nan)
         cross_entropy = accuracy = squared_error = unknown
         if config.discriminative_weight:
             supports = config.supports or x.shape[1]
@@ -138,7 +138,7 @@ class Objective(nn.Module):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
                 squared_error = predict_remaining(model, z, x, context, shot, generator)
             loss = loss + config.prediction_weight * squared_error
-        return Losses(loss, nats, cross_entropy, accuracy, squared_error)
+        return Losses(loss, nll, cross_entropy, accuracy, squared_error)
 
 
 def classify_remaining(
@@ -190,9 +190,9 @@ def predict_remaining(
     r"""Predict the last two images of every set, at their contexts, from its first ones.
 
     Two samples :math:`x_1, x_2` are drawn about the predictive mean in latent space, both at one
-    temperature, which is uniform on [0, 1] for every prediction. At that temperature the squared
+    latent scale, which is uniform on [0, 1] for every prediction. At that scale the squared
     error of their mean image is :math:`\mathbb{E}[(x_1 - x)(x_2 - x)]`, which the product of the
-    two errors estimates without bias. At temperature 1 alone the image of the mean stays poor, at
+    two errors estimates without bias. At scale 1 alone the image of the mean stays poor, at
     0 alone samples do.
 
     Args:
@@ -217,10 +217,10 @@ def predict_remaining(
     evidence = Evidence.of(z[:, :shot].unsqueeze(1).expand(-1, targets, -1, -1))
     mean = model.process.predictive(evidence).base_dist.mean.squeeze(2)
     sample = model.process.sample(evidence, (2,), generator)
-    temperature = torch.rand(
+    latent_scale = torch.rand(
         *mean.shape[:2], 1, generator=generator, device=z.device, dtype=torch.float32
     )
     drawn = model.decode(
-        torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), target_context
+        torch.lerp(mean.expand_as(sample), sample, latent_scale.to(sample)), target_context
     )
     return ((drawn - wanted) / LEVELS).prod(0).mean()

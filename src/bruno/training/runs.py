@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bruno.compatibility import current_figures
 from bruno.data import load_dataset
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError, renamed_argument
@@ -113,4 +114,4 @@ def run_experiment(
 def read_history(directory: Path) -> list[dict[str, float | str]]:
     """Return the figures of a run, a dictionary a row."""
     lines = (directory / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [current_figures(json.loads(line)) for line in lines]
