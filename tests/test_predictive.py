@@ -100,7 +100,7 @@ def test_moments_are_differentiable_and_can_be_mapped(preset, process):
 def test_variance_does_not_need_a_jacobian_at_once(monkeypatch):
     model, _, _ = affine_model("affine")
     whole = model.prior().variance
-    monkeypatch.setattr("bruno.predictive._JACOBIAN_ELEMENTS", 5)
+    monkeypatch.setattr("bruno.chunks.MEMORY_ELEMENTS", 5)
     assert_close(model.prior().variance, whole)
 
 

@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import one_hot
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.validation import values_can_be_checked
 
 if TYPE_CHECKING:
     from bruno.model import Bruno
-
-# Elements of the Jacobian of an affine flow that are held at once (8 MiB in float64).
-_JACOBIAN_ELEMENTS = 2**20
 
 
 class Predictive(Distribution):
@@ -183,7 +181,8 @@ class Predictive(Distribution):
         self._check_affine("variance")
         latent = self._latent().variance
         dimensions = torch.arange(latent.shape[-1], device=latent.device)
-        parts = dimensions.split(max(1, _JACOBIAN_ELEMENTS // len(dimensions)))
+        rows = chunks.rows_per_chunk(len(dimensions), chunks.MEMORY_ELEMENTS)
+        parts = dimensions.split(rows)
         variances = [latent @ self._slopes(part).double().square().T for part in parts]
         return torch.cat(variances, -1).to(self._model.flow.dtype)
 

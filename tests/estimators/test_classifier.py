@@ -237,8 +237,7 @@ def test_many_elements_are_scored_in_parts(monkeypatch):
     classifier = fitted(unknown_prior=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
     probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
     monkeypatch.setattr("bruno.estimators.classifier._FEWEST_AT_ONCE", 7)
-    monkeypatch.setattr("bruno.estimators.classifier.CHUNK_ELEMENTS", 7)
-    monkeypatch.setattr("bruno.estimators.encoding.CHUNK_ELEMENTS", 7)
+    monkeypatch.setattr("bruno.chunks.TABLE_ELEMENTS", 7)
     np.testing.assert_allclose(classifier.predict_proba(X), probabilities, atol=1e-12)
     np.testing.assert_array_equal(classifier.predict(X), predicted)
 

@@ -53,7 +53,7 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
     ):
         whole.predict(images.reshape(12, 4, 16))
     before = whole.predict_log_proba(images)
-    monkeypatch.setattr("bruno.estimators.encoding._CHUNK_PIXELS", 128)
+    monkeypatch.setattr("bruno.chunks.PIXELS", 128)
     np.testing.assert_allclose(whole.predict_log_proba(images), before, atol=1e-9)
     drawn = whole.sample(0, 5, random_state=0)
     assert drawn.shape == (5, 64)

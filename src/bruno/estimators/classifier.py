@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
@@ -29,7 +30,7 @@ from bruno.estimators.calibration import (
 from bruno.estimators.checks import check_number
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
-from bruno.estimators.encoding import CHUNK_ELEMENTS, TooFarError, encoded
+from bruno.estimators.encoding import TooFarError, encoded
 from bruno.estimators.labels import (
     as_array,
     checked_classes,
@@ -300,7 +301,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             self._check_unknown_prior()
             self._check_not_reserved("unknown_prior", self._present.labels)
         widest = max(len(evidence.count), z.shape[1])
-        parts = z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest))
+        parts = z.split(max(_FEWEST_AT_ONCE, chunks.rows_per_chunk(widest, chunks.TABLE_ELEMENTS)))
         for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)

@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.pixels import check_levels, in_bins
 
-# What is computed at once: numbers of a table (16 MiB in float64), or pixels of images, each worth
-# some dozens of filters.
-CHUNK_ELEMENTS = 2**21
-_CHUNK_PIXELS = 2**19
 _DENSE_UNITS = 256
 # Squares of latent coordinates up to this, and sums of very many, are finite.
 _FURTHEST = 1e100
@@ -98,5 +95,5 @@ def _rows_at_once(model: Bruno) -> int:
     """Return how many elements pass the flow at once, in bounded memory."""
     dim = model.process.dim
     if len(model.event_shape) == 3:
-        return max(1, _CHUNK_PIXELS // dim)
-    return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
+        return chunks.rows_per_chunk(dim, chunks.PIXELS)
+    return chunks.rows_per_chunk(max(dim, _DENSE_UNITS), chunks.TABLE_ELEMENTS)

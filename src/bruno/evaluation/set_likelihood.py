@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import Sets, sample_sets
 from bruno.errors import UserError
@@ -18,9 +19,6 @@ from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
-
-# Elements of a temporary (sets, n, D): 8 MiB in float64.
-_CHUNK_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -175,5 +173,5 @@ def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> 
 @torch.no_grad()
 def _one_step_terms(model: Bruno, z: Tensor) -> Tensor:
     """Return log p(z_i | z_<i) of sets ``(S, n, D)``, shape ``(S, n)``, some sets at a time."""
-    rows = max(1, _CHUNK_ELEMENTS // (z.shape[1] * z.shape[2]))
+    rows = chunks.rows_per_chunk(z.shape[1] * z.shape[2], chunks.MEMORY_ELEMENTS)
     return torch.cat([model.process.predictive_log_prob(part) for part in z.split(rows)])

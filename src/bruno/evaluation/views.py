@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
 from bruno.errors import UserError
@@ -329,7 +330,7 @@ def _first(predictive: Predictive, of_objects: Tensor) -> Tensor:
 
 
 def _objects_at_once(model: Bruno) -> int:
-    return max(1, _BATCH * 28 * 28 // (16 * model.process.dim))
+    return chunks.rows_per_chunk(16 * model.process.dim, _BATCH * 28 * 28)
 
 
 def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from bruno import chunks
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, standard_normal
 
@@ -17,8 +18,6 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 # Mean square, in standard deviations and over dimensions, up to which squares lose no digits that
 # matter when they cancel: about 1e-10 nats for every dimension.
 _FAR = 1e6
-# Elements of the largest temporary where squares would cancel (64 MiB in float64).
-_CHUNK_ELEMENTS = 8 * 2**20
 
 
 class ExchangeableGaussian(ExchangeableProcess):
@@ -87,7 +86,7 @@ class ExchangeableGaussian(ExchangeableProcess):
         )
         if not len(queries) or not len(sets):
             return log_prob
-        rows = max(1, _CHUNK_ELEMENTS // (len(sets) * self.dim))
+        rows = chunks.rows_per_chunk(len(sets) * self.dim, chunks.MEMORY_ELEMENTS)
         distances = [
             ((part.unsqueeze(1) - mean[sets]).square() * precision[sets]).sum(-1)
             for part in z[queries].split(rows)

@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import StudentT
 from torch.utils.checkpoint import checkpoint
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
-
-# Elements of the largest temporary of ``log_prob_given``: 1 MiB in float64 on a processor, for what
-# it keeps near takes a quarter of the time of what it has to fetch again; 64 MiB elsewhere.
-_BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE = 2**17, 2**23
 
 # Above this the term of Stirling's series that is left out is below 1e-14.
 _STIRLING_FROM = 1e4
@@ -151,9 +148,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
         offset, power = mean * factor, 0.5 * (df + 1)
-        most = _BLOCK_ELEMENTS if z.device.type == "cpu" else _BLOCK_ELEMENTS_ELSEWHERE
-        sets = max(1, min(len(mean), most // self.dim))
-        rows = max(1, most // (sets * self.dim))
+        most = chunks.device_limit(z.device)
+        sets = max(1, min(len(mean), chunks.rows_per_chunk(self.dim, most)))
+        rows = chunks.rows_per_chunk(sets * self.dim, most)
         tails = partial(checkpoint, _log_tails, use_reentrant=False, preserve_rng_state=False)
         of_block = tails if torch.is_grad_enabled() else _log_tails
         blocks = list(zip(factor.split(sets), offset.split(sets), power.split(sets), strict=True))
