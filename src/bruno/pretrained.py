@@ -26,6 +26,7 @@ from bruno.model import Bruno
 from bruno.paths import user_path
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
 from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
+from bruno.validation import check_choice
 
 FORMAT_VERSION = 2
 _READABLE_VERSIONS = (1, 2)  # 1 has the preset names of bruno.compatibility
@@ -60,8 +61,7 @@ def build(flow_config: dict[str, Any], process: str) -> Bruno:
 
 def check_process(process: str) -> None:
     """Raise a UserError unless this is the name of a process."""
-    if process not in PROCESSES:
-        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
+    check_choice("process", process, PROCESSES)
 
 
 def names() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bruno.errors import UserError
+from bruno.validation import check_whole
 
 
 def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -24,8 +24,7 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
         ...       == torch.rand(3, generator=generator_for(0, 7))).all())
         True
     """
-    if min(key, default=0) < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {min(key)}")
+    check_whole("seed", min(key, default=0), 0)
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(seed & (2**63 - 1))
 

@@ -215,9 +215,9 @@ def test_too_few_classes_to_split(classes, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size: expected at least 1 pixel, got 0"),
-        ({"channels": "gray"}, "channels: expected 'grey' or 'colour', got 'gray'"),
-        ({"seed": -1}, "seed: expected a non-negative integer"),
+        ({"image_size": 0}, "image_size: expected a whole number of at least 1, got 0"),
+        ({"channels": "gray"}, "channels: expected one of grey, colour, got 'gray'"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0"),
         ({"split": "dev"}, "split: folder has 'train', 'val', 'test', 'all', got 'dev'"),
     ],
 )

@@ -133,7 +133,9 @@ def test_split_files_are_checked(omniglot_dir):
         read_characters(listing)
     with pytest.raises(UserError, match=r"split: omniglot has .*'trainval'.* got 'all'"):
         load_omniglot(omniglot_dir, "all")
-    with pytest.raises(UserError, match="offline_augmentations: expected at least 0, got -1"):
+    with pytest.raises(
+        UserError, match="offline_augmentations: expected a whole number of at least 0, got -1"
+    ):
         load_omniglot(omniglot_dir, "val", offline_augmentations=-1)
 
 

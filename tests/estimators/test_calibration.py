@@ -213,7 +213,7 @@ def test_what_is_of_no_known_class_is_rejected(names):
     unknown = predicted == classifier.unknown_label_
     assert unknown[~known].mean() > 0.5
     assert unknown[known].mean() < 0.1
-    with pytest.raises(UserError, match="unknown_prior: expected a probability"):
+    with pytest.raises(UserError, match=r"unknown_prior: expected a number in \(0, 1\)"):
         BrunoClassifier(unknown_prior=1.0).fit(X, Y)
 
 

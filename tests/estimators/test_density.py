@@ -86,7 +86,7 @@ def test_a_fit_that_fails_changes_nothing():
     detector = BrunoOutlierDetector().fit(X[:20])
     expected = detector.decision_function(X)
     for contamination in ("much", 0.9):
-        with pytest.raises(UserError, match="contamination: expected a share"):
+        with pytest.raises(UserError, match=r"contamination: expected a number in \(0, 0.5\]"):
             detector.set_params(contamination=contamination).fit(X[:30, :2])
     with pytest.raises(ValueError, match="NaN"):
         detector.set_params(contamination=0.1).fit(X[:30, :2] * np.nan)

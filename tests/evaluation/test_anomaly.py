@@ -47,7 +47,7 @@ def test_strangers_are_planted_where_it_says_and_never_first():
     [
         ({"n_anomalies": 0}, "n_anomalies: expected at least 1"),
         ({"n_anomalies": 4, "set_size": 5}, "at most set_size - 2 = 3, got 4"),
-        ({"sets_per_class": 0}, "sets_per_class: expected at least 1"),
+        ({"sets_per_class": 0}, "sets_per_class: expected a whole number of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

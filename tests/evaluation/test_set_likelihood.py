@@ -72,5 +72,5 @@ def test_errors(model, dataset):
         likelihood(model, dataset)
     with pytest.raises(UserError, match="set_size"):
         likelihood(model, dataset, set_size=0)
-    with pytest.raises(UserError, match="sets: expected at least 1"):
+    with pytest.raises(UserError, match="sets: expected a whole number of at least 1"):
         likelihood(model, dataset, set_size=2, sets=0)

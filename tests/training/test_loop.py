@@ -487,8 +487,11 @@ def test_devices():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrainingConfig(steps=0), "steps: expected at least 1"),
-        (lambda: TrainingConfig(sets_per_batch=1), "sets_per_batch: expected at least 2"),
+        (lambda: TrainingConfig(steps=0), "steps: expected a whole number of at least 1"),
+        (
+            lambda: TrainingConfig(sets_per_batch=1),
+            "sets_per_batch: expected a whole number of at least 2",
+        ),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(learning_rate=math.nan), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(max_minutes=0.0), "max_minutes: expected a positive"),
@@ -496,7 +499,7 @@ def test_devices():
         (lambda: TrainingConfig(ema_decay=1.0), "ema_decay"),
         (lambda: ModelConfig(preset="dance"), "preset: expected one of paper, "),
         (lambda: ModelConfig(process="dance"), "process: expected one of gaussian, student_t"),
-        (lambda: Experiment(seed=-1), "seed: expected a non-negative"),
+        (lambda: Experiment(seed=-1), "seed: expected a whole number of at least 0"),
         (lambda: Experiment(objective=ObjectiveConfig(shots=(5,))), "fewer than images_per_set"),
         (
             lambda: Experiment(

@@ -72,8 +72,8 @@ def test_a_support_must_leave_a_query():
         ({"generative_weight": 0.0, "discriminative_weight": 0.0}, "one of them positive"),
         ({"shots": ()}, "shots: expected positive"),
         ({"shots": (0,)}, "shots: expected positive"),
-        ({"supports": -1}, "supports: expected 0 or more"),
-        ({"prediction_weight": -1.0}, "prediction_weight: expected at least 0, got -1"),
+        ({"supports": -1}, "supports: expected a whole number of at least 0"),
+        ({"prediction_weight": -1.0}, "prediction_weight: expected a number of at least 0, got -1"),
     ],
 )
 def test_bad_objectives_are_named(arguments, message):

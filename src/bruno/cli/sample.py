@@ -6,9 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,14 +22,16 @@ from bruno.errors import UserError
 from bruno.evaluation.pose_estimation import scores_by_context
 from bruno.model import Bruno
 from bruno.paths import check_new_file, user_path
+from bruno.reporting.mosaic import enlarged, mosaic, on_white
 from bruno.seeding import generator_for
 from bruno.serialization import write_atomically
 from bruno.training.locate import locate_model
+from bruno.validation import check_whole
 
 _COLUMNS = 10
 _SCALE = 4
 _GAP = 2
-_WHITE = 255
+_BETWEEN_GROUPS = 4 * _GAP
 _ANGLE_STEP = 10
 
 
@@ -72,8 +72,7 @@ def sample(
     """
     if given_context and not given:
         raise UserError("given_context: expected the images it is of, --given, too")
-    if count < 1:
-        raise UserError(f"count: expected at least 1, got {count}")
+    check_whole("count", count, 1)
     path = user_path(out, "out")
     formats = Image.registered_extensions()
     if formats.get(path.suffix.lower()) not in Image.SAVE:
@@ -185,22 +184,19 @@ def _files(given: list[str]) -> list[Path]:
 
 def _picture(groups: list[list[Tensor]]) -> Image.Image:
     """Return groups of images below each other, ten to a row, enlarged without smoothing."""
-    blocks = [_tiles(images) for images in groups if images]
-    gap = np.full((3 * _GAP, blocks[0].shape[1], 3), _WHITE, np.uint8)
-    stacked = np.concatenate([blocks[0], *(part for b in blocks[1:] for part in (gap, b))])
-    size = (stacked.shape[1] * _SCALE, stacked.shape[0] * _SCALE)
-    return Image.fromarray(stacked).resize(size, Image.Resampling.NEAREST)
-
-
-def _tiles(images: list[Tensor]) -> NDArray[np.uint8]:
-    height, width = images[0].shape[-2:]
-    rows = -(-len(images) // _COLUMNS)
-    canvas = np.full(
-        (rows * (height + _GAP) + _GAP, _COLUMNS * (width + _GAP) + _GAP, 3), _WHITE, np.uint8
-    )
-    for index, image in enumerate(images):
-        top = _GAP + index // _COLUMNS * (height + _GAP)
-        left = _GAP + index % _COLUMNS * (width + _GAP)
-        tile = image.expand(3, height, width).permute(1, 2, 0).numpy()
-        canvas[top : top + height, left : left + width] = tile
-    return canvas
+    groups = [images for images in groups if images]
+    height, width = groups[0][0].shape[-2:]
+    corners, top = [], _GAP
+    for images in groups:
+        corners += [
+            (
+                top + index // _COLUMNS * (height + _GAP),
+                _GAP + index % _COLUMNS * (width + _GAP),
+            )
+            for index in range(len(images))
+        ]
+        # Each group has margins of its own, and three gaps between them.
+        top += -(-len(images) // _COLUMNS) * (height + _GAP) + _BETWEEN_GROUPS
+    size = (top - _BETWEEN_GROUPS, _COLUMNS * (width + _GAP) + _GAP)
+    every = [image for images in groups for image in images]
+    return enlarged(on_white(mosaic(every, corners, size)), _SCALE)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_number
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,12 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{field.name}: expected a number of at least 0, got {value}")
+            check_number(
+                field.name,
+                getattr(self, field.name),
+                "a number of at least 0",
+                lambda value: 0 <= value < math.inf,
+            )
         if self.elastic_smoothness < 1:
             raise UserError(
                 f"elastic_smoothness: expected at least 1 pixel, got {self.elastic_smoothness}"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bruno.data.cache import Arrays, cached_arrays
 from bruno.data.context import ContextFeature, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.errors import UserError
 from bruno.progress import track
+from bruno.validation import check_whole
 
 IMAGE_SIZE = 32
 VIEWS = 36
@@ -61,8 +61,7 @@ def load_blocks(split: str, *, seed: int = 0) -> LabelledImages:
         UserError: If the split is unknown or the seed negative.
     """
     check_split("blocks", split, SPLITS)
-    if seed < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {seed}")
+    check_whole("seed", seed, 0)
     count = OBJECTS[split]
     arrays = cached_arrays(
         f"blocks-{split}",

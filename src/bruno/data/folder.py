@@ -25,6 +25,7 @@ from bruno.paths import user_path
 from bruno.pixels import check_levels
 from bruno.progress import track
 from bruno.seeding import generator_for
+from bruno.validation import check_whole
 
 LOADER_VERSION = 3
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -94,8 +95,7 @@ def load_folder(
     root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
     check_options(image_size, channels)
-    if seed < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {seed}")
+    check_whole("seed", seed, 0)
     if angles and context_file is None:
         raise UserError("angles: expected a context_file to name columns of, got none")
     files = _list_files(root, split, seed)

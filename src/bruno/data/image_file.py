@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bruno.errors import MissingDataError, UserError
 from bruno.paths import user_path
+from bruno.validation import check_choice, check_whole
 
 Channels = Literal["grey", "colour"]
 
@@ -92,10 +93,8 @@ def check_options(image_size: int, channels: str) -> None:
     Raises:
         UserError: With the option.
     """
-    if image_size < 1:
-        raise UserError(f"image_size: expected at least 1 pixel, got {image_size}")
-    if channels not in _MODES:
-        raise UserError(f"channels: expected 'grey' or 'colour', got {channels!r}")
+    check_whole("image_size", image_size, 1)
+    check_choice("channels", channels, _MODES)
 
 
 def paper_warning(images: str, invert: bool) -> str:

@@ -26,6 +26,7 @@ from bruno.data.folder import is_data
 from bruno.data.locations import missing_data
 from bruno.errors import UserError
 from bruno.progress import track
+from bruno.validation import check_whole
 
 FOLDER = "omniglot"
 PARTS = ("images_background", "images_evaluation")
@@ -65,8 +66,7 @@ def load_omniglot(data_dir: Path, split: str, offline_augmentations: int = 0) ->
             damaged.
     """
     check_split("omniglot", split, SPLITS)
-    if offline_augmentations < 0:
-        raise UserError(f"offline_augmentations: expected at least 0, got {offline_augmentations}")
+    check_whole("offline_augmentations", offline_augmentations, 0)
     root = data_dir / FOLDER
     listing = root / "vinyals" / f"{split}.txt"
     sources = [_find_part(root, part) for part in PARTS]

@@ -17,6 +17,7 @@ from bruno.data.remote import FASHION_FILES, MNIST_FILES, OMNIGLOT_FILES, Remote
 from bruno.data.turntable import DEFAULT_FILE, FOLDER, load_turntable
 from bruno.errors import UserError
 from bruno.paths import user_path
+from bruno.validation import check_choice
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
 
 
 def _load(config: DataConfig, split: str) -> LabelledImages:
-    if config.name not in SOURCES:
-        raise UserError(f"name: expected one of {', '.join(SOURCES)}, got {config.name!r}")
+    check_choice("name", config.name, SOURCES)
     unset = DataConfig()
     for option in sorted(set().union(*(source.options for source in SOURCES.values()))):
         value = getattr(config, option)

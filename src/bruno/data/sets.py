@@ -8,6 +8,7 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ def sample_sets(
         UserError: If there are fewer classes than ``sets``, if a class has fewer images than
             ``size``, or if ``rotations`` are asked of images that are not square.
     """
-    _check_at_least_one(sets=sets, size=size)
+    check_whole("sets", sets, 1)
+    check_whole("size", size, 1)
     if sets > dataset.num_classes:
         raise UserError(
             f"sets: {dataset.name}/{dataset.split} has {dataset.num_classes} classes, "
@@ -117,7 +119,8 @@ def sample_episode(
     Raises:
         UserError: As :func:`sample_sets`, for sets of ``shot + queries`` images.
     """
-    _check_at_least_one(way=way, shot=shot, queries=queries)
+    for name, number in (("way", way), ("shot", shot), ("queries", queries)):
+        check_whole(name, number, 1)
     drawn = sample_sets(dataset, way, shot + queries, generator, rotations=rotations)
     return Episode(
         support=drawn.images[:, :shot], query=drawn.images[:, shot:], classes=drawn.classes
@@ -189,12 +192,6 @@ def _rotate_each(images: Tensor, turns: Tensor) -> Tensor:
         chosen = turns == quarter_turns
         rotated[chosen] = rotate(images[chosen], quarter_turns)
     return rotated
-
-
-def _check_at_least_one(**numbers: int) -> None:
-    for argument, number in numbers.items():
-        if number < 1:
-            raise UserError(f"{argument}: expected at least 1, got {number}")
 
 
 def _check_class_sizes(dataset: LabelledImages, size: int) -> None:

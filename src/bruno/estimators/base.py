@@ -18,7 +18,6 @@ from torch import Tensor
 
 from bruno.device import resolve_device
 from bruno.errors import CheckpointError, UserError
-from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
 from bruno.estimators.encoding import as_rows, decoded, encoded
 from bruno.estimators.scales import has_one_unit
@@ -31,6 +30,7 @@ from bruno.pretrained import PROCESSES, load, locate
 from bruno.processes import ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
+from bruno.validation import check_choice, check_whole
 
 _FLOWS = (None, "diagonal", "affine", "dense")
 _SCALES = ("auto", "per_feature", "global")

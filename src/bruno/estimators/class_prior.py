@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bruno.errors import UserError
-from bruno.estimators.checks import check_choice
+from bruno.validation import check_choice
 
 
 def check_prior(class_prior: Any) -> None:

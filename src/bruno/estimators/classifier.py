@@ -27,7 +27,6 @@ from bruno.estimators.calibration import (
     starting_temperature,
     with_rejection,
 )
-from bruno.estimators.checks import check_number
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
 from bruno.estimators.encoding import TooFarError, encoded
@@ -44,6 +43,7 @@ from bruno.estimators.labels import (
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.validation import check_number, check_share
 
 # Where there are very many classes, so many elements are scored at once all the same: the evidence
 # of the classes takes more memory.
@@ -391,12 +391,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         check_prior(self.class_prior)
 
     def _check_unknown_prior(self) -> None:
-        check_number(
-            "unknown_prior",
-            self.unknown_prior,
-            "a probability between 0 and 1",
-            lambda p: 0 < p < 1,
-        )
+        check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
         """Raise if the label of what is rejected is also the label of a class."""

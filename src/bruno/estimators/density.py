@@ -10,11 +10,11 @@ from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from bruno.estimators.base import BrunoEstimator
-from bruno.estimators.checks import check_number
 from bruno.estimators.encoding import encoded
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.validation import check_share
 
 
 class _OneSet(BrunoEstimator):
@@ -243,12 +243,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_number(
-            "contamination",
-            self.contamination,
-            "a share in (0, 0.5]",
-            lambda share: 0 < share <= 0.5,
-        )
+        check_share("contamination", self.contamination, highest=0.5, without_zero=True)
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"offset_": self.offset_, "scores_gain": self._scores_gain}

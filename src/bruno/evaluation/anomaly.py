@@ -18,6 +18,7 @@ from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ def set_anomalies(
             f"n_anomalies: expected at least 1 and at most set_size - 2 = {set_size - 2}, got "
             f"{n_anomalies}"
         )
-    if sets_per_class < 1:
-        raise UserError(f"sets_per_class: expected at least 1, got {sets_per_class}")
+    check_whole("sets_per_class", sets_per_class, 1)
     if dataset.num_classes < 2:
         raise UserError(f"data: {dataset.name}/{dataset.split} has one class; expected at least 2")
     generator = generator_for(seed, Stream.ANOMALY_SETS)

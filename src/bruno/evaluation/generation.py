@@ -23,6 +23,7 @@ from bruno.few_shot import classify
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
+from bruno.validation import check_whole
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """From real examples of every class, uint8 ``(K, n, C, H, W)``, and images, uint8
@@ -256,8 +257,7 @@ def _check(
     least = {"way": (way, 2), "episodes": (episodes, 1), "samples": (samples, 2)}
     least |= {"given": (min(given, default=0), 1)}
     for name, (value, low) in least.items():
-        if value < low:
-            raise UserError(f"{name}: expected at least {low}, got {value}")
+        check_whole(name, value, low)
     if min(latent_scales, default=-1.0) < 0:
         raise UserError(f"latent_scales: expected numbers of at least 0, got {list(latent_scales)}")
     if way > dataset.num_classes:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.model import Bruno
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def exchangeability(
     Raises:
         UserError: If ``permutations`` is below 1, or ``x`` is not one set the flow takes.
     """
-    if permutations < 1:
-        raise UserError(f"permutations: expected at least 1, got {permutations}")
+    check_whole("permutations", permutations, 1)
     if x.shape[1:] != model.event_shape:
         event = ", ".join(map(str, model.event_shape))
         raise UserError(f"x: expected one set of shape (n, {event}), got {tuple(x.shape)}")

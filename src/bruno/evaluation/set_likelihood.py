@@ -19,6 +19,7 @@ from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ def likelihood(
     Raises:
         UserError: If a class has fewer than ``set_size`` images or a number is below 1.
     """
-    if importance_samples < 0:
-        raise UserError(f"importance_samples: expected at least 0, got {importance_samples}")
+    check_whole("importance_samples", importance_samples, 0)
     sets = dataset.num_classes if sets is None else sets
     drawn = _draw_sets(dataset, sets, set_size, seed)
     images = torch.cat([part.images for part in drawn])
@@ -153,8 +153,7 @@ def likelihood(
 
 
 def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:
-    if sets < 1:
-        raise UserError(f"sets: expected at least 1, got {sets}")
+    check_whole("sets", sets, 1)
     smallest = int(dataset.class_sizes.argmin())
     available = int(dataset.class_sizes[smallest])
     if not 1 <= set_size <= available:

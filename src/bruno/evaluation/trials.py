@@ -10,6 +10,7 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +95,7 @@ def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> N
             fewer than ``shot + 1`` images.
     """
     for argument, number, least in (("way", way, 2), ("shot", shot, 1), ("trials", trials, 1)):
-        if number < least:
-            raise UserError(f"{argument}: expected at least {least}, got {number}")
+        check_whole(argument, number, least)
     where = f"{dataset.name}/{dataset.split}"
     if way > dataset.num_classes:
         raise UserError(f"way: {where} has {dataset.num_classes} classes, too few for {way}-way")

@@ -26,6 +26,7 @@ from bruno.model import Bruno
 from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
+from bruno.validation import check_whole
 
 _BATCH = 500
 _SIMILARITY_WINDOW = 7
@@ -174,8 +175,7 @@ def novel_views(
             f"given: expected ascending numbers of views of at least 0, got {list(given)}"
         )
     for name, number in (("targets", targets), ("samples", samples)):
-        if number < 1:
-            raise UserError(f"{name}: expected at least 1, got {number}")
+        check_whole(name, number, 1)
     views, context = by_object(dataset)
     training_views = None
     if training is not None:

@@ -22,6 +22,7 @@ from bruno.flows.context import (
 )
 from bruno.flows.flow import Flow
 from bruno.flows.reshape import Chain
+from bruno.validation import check_choice, check_whole
 
 
 class RealNVP(Flow):
@@ -195,8 +196,7 @@ def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
 
 def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Architecture:
     """Return the architecture of a name, if it takes such elements and such a context."""
-    if name not in ARCHITECTURES:
-        raise UserError(f"preset: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    check_choice("preset", name, ARCHITECTURES)
     architecture = ARCHITECTURES[name]
     if len(event_shape) == 1 and not architecture.takes_vectors:
         others = (key for key, value in ARCHITECTURES.items() if value.takes_vectors)
@@ -206,8 +206,7 @@ def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Archite
         )
     if len(event_shape) == 3 and not architecture.takes_images:
         raise UserError(f"preset: {name!r} is for vectors, got images of shape {event_shape}")
-    if context_dim < 0:
-        raise UserError(f"context_dim: expected a size of at least 0, got {context_dim}")
+    check_whole("context_dim", context_dim, 0)
     if context_dim and not architecture.takes_context:
         raise UserError(f"context_dim: expected 0 with preset {name!r}, got {context_dim}")
     return architecture

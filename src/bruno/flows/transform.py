@@ -19,7 +19,7 @@ class FlowTransform(Transform):
 
     Example:
         >>> import torch
-        >>> from bruno import RealNVP
+        >>> from bruno import FlowTransform, RealNVP
         >>> from torch.distributions import Independent, Normal, TransformedDistribution
         >>> base = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
         >>> density = TransformedDistribution(base, [FlowTransform(RealNVP((4,))).inv])

@@ -30,6 +30,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
+from bruno.validation import check_whole
 
 # sigmoid(-800) is exactly 0 in float64, and -800 is finite: a covariance of 0 stays representable
 # without an infinity that would turn moving averages of the parameters into NaN.
@@ -51,8 +52,7 @@ class ExchangeableProcess(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise UserError(f"dim: expected a positive dimension, got {dim}")
+        check_whole("dim", dim, 1)
         self.dim = dim
         loc = torch.zeros(dim, device="cpu", dtype=torch.float64)
         self.register_buffer("loc", loc)

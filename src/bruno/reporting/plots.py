@@ -25,6 +25,8 @@ from bruno.errors import UserError
 from bruno.evaluation.correlation import correlated_dimensions
 from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.processes import ExchangeableProcess
+from bruno.reporting.mosaic import mosaic
+from bruno.validation import check_choice
 
 BLUE, VERMILION = "#0072B2", "#D55E00"
 DPI = 144
@@ -75,10 +77,12 @@ def image_grid(
     if row_labels is not None and len(row_labels) != rows:
         raise UserError(f"row_labels: expected {rows} labels, got {len(row_labels)}")
     lefts, centres = _column_positions([size for _, size in groups], width)
-    mosaic = _mosaic(images, lefts)
+    corners = [(row * (height + _GAP), left) for row in range(rows) for left in lefts]
+    size = (rows * (height + _GAP) - _GAP, lefts[-1] + width)
+    picture = mosaic(list(_pixels(images).flatten(0, 1)), corners, size)
     if ax is None:
-        ax = _image_axes(mosaic, labelled=row_labels is not None)
-    ax.imshow(mosaic, interpolation="nearest", aspect="equal")
+        ax = _image_axes(picture, labelled=row_labels is not None)
+    ax.imshow(picture, interpolation="nearest", aspect="equal")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.xaxis.tick_top()
@@ -300,8 +304,7 @@ def plot_training_curve(
     Raises:
         UserError: If the quantity is not one of these.
     """
-    if quantity not in _QUANTITY_LABELS:
-        raise UserError(f"quantity: expected one of {[*_QUANTITY_LABELS]}, got {quantity!r}")
+    check_choice("quantity", quantity, _QUANTITY_LABELS)
     ax = ax or _line_axes()
     scale = 100.0 if quantity == "accuracy" else 1.0
     settled = []
@@ -365,24 +368,9 @@ def _column_positions(groups: Sequence[int], width: int) -> tuple[list[int], lis
     return lefts, centres
 
 
-def _mosaic(images: Tensor, lefts: Sequence[int]) -> NDArray[np.uint8]:
-    """Return one RGBA image, transparent between the images."""
-    rows, _, _, height, width = images.shape
-    pixels = _pixels(images).permute(0, 1, 3, 4, 2).numpy()  # one channel broadcasts to three
-    shape = (rows * (height + _GAP) - _GAP, lefts[-1] + width, 4)
-    mosaic = np.zeros(shape, dtype=np.uint8)
-    for row in range(rows):
-        top = row * (height + _GAP)
-        for column, left in enumerate(lefts):
-            tile = mosaic[top : top + height, left : left + width]
-            tile[..., :3] = pixels[row, column]
-            tile[..., 3] = 255
-    return mosaic
-
-
-def _image_axes(mosaic: NDArray[np.uint8], *, labelled: bool) -> Axes:
-    """Return axes of which every pixel of the mosaic covers ``_PIXEL_SCALE`` pixels or more."""
-    height, width = mosaic.shape[0], mosaic.shape[1]
+def _image_axes(picture: NDArray[np.uint8], *, labelled: bool) -> Axes:
+    """Return axes of which every pixel of the picture covers ``_PIXEL_SCALE`` pixels or more."""
+    height, width = picture.shape[0], picture.shape[1]
     # Constrained layout shrinks the axes to make room for the labels: leave it that room.
     room = 1.8 if labelled else 0.2
     size = (width * _PIXEL_SCALE / DPI + room, height * _PIXEL_SCALE / DPI + 0.5)

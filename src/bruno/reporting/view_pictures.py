@@ -6,7 +6,6 @@ import io
 
 import torch
 from matplotlib.axes import Axes
-from PIL import Image
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
@@ -16,6 +15,7 @@ from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, condition
 from bruno.model import Bruno
 from bruno.reporting import plots
+from bruno.reporting.mosaic import enlarged
 from bruno.seeding import generator_for
 
 _SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 4, 12, 20
@@ -100,7 +100,10 @@ def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.G
 
 def _animation(frames: Tensor) -> bytes:
     """Return an endless GIF of uint8 frames ``(V, C, H, W)``, enlarged without smoothing."""
-    images = [_enlarged(frame) for frame in frames]
+    images = [
+        enlarged(frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy(), _FRAME_SCALE)
+        for frame in frames
+    ]
     buffer = io.BytesIO()
     images[0].save(
         buffer,
@@ -111,10 +114,3 @@ def _animation(frames: Tensor) -> bytes:
         loop=0,
     )
     return buffer.getvalue()
-
-
-def _enlarged(frame: Tensor) -> Image.Image:
-    pixels = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-    height, width = pixels.shape[:2]
-    size = (width * _FRAME_SCALE, height * _FRAME_SCALE)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)

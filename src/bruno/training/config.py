@@ -27,6 +27,7 @@ from bruno.flows.block_sums import take_pixels
 from bruno.model import Bruno
 from bruno.pretrained import build, check_process, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
+from bruno.validation import check_choice, check_positive, check_share, check_whole
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,8 @@ class ModelConfig:
             UserError: If preset or process is unknown, weights and an architecture are both given,
                 or initial_correlation_range is not within [0, 1).
         """
-        if self.preset is not None and self.preset not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise UserError(f"preset: expected one of {known}, got {self.preset!r}")
+        if self.preset is not None:
+            check_choice("preset", self.preset, ARCHITECTURES)
         check_process(self.process)
         correlations = list(self.initial_correlation_range or ())
         if not all(0 <= correlation < 1 for correlation in correlations):
@@ -224,8 +224,8 @@ class TrainingConfig:
         }
         for name, low in lowest.items():
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"{name}: expected at least {low}, got {value}")
+            if value is not None or name != "steps":
+                check_whole(name, value, low)
         for name in (
             "learning_rate",
             "process_learning_rate",
@@ -234,10 +234,9 @@ class TrainingConfig:
             "checkpoint_minutes",
         ):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name}: expected a positive number, got {value}")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"ema_decay: expected 0 <= decay < 1, got {self.ema_decay}")
+            if value is not None or name != "max_minutes":
+                check_positive(name, value)
+        check_share("ema_decay", self.ema_decay, without_highest=True)
 
 
 @dataclass(frozen=True)
@@ -264,8 +263,7 @@ class Experiment:
         Raises:
             UserError: If the seed is negative or a support would leave no query in a set.
         """
-        if self.seed < 0:
-            raise UserError(f"seed: expected a non-negative integer, got {self.seed}")
+        check_whole("seed", self.seed, 0)
         largest = max(self.objective.shots)
         objective = self.objective
         splits_sets = objective.discriminative_weight or objective.prediction_weight

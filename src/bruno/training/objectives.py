@@ -24,6 +24,7 @@ from bruno.flows.block_sums import code_only
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.processes import ExchangeableProcess
+from bruno.validation import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,15 @@ class ObjectiveConfig:
                 "objective: expected non-negative generative_weight and discriminative_weight, "
                 f"one of them positive, got {weights[0]:g} and {weights[1]:g}"
             )
-        if self.prediction_weight < 0:
-            raise UserError(
-                f"prediction_weight: expected at least 0, got {self.prediction_weight:g}"
-            )
+        check_number(
+            "prediction_weight",
+            self.prediction_weight,
+            "a number of at least 0",
+            lambda weight: weight >= 0,
+        )
         if not self.shots or min(self.shots) < 1:
             raise UserError(f"shots: expected positive support sizes, got {list(self.shots)}")
-        if self.supports < 0:
-            raise UserError(f"supports: expected 0 or more, got {self.supports}")
+        check_whole("supports", self.supports, 0)
 
 
 class Losses(NamedTuple):
