@@ -29,6 +29,9 @@ def renamed_argument(name: str, given_as: str) -> Iterator[None]:
     Args:
         name: What the message begins with, before a colon.
         given_as: What it is to begin with.
+
+    Returns:
+        A context manager.
     """
     try:
         yield

@@ -208,6 +208,10 @@ def check_description(path: Path, config: dict[str, Any]) -> None:
 
     It comes last, for other errors of a configuration say more.
 
+    Args:
+        path: Directory of the model.
+        config: Its configuration, as read.
+
     Raises:
         CheckpointError: With the file.
     """
@@ -227,6 +231,10 @@ def _digest(config: dict[str, Any]) -> str:
 
 def read_tensors(file: Path, sha256: str) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file with this SHA-256.
+
+    Args:
+        file: The file.
+        sha256: Its SHA-256, in hexadecimal.
 
     Raises:
         CheckpointError: If the file cannot be read or is another one.

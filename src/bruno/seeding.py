@@ -16,6 +16,10 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
     along makes every step reproducible on its own, which is what exact resuming needs. Trailing
     zeros of a key do not count: ``(5,)`` and ``(5, 0)`` are one stream.
 
+    Args:
+        key: Non-negative integers, the seed first.
+        device: Device of the generator.
+
     Raises:
         UserError: If one of them is negative.
 

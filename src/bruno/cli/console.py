@@ -55,7 +55,13 @@ def _is_follower() -> bool:
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    """Return a table with left-aligned first column and right-aligned figures."""
+    """Return a table with left-aligned first column and right-aligned figures.
+
+    Args:
+        title: Shown above the table.
+        header: Names of the columns.
+        rows: Cells of every row.
+    """
     result = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
         result.add_column(name, justify="left" if index == 0 else "right")

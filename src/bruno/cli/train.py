@@ -67,6 +67,9 @@ def train_with_display(
         directory: Where the run lives.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: Go on with the run in the directory, if there is one.
+
+    Returns:
+        The model and its training set.
     """
     with TrainingDisplay() as display:
         return run_experiment(

@@ -112,6 +112,9 @@ def draw(character: str, *, seed: int, example: int) -> NDArray[np.uint8]:
         character: A character of ``DejaVuSans``.
         seed: Seed of all drawings.
         example: Which drawing of this character.
+
+    Returns:
+        The drawing.
     """
     generator = generator_for(seed, ord(character), example)
     normal = torch.randn(6 + 2 * KNOTS**2, generator=generator, device="cpu", dtype=torch.float32)

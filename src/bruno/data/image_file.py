@@ -69,6 +69,9 @@ def load_image(
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
 
+    Returns:
+        The image.
+
     Raises:
         MissingDataError: If the file is not there.
         UserError: If it is no readable image; if its format does not say which number is white, as
@@ -90,6 +93,10 @@ def load_image(
 def check_options(image_size: int, channels: str) -> None:
     """Raise if an option of a loader of images is not as expected.
 
+    Args:
+        image_size: Height and width of images, in pixels.
+        channels: ``"grey"`` or ``"colour"``.
+
     Raises:
         UserError: With the option.
     """
@@ -98,7 +105,12 @@ def check_options(image_size: int, channels: str) -> None:
 
 
 def paper_warning(images: str, invert: bool) -> str:
-    """Return what to warn of where images were laid on the other paper."""
+    """Return what to warn of where images were laid on the other paper.
+
+    Args:
+        images: The images, in words.
+        invert: Whether images were inverted.
+    """
     dark, usual, other = ("light", "white", "black") if invert else ("dark", "black", "white")
     advice = "leave out invert" if invert else "set invert"
     return (
@@ -109,6 +121,12 @@ def paper_warning(images: str, invert: bool) -> str:
 
 def decode(path: Path, image_size: int, channels: Channels, invert: bool) -> DecodedImage:
     """Return the pixels of an image file; see :func:`load_image`.
+
+    Args:
+        path: The file.
+        image_size: Height and width of the result, in pixels.
+        channels: ``"grey"`` or ``"colour"``.
+        invert: Turn dark ink on white paper into bright ink on black.
 
     Raises:
         UnreadableImageError: With the reason.

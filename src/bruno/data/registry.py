@@ -81,6 +81,9 @@ def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
         split: ``"train"``, ``"val"`` or ``"test"``; ``"trainval"`` of omniglot and ``"all"`` of a
             folder too.
 
+    Returns:
+        The images of the split.
+
     Raises:
         MissingDataError: If its files are not on this machine.
         UserError: If the data set, the split or a class is unknown, an option does not belong to

@@ -61,6 +61,9 @@ def sample_sets(
         augmented_images: Take a random one of every image and its augmented copies, if there are
             any.
 
+    Returns:
+        Images ``(S, n, C, H, W)``, their classes ``(S,)`` and, if there is one, their context.
+
     Raises:
         UserError: If there are fewer classes than ``sets``, if a class has fewer images than
             ``size``, or if ``rotations`` are asked of images that are not square.
@@ -116,6 +119,10 @@ def sample_episode(
         generator: Source of randomness.
         rotations: Turn every class by a random multiple of 90 degrees, the same for all its images.
 
+    Returns:
+        Support ``(way, shot, C, H, W)``, queries ``(way, queries, C, H, W)`` and classes
+        ``(way,)``.
+
     Raises:
         UserError: As :func:`sample_sets`, for sets of ``shot + queries`` images.
     """
@@ -133,6 +140,9 @@ def rotate(images: Tensor, quarter_turns: int) -> Tensor:
     Args:
         images: ``(..., H, W)``.
         quarter_turns: Any integer; negative turns are clockwise.
+
+    Returns:
+        Images of the same shape, or with height and width exchanged.
     """
     return torch.rot90(images, quarter_turns, dims=(-2, -1))
 

@@ -25,6 +25,10 @@ def check_prior(class_prior: Any) -> None:
 def log_prior(class_prior: Any, count: np.ndarray) -> np.ndarray:
     """Return the logarithms of the prior, ``(K,)``, by how many examples were seen of each class.
 
+    Args:
+        class_prior: ``uniform``, ``empirical`` or probabilities.
+        count: Number of examples of every class, ``(K,)``.
+
     Raises:
         UserError: If the prior is not what is expected, or one of other than K classes.
     """

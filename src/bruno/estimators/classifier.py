@@ -167,6 +167,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             X: Examples, ``(N, D)``; for image models also ``(N, *event)``.
             y: Their classes, ``(N,)``.
 
+        Returns:
+            The estimator itself.
+
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
         """
@@ -200,6 +203,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             X: Examples, ``(N, D)``.
             y: Their classes, ``(N,)``.
             classes: Classes to know from now on, whether or not there are examples of them.
+
+        Returns:
+            The estimator itself.
 
         Raises:
             ValueError: If the data are not what is expected; then nothing changes.
@@ -237,6 +243,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Args:
             X: Examples that were given before, ``(N, D)``.
             y: Their classes.
+
+        Returns:
+            The estimator itself.
 
         Raises:
             ValueError: If a class is unknown, if these cannot have been among its examples, if

@@ -24,7 +24,14 @@ class _OneSet(BrunoEstimator):
 
     @updates
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
-        """Fit the model, unless one is given, and take the elements ``(N, D)``.
+        """Fit the model, unless one is given, and take the elements.
+
+        Args:
+            X: Elements, ``(N, D)``; for image models also ``(N, *event)``.
+            y: Ignored.
+
+        Returns:
+            The estimator itself.
 
         Raises:
             ValueError: If the data or a parameter are not what is expected; then nothing changes.
@@ -48,6 +55,13 @@ class _OneSet(BrunoEstimator):
     @updates
     def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`.
+
+        Args:
+            X: Elements, ``(N, D)``.
+            y: Ignored.
+
+        Returns:
+            The estimator itself.
 
         Raises:
             ValueError: If the data are not what is expected; then nothing changes.
@@ -138,7 +152,12 @@ class BrunoDensity(DensityMixin, _OneSet):
         self.verbose = verbose
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803, ARG002
-        """Return the sum of :meth:`score_samples`, in nats."""
+        """Return the sum of :meth:`score_samples`, in nats.
+
+        Args:
+            X: Elements, ``(N, D)``.
+            y: Ignored.
+        """
         return float(self.score_samples(X).sum())
 
     @reads
@@ -146,6 +165,10 @@ class BrunoDensity(DensityMixin, _OneSet):
         """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen.
 
         Of a model of images these are grey levels, in uint8.
+
+        Args:
+            n: How many.
+            random_state: Seed; by default the estimator's.
 
         Raises:
             ValueError: If ``n`` is no number of elements.

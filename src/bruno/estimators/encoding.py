@@ -27,6 +27,10 @@ class TooFarError(UserError):
 def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
     """Return images of this shape as rows of pixels, and all else as it is.
 
+    Args:
+        X: A table or images.
+        event_shape: Shape of an element of the model.
+
     Raises:
         UserError: If these are images of another shape.
     """
@@ -47,6 +51,10 @@ def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
 
 def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return latent vectors ``(N, D)`` and log-determinants ``(N,)`` of rows, in float64.
+
+    Args:
+        model: The model.
+        x: Elements as rows, ``(N, D)``.
 
     Raises:
         UserError: If a model of images is given pixels of the wrong kind; see :mod:`bruno.pixels`.
@@ -82,7 +90,12 @@ def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def decoded(model: Bruno, z: Tensor) -> np.ndarray:
-    """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8."""
+    """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8.
+
+    Args:
+        model: The model.
+        z: Latent vectors, ``(N, D)``.
+    """
     parts = [model.decode(rows).flatten(1) for rows in z.split(_rows_at_once(model))]
     rows: np.ndarray = torch.cat(parts).double().cpu().numpy()
     if len(model.event_shape) == 1:

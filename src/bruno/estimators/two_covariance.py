@@ -86,7 +86,12 @@ def fit_two_covariance(
 
 
 def spans_little(number: int, dim: int) -> bool:
-    """Return whether to mix what so many elements span takes less time than to mix all."""
+    """Return whether to mix what so many elements span takes less time than to mix all.
+
+    Args:
+        number: Number of elements.
+        dim: Their dimension.
+    """
     return 4 * number <= dim
 
 

@@ -90,6 +90,9 @@ def set_anomalies(
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
         progress: Told the number of images encoded.
 
+    Returns:
+        AUROC and average precision, with intervals.
+
     Raises:
         UserError: If there are fewer than two classes, a class has too few images, or a number
             leaves nothing to tell apart.

@@ -68,6 +68,9 @@ def exchangeability(
         generator: Source of the orders, on the CPU.
         context: Labels of the elements for a conditional model, ``(n, context_dim)``.
 
+    Returns:
+        The differences.
+
     Raises:
         UserError: If ``permutations`` is below 1, or ``x`` is not one set the flow takes.
     """

@@ -80,6 +80,9 @@ def pose(
         seed: Seed of views and noise.
         progress: Told the number of objects done, for every number of views.
 
+    Returns:
+        One result for every number of views.
+
     Raises:
         UserError: If the model or the data have no such feature, an object has too few views, or
             fewer than two objects have a unique pose.
@@ -193,7 +196,12 @@ def has_unique_pose(views: Tensor, angles: Tensor) -> Tensor:
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle between two directions, in degrees, 0 to 180, to a thousandth."""
+    """Return the angle between two directions, in degrees, 0 to 180, to a thousandth.
+
+    Args:
+        a: Angles, in degrees.
+        b: Angles of a shape that broadcasts with it.
+    """
     return ((a - b + 180) % 360 - 180).abs().round(decimals=3)
 
 

@@ -109,6 +109,9 @@ def likelihood(
             the mean joint density, too; 0 for not.
         progress: Told the number of images encoded.
 
+    Returns:
+        Negative log-likelihoods, with intervals.
+
     Raises:
         UserError: If a class has fewer than ``set_size`` images or a number is below 1.
     """

@@ -347,6 +347,9 @@ def evaluate(
             data and are measured by default.
         progress: Told the stage and how much of it is done.
 
+    Returns:
+        The results of every protocol.
+
     Raises:
         UserError: If a protocol is unknown or does not apply, or a setting does not fit the data.
     """

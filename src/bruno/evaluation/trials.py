@@ -53,6 +53,9 @@ def draw_trial(
         turns: Number of rotations, 1 or 4.
         generator: Source of randomness.
         contaminants: How many images of every support are replaced by images of other classes.
+
+    Returns:
+        The decisions.
     """
     device = generator.device
     own = torch.arange(dataset.num_classes, device=device).repeat(turns)
@@ -89,6 +92,12 @@ def _draw_contaminants(
 
 def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> None:
     """Raise if few-shot trials cannot be drawn.
+
+    Args:
+        dataset: The images.
+        way: Number of classes to choose from.
+        shot: Number of support images of each.
+        trials: How often every class is queried.
 
     Raises:
         UserError: If a number is too small, there are fewer classes than ``way``, or a class has

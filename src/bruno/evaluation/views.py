@@ -163,6 +163,9 @@ def novel_views(
         seed: Seed of views, noise and samples.
         progress: Told the number of objects done, for every number of views.
 
+    Returns:
+        Figures for every number of given views.
+
     Raises:
         UserError: If the model or the data have no context, a number is not positive, an object
             has too few views, or the models do not take such images.
@@ -246,7 +249,15 @@ def novel_views(
 
 
 def reconstruction_error(pictures: Tensor, truth: Tensor) -> ReconstructionError:
-    """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
+    """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1].
+
+    Args:
+        pictures: Predicted views, in [0, 1].
+        truth: True views of the same shape.
+
+    Returns:
+        Errors, with intervals over objects.
+    """
     squares = (pictures - truth).square().flatten(1).mean(1)
     smaller_side = min(truth.shape[-2:])
     window = min(_SIMILARITY_WINDOW, smaller_side - 1 + smaller_side % 2)
@@ -258,6 +269,10 @@ def reconstruction_error(pictures: Tensor, truth: Tensor) -> ReconstructionError
 
 def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
     """Raise if a model does not take the context of a data set.
+
+    Args:
+        model: The model.
+        dataset: The data set.
 
     Raises:
         UserError: If the model takes no context, or one of another size than the data have.
@@ -273,6 +288,10 @@ def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
 
 def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
     """Raise if a model cannot compete on the same images without their context.
+
+    Args:
+        model: The model without context.
+        dataset: The data set.
 
     Raises:
         UserError: If it takes a context, or images of another shape.
@@ -334,7 +353,13 @@ def _objects_at_once(model: Bruno) -> int:
 
 
 def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
-    """Return what a model expects of objects after views ``(objects, n, *event)``."""
+    """Return what a model expects of objects after views ``(objects, n, *event)``.
+
+    Args:
+        model: The model.
+        x: Seen views, ``(objects, n, *event)``; n may be 0.
+        context: Their context, ``(objects, n, context_dim)``, if the model takes one.
+    """
     device = model.device
     if x.shape[1] == 0:
         empty = Evidence.empty(model.process.dim, (len(x),), device=device)

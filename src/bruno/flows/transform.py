@@ -58,7 +58,12 @@ class FlowTransform(Transform):
         return self.flow.forward(x)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the log-determinants at ``x``, in nats."""
+        """Return the log-determinants at ``x``, in nats.
+
+        Args:
+            x: Data, ``(*B, *event)``.
+            y: Their latent vectors, which are not needed.
+        """
         return self.flow.forward(x)[1]
 
     def _call(self, x: Tensor) -> Tensor:

@@ -320,7 +320,13 @@ class ExchangeableProcess(nn.Module, ABC):
 def standard_normal(
     like: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
 ) -> Tensor:
-    """Return standard normal float64 draws on the device of ``like``, made on the generator's."""
+    """Return standard normal float64 draws on the device of ``like``, made on the generator's.
+
+    Args:
+        like: Tensor whose shape and device the draws have.
+        sample_shape: Shape of the draws, in front of that of ``like``.
+        generator: Source of randomness; ``None`` for torch's global one.
+    """
     device = like.device if generator is None else generator.device
     shape = (*sample_shape, *like.shape)
     draws = torch.randn(shape, generator=generator, dtype=torch.float64, device=device)

@@ -34,11 +34,21 @@ class ExchangeableGaussian(ExchangeableProcess):
         return Normal(mean, gaussian_variance.sqrt(), validate_args=False)
 
     def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:  # noqa: ARG002
-        """Return cumulative probabilities of the standard normal distribution."""
+        """Return cumulative probabilities of the standard normal distribution.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            t: Values, in units of its scale.
+        """
         return 0.5 * torch.erfc(-math.sqrt(0.5) * t)  # torch's ndtr has no digits below -8
 
     def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:  # noqa: ARG002
-        """Return quantiles of the standard normal distribution."""
+        """Return quantiles of the standard normal distribution.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            p: Probabilities, in (0, 1).
+        """
         quantiles: Tensor = torch.special.ndtri(p)
         return quantiles
 
@@ -58,7 +68,12 @@ class ExchangeableGaussian(ExchangeableProcess):
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
 
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
-        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products."""
+        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products.
+
+        Args:
+            z: Queries, ``(Q, D)``.
+            evidence: Sets, of batch shape ``(K,)``.
+        """
         z = self._checked_queries(z, evidence)
         if not len(evidence.count):
             return z.new_zeros(len(z), 0)

@@ -91,14 +91,24 @@ class ExchangeableStudentT(ExchangeableProcess):
         return _StudentT(df, mean, scale, validate_args=False)
 
     def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:
-        """Return cumulative probabilities of Student-t distributions, without gradients."""
+        """Return cumulative probabilities of Student-t distributions, without gradients.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            t: Values, in units of its scale.
+        """
         df, t = torch.broadcast_tensors(distribution.df, t)
         return torch.as_tensor(
             special.stdtr(df.numpy(force=True), t.numpy(force=True)), device=t.device, dtype=t.dtype
         )
 
     def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:
-        """Return quantiles of Student-t distributions, without gradients."""
+        """Return quantiles of Student-t distributions, without gradients.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            p: Probabilities, in (0, 1).
+        """
         df, p = torch.broadcast_tensors(distribution.df, p)
         # From the nearer tail, where probabilities have all their digits.
         tail = torch.minimum(p, 1 - p).numpy(force=True)
@@ -137,6 +147,10 @@ class ExchangeableStudentT(ExchangeableProcess):
 
         The logarithm per dimension leaves no matrix product. Memory stays bounded in training,
         too, because a block's temporaries are computed again in the backward pass.
+
+        Args:
+            z: Queries, ``(Q, D)``.
+            evidence: Sets, of batch shape ``(K,)``.
         """
         z = self._checked_queries(z, evidence)
         predictive = self.predictive(evidence).base_dist

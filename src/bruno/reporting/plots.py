@@ -62,6 +62,9 @@ def image_grid(
         row_labels: Label at the left of every row.
         column_groups: Heading and number of columns of every group; a gap separates groups.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the shapes, the labels and the groups do not agree.
     """
@@ -122,6 +125,9 @@ def plot_samples_given(
         ax: Where to draw.
         row_labels: Label of every row, such as the name of the class.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the images do not fit next to each other.
     """
@@ -158,6 +164,9 @@ def plot_novel_views(
         samples: By kind, such as ``sample`` or ``mean``: drawn views of the shape of ``truth``.
         ax: Where to draw.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the shapes do not agree.
     """
@@ -190,6 +199,9 @@ def plot_angle_likelihood(
         true: The angle each view was taken from, in degrees, ``(views,)``.
         ax: Where to draw.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the shapes do not agree.
     """
@@ -214,6 +226,14 @@ def plot_angle_likelihood(
 def plot_prior_samples(samples: Tensor, ax: Axes | None = None, *, columns: int = 10) -> Axes:
     """Draw samples ``(N, C, H, W)`` row by row; an incomplete last row is left out.
 
+    Args:
+        samples: Images, ``(N, C, H, W)``.
+        ax: Where to draw.
+        columns: Images in a row.
+
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If there are not enough samples for one row.
     """
@@ -227,6 +247,13 @@ def plot_log_likelihood_by_set_size(result: LikelihoodResult, ax: Axes | None = 
     """Draw what an image costs against how many of its class were seen before.
 
     In nats, with the 95 % interval as a band; bits/dim on the right.
+
+    Args:
+        result: The likelihoods.
+        ax: Where to draw.
+
+    Returns:
+        The axes that were drawn on.
     """
     ax = ax or _line_axes()
     mean = np.array([position.mean for position in result.curve])
@@ -263,6 +290,9 @@ def plot_correlated_dimensions(
         process: The process.
         ax: Where to draw.
         points: Number of thresholds, from 1e-4 to 1.
+
+    Returns:
+        The axes that were drawn on.
     """
     ax = ax or _line_axes()
     epsilons = torch.logspace(-4, 0, points, device="cpu", dtype=torch.float64)
@@ -301,6 +331,9 @@ def plot_training_curve(
         quantity: ``nll`` (negative log-likelihood per image), ``loss``, ``cross_entropy``, or
             ``accuracy`` (a fraction, drawn in per cent).
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the quantity is not one of these.
     """
@@ -338,7 +371,13 @@ def plot_training_curve(
 def history_series(
     history: Sequence[Mapping[str, Any]], kind: str, quantity: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps and the finite values of a quantity in the rows of one kind."""
+    """Return the steps and the finite values of a quantity in the rows of one kind.
+
+    Args:
+        history: Rows of a training log.
+        kind: ``train`` or ``validation``.
+        quantity: Key of the quantity.
+    """
     pairs = [
         (row["step"], row[quantity])
         for row in history

@@ -122,6 +122,10 @@ def render_report(title: str, sections: Sequence[Section], note: str = "") -> st
 def write_report(path: str | Path, html: str) -> None:
     """Write a page to a file, which appears whole or not at all.
 
+    Args:
+        path: The file.
+        html: The page.
+
     Raises:
         UserError: If the file cannot be written.
     """

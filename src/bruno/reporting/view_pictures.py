@@ -30,6 +30,11 @@ def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, by
     ``views.png``: objects seen once, from other sides; ``prior.png``: objects it makes up, from
     those sides; ``likelihood.png``: how likely views are under every angle; ``turntable.gif``:
     objects seen once, turning.
+
+    Args:
+        model: A conditional model of one angle.
+        dataset: Objects it was not trained on.
+        seed: Seed of objects, views and samples.
     """
     generator = generator_for(seed, Stream.VIEW_PICTURES)
     views, context = by_object(dataset)

@@ -28,24 +28,47 @@ class Batch(NamedTuple):
 
 
 def initialisation_batch(dataset: LabelledImages, experiment: Experiment) -> Batch:
-    """Return the batch from which the scales of the flow are set."""
+    """Return the batch from which the scales of the flow are set.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+    """
     return _batch(dataset, experiment, _INITIALISATION, 0, deform=True)
 
 
 def training_batch(
     dataset: LabelledImages, experiment: Experiment, step: int, process_index: int = 0
 ) -> Batch:
-    """Return the batch of a step; the same arguments always give the same numbers."""
+    """Return the batch of a step; the same arguments always give the same numbers.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+        step: The step, from 0.
+        process_index: Index of the process among those of a launch.
+    """
     return _batch(dataset, experiment, _TRAINING, step, process_index, deform=True)
 
 
 def validation_batch(dataset: LabelledImages, experiment: Experiment, index: int) -> Batch:
-    """Return one of the fixed validation batches, of images that are not deformed."""
+    """Return one of the fixed validation batches, of images that are not deformed.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+        index: The batch, from 0.
+    """
     return _batch(dataset, experiment, _VALIDATION, index, deform=False)
 
 
 def sets_per_batch(dataset: LabelledImages, experiment: Experiment) -> int:
-    """Return the number of sets in a batch: as configured, or one for each class there is."""
+    """Return the number of sets in a batch: as configured, or one for each class there is.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+    """
     return min(experiment.training.sets_per_batch, dataset.num_classes)
 
 

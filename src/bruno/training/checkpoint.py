@@ -45,7 +45,12 @@ class Checkpoint:
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; killed at any moment, it leaves the old one or the new one."""
+    """Write a checkpoint; killed at any moment, it leaves the old one or the new one.
+
+    Args:
+        directory: Directory of the run.
+        checkpoint: State of the run.
+    """
     fields = {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
     buffer = io.BytesIO()
     torch.save({"format_version": _FORMAT_VERSION, **fields}, buffer)

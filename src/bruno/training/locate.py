@@ -75,6 +75,10 @@ class LocatedModel:
 def locate_model(run: str | None, pretrained: str | None) -> LocatedModel:
     """Return the model of a run, a pretrained model, or of the newest run.
 
+    Args:
+        run: Directory of a run or of a saved model.
+        pretrained: Name of a model that comes with the package.
+
     Raises:
         UserError: If both are named, or neither is and there is no run.
     """

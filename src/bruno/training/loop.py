@@ -76,6 +76,9 @@ def train(
         resume: Go on from the checkpoint in ``directory``, if there is one.
         on_row: Called with every row of figures and the share of the schedule that is done.
 
+    Returns:
+        The model with the best averaged weights.
+
     Raises:
         UserError: If the experiment does not fit the data, or the directory holds a run already or
             one of another experiment.

@@ -75,7 +75,12 @@ def check_directory(
 
 
 def write_config(directory: Path, experiment: Experiment) -> None:
-    """Write ``config.yaml``, from which the experiment can be read again."""
+    """Write ``config.yaml``, from which the experiment can be read again.
+
+    Args:
+        directory: Directory of the run.
+        experiment: The experiment.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     # Through JSON, because YAML has no tuples.
     plain = json.loads(json.dumps(experiment.to_dict()))

@@ -21,7 +21,12 @@ from bruno.training.run_directory import CONFIG_FILE, HISTORY_FILE, check_direct
 
 
 def run_directory(out: str | None, data_name: str) -> Path:
-    """Return the directory of a run: the one that was given, or one named after the data set."""
+    """Return the directory of a run: the one that was given, or one named after the data set.
+
+    Args:
+        out: The directory that was given, if any.
+        data_name: Name of the data set.
+    """
     return user_path(out, "out") if out else Path("runs") / data_name
 
 
@@ -72,6 +77,9 @@ def run_experiment(
         resume: Go on with the run in the directory, if there is one.
         on_message: Called with one line about every stage.
         on_row: Called with every row of figures and the share of the schedule that is done.
+
+    Returns:
+        The model and its training set.
 
     Raises:
         UserError: As :func:`bruno.training.train` raises it, and if data are missing.

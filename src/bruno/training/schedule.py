@@ -15,6 +15,11 @@ def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float
 
     Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or over
     wall-clock time, whichever is further.
+
+    Args:
+        training: The schedule.
+        step: Steps done.
+        seconds: Seconds spent.
     """
     steps, minutes = training.steps, training.max_minutes
     if steps is None and minutes is None:
