@@ -81,7 +81,7 @@ def current_flow(flow: Mapping[str, Any], format_version: int) -> dict[str, Any]
 def current_estimator(
     parameters: Mapping[str, Any], state: Mapping[str, Any], format_version: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what was saved of an estimator with the names of this version.
+    """Return a saved estimator with the names of this version.
 
     Args:
         parameters: Arguments of its constructor, as saved.

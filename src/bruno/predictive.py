@@ -33,7 +33,7 @@ class Predictive(Distribution):
 
     Args:
         model: The model.
-        evidence: What was seen, of batch shape ``*B``.
+        evidence: Sufficient statistics of the set, of batch shape ``*B``.
     """
 
     arg_constraints = {}  # noqa: RUF012 - as torch.distributions declares it
@@ -45,7 +45,7 @@ class Predictive(Distribution):
 
     @property
     def evidence(self) -> Evidence:
-        """Sufficient statistic of what was seen."""
+        """Sufficient statistics of the set."""
         return self._evidence
 
     @property
@@ -105,7 +105,7 @@ class Predictive(Distribution):
         generator: torch.Generator | None = None,
         latent_scale: float = 1.0,
     ) -> Tensor:
-        """Draw next elements, independently of each other given what was seen, without gradients.
+        """Draw next elements, independently of each other given the set, without gradients.
 
         Args:
             sample_shape: How many, or a shape of them; by default one without a sample dimension.
@@ -236,7 +236,7 @@ class Predictive(Distribution):
         """Raise, for the entropy is not implemented.
 
         Raises:
-            NotImplementedError: Always; the message says how to estimate it.
+            NotImplementedError: Always; the message describes an estimate.
         """
         raise NotImplementedError(
             "entropy: is not implemented; -predictive.log_prob(predictive.sample(n)).mean(0) "
@@ -272,7 +272,7 @@ class Predictive(Distribution):
             context: Context features the elements were seen with.
 
         Raises:
-            UserError: If the elements cannot have been part of what was seen.
+            UserError: If the elements cannot have been part of the set.
         """
         seen = self._evidence.of_elements(self._model.encode(x, context))
         return Predictive(self._model, self._evidence - seen)

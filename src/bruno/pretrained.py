@@ -85,8 +85,8 @@ def save(
         metadata: Kept with the model, as JSON.
         files: Further files by name, replaced together with the model; the metadata holds the
             SHA-256 of each.
-        half_precision: Round the large weights of the flow to float16. What is loaded again is a
-            model with those weights, exact in itself, in half the space.
+        half_precision: Round the large weights of the flow to float16. The loaded model has those
+            weights, exactly, from half the space.
 
     Raises:
         UserError: If the model is of a kind that could not be loaded again, the metadata is not
@@ -204,9 +204,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_description(path: Path, config: dict[str, Any]) -> None:
-    """Raise if a configuration that names its own SHA-256 differs from what was saved.
+    """Raise if a configuration that names its own SHA-256 differs from the saved one.
 
-    It comes last, for other errors of a configuration say more.
+    Called last, because other errors of a configuration are more specific.
 
     Args:
         path: Directory of the model.
@@ -218,7 +218,7 @@ def check_description(path: Path, config: dict[str, Any]) -> None:
     digest = _digest(config)
     if config.get(_DESCRIPTION_SHA256, digest) != digest:
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: is not what was saved (its SHA-256 differs); it is damaged, "
+            f"{path / CONFIG_FILE}: is not the saved one (its SHA-256 differs); it is damaged, "
             f"or was edited without removing {_DESCRIPTION_SHA256}"
         )
 

@@ -1,4 +1,4 @@
-"""Random generators as a pure function of what they are for."""
+"""Random generators as a pure function of seed and purpose."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: each error names the argument, what was expected and what came."""
+"""Checks of arguments: each error names the argument, the expected values and the given one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_finite(name: str, x: Tensor) -> None:
     """Raise if a number of a floating-point tensor is NaN or infinite.
 
     Args:
-        name: What the error calls the tensor.
+        name: Name of the tensor, for the error.
         x: The tensor, of any shape.
 
     Raises:

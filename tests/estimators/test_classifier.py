@@ -84,7 +84,7 @@ def test_what_cannot_be_forgotten_is_refused_and_nothing_changes():
         classifier.forget(X[:2], [0, 7])
     with pytest.raises(UserError, match="expected at most as many elements as were seen"):
         classifier.forget(X[:50], Y[:50])
-    with pytest.raises(UserError, match="no subset of what was seen"):
+    with pytest.raises(UserError, match="no subset of the elements seen"):
         classifier.forget(X[:2] + 100, Y[:2])
     with pytest.raises(UserError, match="no class would be left"):
         classifier.forget(X[::2], Y[::2])

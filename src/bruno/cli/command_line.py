@@ -22,24 +22,24 @@ _COMMANDS = {
     "download": "fetch a data set",
     "train": "train a model from a recipe",
     "evaluate": "measure likelihood and few-shot accuracy",
-    "sample": "draw more of what is in a few pictures",
-    "info": "show what is installed, or what a model is",
+    "sample": "draw samples given a few pictures",
+    "info": "show the installation, or a model",
 }
 _POSITIONAL = {"download": "name"}
 _SWITCHES = {
-    "resume": "go on with the run in the directory; only what is to change need be given",
-    "overwrite": "replace what is there already",
+    "resume": "go on with the run in the directory; only changes need be given",
+    "overwrite": "replace existing files",
     "as_json": "print the result as JSON on standard output",
 }
 _FLAGS = {"as_json": "--json"}
 _LISTS: dict[str, tuple[type, str]] = {
-    "given": (str, "image files, or folders of them, that show what to draw more of"),
+    "given": (str, "image files, or folders of them, to condition on"),
     "context": (str, "context features to draw with, as azimuth=45 or azimuth=0,90,180"),
     "given_context": (str, "context features of the given images (default: angles from the first)"),
     "protocols": (
         str,
-        "what to measure: likelihood, few_shot, anomalies, generation, exchangeability, views, "
-        "pose (default: what applies of likelihood, few_shot, views, pose)",
+        "protocols: likelihood, few_shot, anomalies, generation, exchangeability, views, "
+        "pose (default: those that apply of likelihood, few_shot, views, pose)",
     ),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
@@ -150,7 +150,7 @@ def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as the parser knows them.
+    """Return the arguments in the spelling of the parser.
 
     Dashes in flags become underscores, short forms of ``--data`` are written out, and the value of
     ``--config`` becomes a file, or its text with the current names of fields.

@@ -1,4 +1,4 @@
-"""What the command shows while the user waits: bars on a terminal, lines elsewhere, on stderr."""
+"""Output of the command: progress bars on a terminal, lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def error_console() -> Console:
 
 
 def progress_console() -> Console:
-    """Return a console on standard error as it is now, for what the first process alone shows."""
+    """Return a console on standard error as it is now, for output of the first process only."""
     return _console(stderr=True, quiet=_is_follower())
 
 

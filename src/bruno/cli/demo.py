@@ -35,7 +35,7 @@ def demo(
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Train on built-in characters for about three minutes, then show what the model learnt.
+    """Train on built-in characters for about three minutes, then report its results.
 
     Args:
         minutes: Length of the training; by default that of the recipe.

@@ -71,10 +71,10 @@ def evaluate(
         pretrained: Name of a model that comes with the package.
         data: Data to evaluate on, where they are not those of the training.
         split: train, val or test.
-        protocols: What to measure: likelihood, few_shot, anomalies, generation, exchangeability,
+        protocols: Protocols to run: likelihood, few_shot, anomalies, generation, exchangeability,
             views, pose.
-        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
-        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
+        ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
+        shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
         set_size: Images in a set whose likelihood is measured.
         sets_per_class: Number of such sets of every class; more where there are few classes.
@@ -145,7 +145,7 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
 
     Args:
         evaluation: The figures.
-        title: What was measured.
+        title: Name of the model.
     """
     console = output_console()
     for name, results in evaluation.results.items():

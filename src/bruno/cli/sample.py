@@ -1,4 +1,4 @@
-"""``bruno sample``: draw more of what is in a few pictures, or from the prior."""
+"""``bruno sample``: samples given a few pictures, or of the prior."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def sample(
     Args:
         run: Directory of a run or of a saved model; by default the newest run in runs/.
         pretrained: Name of a model that comes with the package.
-        given: Image files, or folders of them, that show what to draw more of; none for samples
-            of the prior.
+        given: Image files, or folders of them, to condition on; none for samples of the prior.
         context: For conditional models, the context features to draw with, as azimuth=45, or
             several values of each, as azimuth=0,90,180: a row of images for each of them.
         given_context: Context features of the given images, one value for all or one for each;
@@ -65,10 +64,10 @@ def sample(
         latent_scale: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
         seed: Seed of the samples.
-        out: The picture to write, in any format Pillow knows.
+        out: The picture to write, in any format that Pillow writes.
         device: auto, cpu or cuda.
         overwrite: Replace a picture that is there already.
-        as_json: Print what was done as JSON on standard output.
+        as_json: Print a summary as JSON on standard output.
     """
     if given_context and not given:
         raise UserError("given_context: expected the images it is of, --given, too")
@@ -119,8 +118,8 @@ def sample(
         summary = {"out": str(path), "given": [str(f) for f in files], "count": count * values}
         print_json({**summary, "seed": seed})
     else:
-        told = f"{len(images)} given and " if images else ""
-        output_console().print(f"{told}{count * values} drawn images written to {path}")
+        prefix = f"{len(images)} given and " if images else ""
+        output_console().print(f"{prefix}{count * values} drawn images written to {path}")
 
 
 def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:

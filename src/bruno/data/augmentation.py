@@ -60,7 +60,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         generator: Source of randomness, on the CPU.
 
     Returns:
-        uint8 of the same shape; what comes in from outside the image is black.
+        uint8 of the same shape; areas from outside the image are black.
 
     Raises:
         UserError: If ``images`` are not uint8 of four dimensions.

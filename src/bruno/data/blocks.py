@@ -109,7 +109,7 @@ def render(
     """Return a view of boxes, uint8 ``(size, size)``, the nearest face of each ray on black.
 
     Args:
-        boxes: What to look at.
+        boxes: The boxes.
         azimuth: Where from, in degrees around the vertical axis.
         elevation: Where from, in degrees above the horizon.
         size: Height and width of the image, in pixels; it shows the ball of radius 1.

@@ -21,7 +21,7 @@ class ContextFeature:
     """A number that describes every image, an input of conditional models.
 
     Attributes:
-        name: What it is called, as in ``azimuth``.
+        name: Its name, such as ``azimuth``.
         is_angle: Whether it is an angle in degrees, which enters the context as its sine and
             cosine: 359 is next to 0.
     """

@@ -1,4 +1,4 @@
-"""Labelled images in memory: what every loader returns and every sampler reads."""
+"""Labelled images in memory, as loaders return and samplers read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,7 +232,7 @@ class LabelledImages:
         )
 
     def _augmented(self, number: int) -> Tensor:
-        """Return so many augmented copies, in turn; the image itself where there are none."""
+        """Return ``number`` augmented copies, in turn; the image itself where there are none."""
         copies = (
             self.images.unsqueeze(0) if self.augmented_images is None else self.augmented_images
         )
@@ -244,7 +244,7 @@ def check_split(name: str, split: str, known: Sequence[str]) -> None:
 
     Args:
         name: The data set.
-        split: What was asked for.
+        split: The split asked for.
         known: The splits it has.
 
     Raises:

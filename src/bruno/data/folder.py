@@ -31,7 +31,7 @@ LOADER_VERSION = 3
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _MOST_SHOWN = 10
-# What systems put into folders of images, besides files whose names begin with a dot.
+# Files that systems put into folders of images, besides those whose names begin with a dot.
 _SYSTEM_FILES = frozenset(
     {
         "$recycle.bin",
@@ -184,7 +184,7 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def data_in(folder: Path) -> list[Path]:
-    """Return what is in a folder, in alphabetical order, but hidden files and those of systems."""
+    """Return the content of a folder, in alphabetical order, without hidden and system files."""
     return sorted(path for path in folder.iterdir() if is_data(path.name))
 
 

@@ -1,4 +1,4 @@
-"""One image file as 8-bit pixels, scaled as its format says."""
+"""One image file as 8-bit pixels, scaled by the rules of its format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIGNED, _WHITE_IS_ZERO = 2, 0
 
 
 class UnreadableImageError(Exception):
-    """A file cannot be decoded, or its format does not say what its numbers mean."""
+    """A file cannot be decoded, or its format does not define its numbers."""
 
 
 class DecodedImage(NamedTuple):
@@ -74,7 +74,7 @@ def load_image(
 
     Raises:
         MissingDataError: If the file is not there.
-        UserError: If it is no readable image; if its format does not say which number is white, as
+        UserError: If it is no readable image; if its format does not define white, as
             for signed or 32-bit integers and floats above 1; or if an option is not as above.
     """
     path = user_path(path)
@@ -105,7 +105,7 @@ def check_options(image_size: int, channels: str) -> None:
 
 
 def paper_warning(images: str, invert: bool) -> str:
-    """Return what to warn of where images were laid on the other paper.
+    """Return the warning of images that were laid on the other paper.
 
     Args:
         images: The images, in words.
@@ -155,7 +155,7 @@ def _black_and_white(file: Image.Image) -> tuple[float, float] | None:
     """Return the numbers that stand for black and white; none where Pillow has made them 8 bits.
 
     Raises:
-        UnreadableImageError: If the format does not say.
+        UnreadableImageError: If the format does not define them.
     """
     tags = getattr(file, "tag_v2", {})
     is_tiff = file.format == "TIFF"

@@ -69,7 +69,7 @@ class DataConfig:
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Return the names that :class:`DataConfig` knows."""
+    """Return the names that :class:`DataConfig` takes."""
     return tuple(SOURCES)
 
 

@@ -45,8 +45,8 @@ from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.validation import check_number, check_share
 
-# Where there are very many classes, so many elements are scored at once all the same: the evidence
-# of the classes takes more memory.
+# Elements scored at once, however many classes there are: the evidence of very many classes takes
+# more memory than their scores.
 _FEWEST_AT_ONCE = 256
 
 
@@ -55,38 +55,37 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     :math:`p(c | x) \propto p(c) \, p(x | x^c_1..x^c_n)`, with the predictive of an exchangeable
     process (Korshunova et al., *BRUNO*, NeurIPS 2018, section 3) in the latent space of an
-    invertible map. A class is nothing but the count, mean and scatter of its examples there, so
-    one more example, or one more class, costs one update of these, and one less takes it back.
+    invertible map. A class is represented by the count, mean and scatter of its examples there, so
+    one more example, or one more class, costs one update of these, and forgetting reverses it.
 
     Args:
         model: A pretrained :class:`~bruno.Bruno`, its directory or name (``"omniglot"``, for rows
             of 784 grey levels); the estimator works on a copy. By default a model is fitted to the
-            classes given to ``fit``, and then stays as it is: later examples and classes are
-            described in its terms. The parameters ``process``, ``flow``, ``scale`` and ``steps``
-            are for that; a model that is given has a process and a flow, and those that say
-            otherwise are refused.
+            classes given to ``fit``, and then is not changed by later examples and
+            classes. The parameters ``process``, ``flow``, ``scale`` and ``steps``
+            are for that; a model that is given has a process and a flow, and conflicting ones are
+            refused.
         process: ``student_t``, which also learns from the examples of a class how much that class
             varies, or ``gaussian``, which scores many elements against many classes some fifty
             times faster.
         flow: How to reach the latent space: ``affine``, standardisation and a linear map (the
-            two-covariance model) of all features, or, of N examples with at least 4 N features, of
-            what they span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
+            two-covariance model) of all features, or, of N examples with at least 4 N features,
+            of their span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
             ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
             ``diagonal``.
         scale: ``per_feature`` where every feature has a unit of its own, as in most tables, or
-            ``global`` where all have the same, as pixels and embeddings have: what hardly varies
-            among the examples is then not taken for important. ``auto`` takes it for common unless
-            some feature varies ten times as much as the median one, or ten times less and apart
-            from the others. With ``flow="dense"`` it decides how much noise each feature is
-            trained with.
+            ``global`` where all have the same, as pixels and embeddings have: one global scale
+            keeps low-variance features small. ``auto`` chooses ``global`` unless some feature
+            varies ten times as much as the median one, or ten times less and apart from the others.
+            With ``flow="dense"`` it decides how much noise each feature is trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         unknown_prior: Prior probability, between 0 and 1, that an element is of none of the known
             classes; its density is then that of the first element of an unknown class, and
             probabilities have a column more than ``classes_``. By default everything is of a known
             class.
-        temperature: What log-densities are divided by before they become class probabilities;
+        temperature: Divisor of log-densities in the softmax of class probabilities;
             ``auto`` chooses it by cross-validation in ``fit``, and with ``unknown_prior`` also
             ``unknown_slope_`` and ``unknown_intercept_``, by leaving classes out, too. With
             ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
@@ -97,7 +96,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     Attributes:
         classes_: The known classes, sorted, ``(K,)``.
-        evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
+        evidence_: Their evidence, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
             copy.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
@@ -110,7 +109,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         unknown_intercept_: See there. The slope is 1 and the intercept 0 where ``fit`` had no
             ``unknown_prior``, a ``temperature`` that is a number, fewer than three classes, or
             fewer than three examples of some class.
-        unknown_label_: What ``predict`` returns for an element of none of the known classes: −1, or
+        unknown_label_: Prediction for an element of none of the known classes: −1, or
             ``"unknown"`` where classes are strings. With ``unknown_prior`` no class may be called
             that.
         n_features_in_: Number of features.
@@ -171,7 +170,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             The estimator itself.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected; then nothing changes.
+            ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
         fitted._fit(X, y)
@@ -202,13 +201,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Args:
             X: Examples, ``(N, D)``.
             y: Their classes, ``(N,)``.
-            classes: Classes to know from now on, whether or not there are examples of them.
+            classes: Classes to predict from now on, whether or not there are examples of them.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: If the data are not what is expected; then nothing changes.
+            ValueError: If the data are invalid; then nothing changes.
         """
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
@@ -251,7 +250,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             ValueError: If a class is unknown, if these cannot have been among its examples, if
                 they lie so far from the others that rounding errors would be left, or if nothing
                 would be left; then nothing is forgotten. Examples that were never given cannot be
-                told where they are near enough to the others (:meth:`~bruno.Evidence.without`).
+                detected where they are near enough to the others (:meth:`~bruno.Evidence.without`).
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
@@ -322,7 +321,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return log p(x) of elements of a class nothing is known of, in nats, ``(N,)``."""
+        """Return log p(x) of elements of an unknown class, in nats, ``(N,)``."""
         check_is_fitted(self)
         z, log_det = encoded(self.model_, self._validated(X, reset=False))
         log_prob = self.model_.process.log_prob(z.unsqueeze(1)) + log_det
@@ -358,14 +357,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     @property
     def evidence_(self) -> Evidence:
-        """What is known of the classes, of batch shape ``(K,)``; a copy."""
+        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
         check_is_fitted(self)
         known = self._known.now().evidence
         return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
 
     @property
     def unknown_label_(self) -> Any:
-        """What ``predict`` returns for elements of none of the known classes."""
+        """Prediction for elements of none of the known classes."""
         check_is_fitted(self)
         return unknown_label(self._known.kind)
 
@@ -380,7 +379,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return copied
 
     def _names(self) -> np.ndarray:
-        """Return what the columns of probabilities stand for."""
+        """Return the classes of the columns of probabilities."""
         classes = self._present.labels
         if self.unknown_prior is None:
             return classes.copy()
@@ -403,7 +402,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
-        """Raise if the label of what is rejected is also the label of a class."""
+        """Raise if the label of rejected elements is also the label of a class."""
         label = unknown_label(kind_of(classes))
         if self.unknown_prior is not None and label in classes.tolist():
             raise UserError(
@@ -465,10 +464,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
     ) -> Score:
-        """Return how to learn from some rows and score others.
+        """Return a function that fits to some rows and scores others.
 
-        What was fitted to examples is too sure of them: they are held out from the model, too,
-        unless it was given.
+        A model is overconfident of the examples it was fitted to: they are held out from the model,
+        too, unless it was given.
         """
 
         def score(learn: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
@@ -505,7 +504,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             labels: The arrays that the labels of new ones come from, by argument.
 
         Raises:
-            UserError: If the new ones are of another type, or have the label of what is rejected;
+            UserError: If the new ones are of another type, or have the label of rejected elements;
                 then nothing changes.
         """
         if all(label in self._known for label in changed):

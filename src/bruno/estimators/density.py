@@ -1,4 +1,4 @@
-"""The density of one set, and what does not belong to it."""
+"""Density of one set, and detection of outliers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _OneSet(BrunoEstimator):
             The estimator itself.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected; then nothing changes.
+            ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
         fitted._fit(X)
@@ -64,7 +64,7 @@ class _OneSet(BrunoEstimator):
             The estimator itself.
 
         Raises:
-            ValueError: If the data are not what is expected; then nothing changes.
+            ValueError: If the data are invalid; then nothing changes.
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
@@ -116,7 +116,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         verbose: As for :class:`~bruno.BrunoClassifier`.
 
     Attributes:
-        evidence_: What is known of the set.
+        evidence_: Sufficient statistics of the set.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
@@ -179,11 +179,11 @@ class BrunoDensity(DensityMixin, _OneSet):
 
 
 class BrunoOutlierDetector(OutlierMixin, _OneSet):
-    r"""Tell what does not belong to a set: elements of low predictive density.
+    r"""Outlier detection: elements of low predictive density given a set.
 
-    With a ``model`` that was given, what counts is how much more probable the set makes an element
-    than it was before, :math:`\log p(x | \text{set}) - \log p(x)`: such a model knows what elements
-    are like in general, and a simple image has a high density wherever it belongs (Nalisnick et
+    With a pretrained ``model``, the score is the log-likelihood ratio
+    :math:`\log p(x | \text{set}) - \log p(x)`: the density alone is dominated by the complexity of
+    an image, so that simple images have a high density under any set (Nalisnick et
     al., *Do Deep Generative Models Know What They Don't Know?*, ICLR 2019).
 
     Args:
@@ -201,7 +201,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         offset_: The score, in nats, below which an element is an outlier. ``fit`` sets it, by the
             elements given to it; ``partial_fit`` and ``forget`` change the scores and leave it as
             it is.
-        evidence_: What is known of the set.
+        evidence_: Sufficient statistics of the set.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
@@ -241,7 +241,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
 
     def _fit(self, X: Any) -> None:  # noqa: N803
         super()._fit(X)
-        # By what the parameter was then, for the threshold is of those scores.
+        # The threshold belongs to the scores of the parameter at this time.
         self._scores_gain = self.model is not None
         self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
 

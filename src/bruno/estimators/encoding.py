@@ -21,7 +21,7 @@ _FURTHEST = 1e100
 
 
 class TooFarError(UserError):
-    """An element is so far from what a model was fitted to that its density is no number."""
+    """An element is so far from the training data of a model that its density is no number."""
 
 
 def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803

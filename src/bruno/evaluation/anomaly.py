@@ -78,7 +78,7 @@ def set_anomalies(
 
     An image scores :math:`\log p(z_n | z_{<n}) - \log p(z_n)`: how much more likely the images
     before it make it ("set anomaly detection" of Korshunova et al., *BRUNO*, NeurIPS 2018). The
-    anomalies stay in the set, so what comes after is judged by a contaminated support.
+    anomalies stay in the set, so later images are scored by a contaminated support.
     The first image has nothing before it; it is never an anomaly and not scored.
 
     Args:
@@ -95,7 +95,7 @@ def set_anomalies(
 
     Raises:
         UserError: If there are fewer than two classes, a class has too few images, or a number
-            leaves nothing to tell apart.
+            leaves no anomaly or no other image.
     """
     if not 1 <= n_anomalies <= set_size - 2:
         raise UserError(

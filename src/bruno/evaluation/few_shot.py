@@ -88,8 +88,8 @@ def few_shot_accuracy(
         shot: Number of support images of each.
         rotations: Query every class in four rotations, each a class of its own.
         trials: How often every class is queried.
-        contaminants: Replace so many support images of every class by images of other classes, to
-            see how robust the model is; the usual figure is without.
+        contaminants: Number of support images of every class replaced by images of other classes,
+            to see how robust the model is; the usual figure is without.
         seed: Seed of the episodes.
         encoded: The data set encoded by :func:`~bruno.evaluation.encoding.encode_rotations`, to
             share between several (way, shot).

@@ -1,4 +1,4 @@
-"""Is the model as exchangeable in floating point as it is on paper?"""
+"""Order invariance of the joint log-density in floating point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bruno.validation import check_whole
 
 @dataclass(frozen=True)
 class ExchangeabilityResult:
-    """By how much laws that hold exactly on paper are missed through rounding.
+    """Rounding errors of laws that hold exactly in real arithmetic.
 
     Attributes:
         elements: Size of the set.

@@ -29,7 +29,7 @@ _EVEN = 0.5  # degrees by which equal steps may differ
 
 @dataclass(frozen=True)
 class PoseResult:
-    """What :func:`pose` measured, after one number of views.
+    """Pose estimation after one number of views.
 
     Attributes:
         dataset: Data set and split.
@@ -140,7 +140,7 @@ def scores_by_context(predictive: Predictive, x: Tensor, context: Tensor) -> Ten
     """Return log p(x | seen, context) of one image for every context, in nats, ``(K,)``, CPU.
 
     Args:
-        predictive: What is known of the object, of batch shape ``()`` or ``(1,)``.
+        predictive: Predictive given views of the object, of batch shape ``()`` or ``(1,)``.
         x: An image, shape ``event``.
         context: The contexts to try, ``(K, context_dim)``.
     """
@@ -154,7 +154,7 @@ def scores_by_context(predictive: Predictive, x: Tensor, context: Tensor) -> Ten
 def degrees(context: Tensor) -> Tensor:
     """Return the angles whose sine and cosine a context is, ``(*B, 2) -> (*B,)``.
 
-    Rounded to a thousandth, so that the difference of two is what it would be without the detour.
+    Rounded to a thousandth, so that differences of angles are exact to that precision.
     """
     sine, cosine = context.double().unbind(-1)
     return torch.atan2(sine, cosine).rad2deg().round(decimals=3)
@@ -178,8 +178,8 @@ def has_unique_pose(views: Tensor, angles: Tensor) -> Tensor:
 
     Returns:
         bool ``(objects,)``: whether turning the object by 30 degrees or more always changes its
-        views by a tenth of what they differ from black, in root mean square. That can be told from
-        views all around at equal steps; other objects are taken to have a unique pose.
+        views by a tenth of their root mean square. This needs views all around at equal steps;
+        other objects are taken to have a unique pose.
     """
     angles, order = (angles % 360).sort(1)
     objects = torch.arange(len(views), device=views.device).unsqueeze(1)

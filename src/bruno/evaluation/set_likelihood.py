@@ -1,4 +1,4 @@
-"""Test likelihood of sets: what an image costs, and how much the set before it helps."""
+"""Test likelihood of sets: of an image alone, and given the images before it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def likelihood(
         sets: Number of sets, each of one class. Classes take turns, so that none has two sets
             more than another; by default one set of each class.
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
-        importance_samples: Draw the noise of every set so many times and report the logarithm of
+        importance_samples: Number of draws of the noise of every set; report the logarithm of
             the mean joint density, too; 0 for not.
         progress: Told the number of images encoded.
 

@@ -33,7 +33,7 @@ _EXAMPLES_GIVEN, _JUDGED_WAY = (1, 5, 10), 20
 
 
 class Result(Protocol):
-    """What a protocol returns: figures for programs and rows of a table for people."""
+    """Result of a protocol: figures for programs and rows of a table for people."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -44,7 +44,7 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured.
+    """The model that is measured, its data and its competitors.
 
     Attributes:
         model: The model.
@@ -72,8 +72,8 @@ class Settings:
     """Settings of the protocols.
 
     Attributes:
-        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
-        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
+        ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
+        shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
         rotations: Count each class in four rotations, in few-shot classification.
         set_size: Images in a set; fewer where the smallest class has fewer.
@@ -341,7 +341,7 @@ def evaluate(
     """Measure a model by several protocols.
 
     Args:
-        subject: What is measured, on which data.
+        subject: The model and its data.
         settings: Settings of the protocols.
         protocols: Names from :data:`PROTOCOLS`; by default those that apply to the model and the
             data and are measured by default.

@@ -1,4 +1,4 @@
-"""New views of an object from a few seen ones: how likely the true one is, how close a drawn one.
+"""Prediction of new views of an object: likelihood of the true view, error of predicted ones.
 
 The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a
 context each, such as the azimuth they were taken from, predict its image at another context.
@@ -89,7 +89,7 @@ class ViewsGiven:
 
 @dataclass(frozen=True)
 class ViewsResult:
-    """What :func:`novel_views` measured.
+    """Predictions of new views for every number of given views.
 
     Attributes:
         dataset: Data set and split.
@@ -111,7 +111,7 @@ class ViewsResult:
 
     @property
     def bits_per_nat(self) -> float:
-        """What turns nats per view into bits per value of an image."""
+        """Factor from nats per view to bits per value of an image."""
         return 1 / (self.dim * math.log(2))
 
     def to_dict(self) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def _objects_at_once(model: Bruno) -> int:
 
 
 def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
-    """Return what a model expects of objects after views ``(objects, n, *event)``.
+    """Return the predictive of objects given views ``(objects, n, *event)``.
 
     Args:
         model: The model.

@@ -55,7 +55,7 @@ class MaskedCoupling(Coupling):
         return log_scale * (1 - self.mask), shift * (1 - self.mask)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scale and shift what the mask does not keep.
+        """Scale and shift the elements that the mask does not keep.
 
         Args:
             x: Data, ``(B, C, H, W)`` or ``(B, C)``.

@@ -30,7 +30,7 @@ _GROUP_MARGIN = 5e-7
 class LatticeGaussianisation(PixelGaussianisation):
     r"""Give every pixel a standard normal distribution *given the pixels of coarser lattices*.
 
-    The pixels are dealt out to nested lattices, as in the parallel multiscale ordering of Reed et
+    The pixels are divided among nested lattices, as in the parallel multiscale ordering of Reed et
     al. (*Parallel Multiscale Autoregressive Density Estimation*, ICML 2017, section 3): every
     fourth one along each axis first, then, at each halving of the distance, the centres of the
     squares between them, then the remaining pixels. From all coarser pixels a network predicts the

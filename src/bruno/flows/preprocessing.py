@@ -63,7 +63,7 @@ class PixelLogit(Bijection):
         return log_y - log_rest, (slope - log_y - log_rest).flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the real line to pixels; what lies outside [0, 256] by rounding or α is clamped.
+        """Map the real line to pixels; values outside [0, 256] by rounding or α are clamped.
 
         Args:
             z: Latent, of the same shape.
@@ -111,7 +111,7 @@ class Cdf(NamedTuple):
 
 
 class NormalScores(Bijection):
-    """What maps through a distribution function and the normal quantile: both ways, and densities.
+    """Base of maps through a distribution function and the normal quantile, in both directions.
 
     Args:
         alpha: How far probabilities are kept from 0 and 1, together.
@@ -153,7 +153,7 @@ class PixelGaussianisation(NormalScores):
     :math:`z = \Phi^{-1}(\alpha/2 + (1 - \alpha) F(x))`, where :math:`F` is linear within each of
     the 256 grey levels. Dequantisation noise is uniform within a level, so this straightens it
     exactly: on images that are mostly black, the logit leaves the noise of every black pixel with
-    the shape of an exponential distribution, which affine couplings cannot mend (marginal
+    the shape of an exponential distribution, which affine couplings cannot correct (marginal
     Gaussianisation: Chen & Gopinath, NeurIPS 2000).
 
     All levels are equally probable until :meth:`initialise` counts them in a batch.
@@ -211,7 +211,7 @@ class PixelGaussianisation(NormalScores):
         return self._to_normal(wide - level, share, x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the real line to pixels; what lies outside [0, 256] by α is clamped.
+        """Map the real line to pixels; values outside [0, 256] by α are clamped.
 
         Args:
             z: Latent, of the same shape.

@@ -174,7 +174,7 @@ class FactorOut(Bijection):
     The two parts are put together again on the channel axis, so the shape stays an image.
 
     Args:
-        inner: What transforms the second half of the channels, keeping their shape.
+        inner: Bijection of the second half of the channels, keeping their shape.
     """
 
     def __init__(self, inner: Bijection) -> None:

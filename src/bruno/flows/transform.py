@@ -35,7 +35,7 @@ class FlowTransform(Transform):
 
     @property
     def domain(self) -> constraints.Constraint:  # type: ignore[override]
-        """What the flow takes: pixels in [0, 256], or any vectors."""
+        """Data of the flow: pixels in [0, 256], or any vectors."""
         is_image = len(self.flow.event_shape) == 3
         base = constraints.interval(0.0, 256.0) if is_image else constraints.real
         return constraints.independent(base, len(self.flow.event_shape))

@@ -226,7 +226,7 @@ class ExchangeableProcess(nn.Module, ABC):
         Gradients reach the parameters and the evidence.
 
         Args:
-            evidence: What was seen, of batch shape ``*B``.
+            evidence: Sufficient statistics of the sets, of batch shape ``*B``.
             sample_shape: Shape of the draws of each set.
             generator: Source of randomness; by default torch's global one.
             latent_scale: Factor of the deviations from the predictive mean.

@@ -116,7 +116,7 @@ def plot_samples_given(
     *,
     row_labels: Sequence[str] | None = None,
 ) -> Axes:
-    """Draw, for every set, the examples a model was given next to what it made of them.
+    """Draw, for every set, the examples a model was given next to its samples.
 
     Args:
         given: The examples, ``(rows, n, C, H, W)``, uint8 or floats in [0, 256].
@@ -153,7 +153,7 @@ def plot_novel_views(
     samples: Mapping[str, Tensor],
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw what a model makes of objects seen once, from other sides, as in *Conditional BRUNO*.
+    """Draw predictions of objects seen once, from other sides, as in *Conditional BRUNO*.
 
     Every object takes a block of rows: the truth, with the seen view before it, then each kind of
     samples, every column from the same side.
@@ -244,7 +244,7 @@ def plot_prior_samples(samples: Tensor, ax: Axes | None = None, *, columns: int 
 
 
 def plot_log_likelihood_by_set_size(result: LikelihoodResult, ax: Axes | None = None) -> Axes:
-    """Draw what an image costs against how many of its class were seen before.
+    """Draw the negative log-likelihood of an image over the number of examples of its class.
 
     In nats, with the 95 % interval as a band; bits/dim on the right.
 
@@ -357,7 +357,7 @@ def plot_training_curve(
             )
             settled.append(scale * values[len(values) // 20 :])
     if settled and quantity != "accuracy":
-        # The first steps cost many times what the rest does and would flatten the curve.
+        # The loss of the first steps is many times larger and would flatten the curve.
         low, high = min(part.min() for part in settled), max(part.max() for part in settled)
         margin = 0.05 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)

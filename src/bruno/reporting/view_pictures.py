@@ -25,9 +25,9 @@ _FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
 
 @torch.no_grad()
 def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, bytes]:
-    """Return pictures of what a model makes of a few objects, by name.
+    """Return pictures of the predictions of a few objects, by name.
 
-    ``views.png``: objects seen once, from other sides; ``prior.png``: objects it makes up, from
+    ``views.png``: objects seen once, from other sides; ``prior.png``: objects of the prior, from
     those sides; ``likelihood.png``: how likely views are under every angle; ``turntable.gif``:
     objects seen once, turning.
 

@@ -21,7 +21,7 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to go on as if nothing had happened.
+    """State of a run, from which it resumes exactly.
 
     Attributes:
         experiment: The experiment as nested dictionaries.
@@ -70,11 +70,11 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         content = torch.load(
             io.BytesIO(_intact(file.read_bytes())), map_location="cpu", weights_only=True
         )
-    except pickle.UnpicklingError:  # whose text advises to run what is in the file
+    except pickle.UnpicklingError:  # whose text advises to execute the file
         raise CheckpointError(
             f"{file}: cannot be read as a checkpoint: it holds other data than one does"
         ) from None
-    except Exception as error:  # what is damaged can make readers raise anything
+    except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{file}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(content, dict) or content.pop("format_version", None) != _FORMAT_VERSION:

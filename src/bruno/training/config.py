@@ -185,7 +185,8 @@ class TrainingConfig:
         validate_every: Steps between validations on held-out classes.
         validation_batches: Batches of a validation.
         checkpoint_every: Steps between checkpoints.
-        checkpoint_minutes: Minutes between checkpoints, where so many steps take longer.
+        checkpoint_minutes: Minutes between checkpoints, where ``checkpoint_every`` steps take
+            longer.
     """
 
     steps: int | None = None
@@ -244,10 +245,10 @@ class Experiment:
     """A training run from data to weights.
 
     Attributes:
-        data: Where the sets come from.
-        model: What is trained.
-        objective: What it is trained for.
-        training: How it is trained.
+        data: The data set.
+        model: The model.
+        objective: Weights of the objectives.
+        training: The optimisation.
         seed: Seed of initialisation, batches and noise.
     """
 

@@ -1,4 +1,4 @@
-"""Which model a command is about."""
+"""The saved model that a command is about."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LocatedModel:
     Attributes:
         path: Directory of the weights.
         config: Its configuration.
-        directory: Where what is made of it goes: the run's directory, or runs/ for a model that
-            came with the package.
+        directory: Where its evaluations go: the run's directory, or runs/ for a model that came
+            with the package.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class LocatedModel:
             trained_on = DataConfig(**self.experiment.get("data", {}))
         except TypeError as error:
             raise CheckpointError(
-                f"{self.path}: describes data that this version does not know: {error}"
+                f"{self.path}: describes data that this version cannot load: {error}"
             ) from None
         if "name" in overrides and overrides["name"] != trained_on.name:
             trained_on = DataConfig()

@@ -68,7 +68,7 @@ def train(
     end.
 
     Args:
-        experiment: What to train, and how.
+        experiment: The experiment.
         training_set: Classes to learn from.
         validation_set: Other classes (or other images), to choose the stopping point on.
         directory: Where the run lives.
@@ -132,7 +132,7 @@ class _Run:
             validation_set.context_features,
             training_set.context_features,
         )
-        validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
+        validation_batch(validation_set, experiment, 0)  # impossible validation fails now
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             model = experiment.model.build(
@@ -189,11 +189,11 @@ class _Run:
         """Run to the end of the schedule, or until a signal stops it.
 
         Raises:
-            Interrupted: If a signal did; then what was done is saved.
+            Interrupted: If a signal stopped the run, which is then saved.
         """
         if self.accelerator.is_main_process:
             write_config(self.directory, self.experiment)
-        # Gradients of what is all but impossible are subnormal numbers, with which a CPU is several
+        # Gradients of very improbable events are subnormal numbers, with which a CPU is several
         # times slower.
         torch.set_flush_denormal(True)
         try:

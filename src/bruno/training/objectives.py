@@ -1,4 +1,4 @@
-r"""What a model is trained for: likelihood of sets, telling sets apart, or both at once.
+r"""Training objectives: likelihood of sets, classification among sets, or both at once.
 
 Every image passes the flow once. The generative objective is the joint log-likelihood of the sets
 of a batch; the discriminative one reuses the same latent vectors: some images of each set become
@@ -75,9 +75,9 @@ class Losses(NamedTuple):
     """The figures of a batch.
 
     Attributes:
-        loss: What is minimised.
-        nll: Negative log-likelihood per image, nats; in training without what a flow takes from
-            another model.
+        loss: The loss, which is minimised.
+        nll: Negative log-likelihood per image, nats; in training without the parts that a
+            flow takes from another model.
         cross_entropy: Of the class of a query, nats.
         accuracy: Share of queries whose own set is the most likely.
         squared_error: Of a pixel of the predicted image, where white is 1.
@@ -122,7 +122,8 @@ class Objective(nn.Module):
         """
         config, model = self.config, self.model
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast)
-        # What is not trained and independent of the set costs most of the time and has no gradient.
+        # Dimensions independent of the set, when not trained, cost most of the time without a
+        # gradient.
         parts = code_only(model.flow) if self.training else nullcontext()
         with autocast, parts:
             z, log_det = model(x, context)

@@ -1,4 +1,4 @@
-"""The directory of a run: what is in it, and whether another session may go on with it."""
+"""The directory of a run: its files, and whether a session may resume it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_directory(
 
     Args:
         directory: Where the run lives, or is to live.
-        experiment: What is to be trained.
+        experiment: The experiment.
         resume: Whether to go on with the run in the directory, if there is one.
 
     Raises:
@@ -89,7 +89,7 @@ def write_config(directory: Path, experiment: Experiment) -> None:
 
 
 def remove_run(directory: Path) -> None:
-    """Remove what a run writes, and nothing else, so that another can take its place."""
+    """Remove the files of a run, and no others, so that another can take its place."""
     for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)

@@ -84,7 +84,7 @@ def run_experiment(
     Raises:
         UserError: As :func:`bruno.training.train` raises it, and if data are missing.
     """
-    say = on_message or (lambda _: None)
+    report = on_message or (lambda _: None)
     if experiment.model.pretrained is not None:
         with renamed_argument("name_or_path", "pretrained"):
             locate(experiment.model.pretrained)
@@ -92,7 +92,7 @@ def run_experiment(
     check_writable(directory, "out")
     checkpoint = check_directory(directory, experiment, resume=resume)
     if resume:
-        say(
+        report(
             f"nothing to resume in {directory} yet: starting"
             if checkpoint is None
             else f"going on with the run in {directory} after step {checkpoint.step}"
@@ -100,13 +100,13 @@ def run_experiment(
     training_set = load_dataset(experiment.data, "train")
     validation_set = load_dataset(experiment.data, "val")
     for dataset in (training_set, validation_set):
-        say(
+        report(
             f"{dataset.name} {dataset.split}: {len(dataset)} images of {dataset.num_classes} "
             f"classes, {' x '.join(map(str, dataset.event_shape))}"
         )
     wanted = experiment.training.sets_per_batch
     if wanted > training_set.num_classes:
-        say(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
+        report(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
     model = train(
         experiment,
         training_set,

@@ -1,4 +1,4 @@
-"""How far a run is, by steps or by the clock, and the learning rate that belongs to it."""
+"""Learning rate schedule over steps or wall-clock time."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ class Clock:
         return duration
 
     def skip(self) -> None:
-        """Leave what was done since the last lap out of the next one."""
+        """Exclude the time since the last lap from the next one."""
         self.lap_start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What an architecture is: layers as a function of the event shape and of its own sizes."""
+"""Architectures: layers as a function of the event shape and of their own sizes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_divisible(event_shape: EventShape, side: int) -> None:
 
     Args:
         event_shape: ``(C, H, W)``.
-        side: What must divide both.
+        side: The divisor of both.
 
     Raises:
         UserError: With the size that came.
