@@ -158,7 +158,7 @@ def test_a_description_is_not_read_as_another(saved, tmp_path, name, pattern, ot
     assert changed != text
     (tmp_path / "config.json").write_text(changed)
     load = Bruno.from_pretrained if name in MODELS else type(ESTIMATORS[name]).load
-    with pytest.raises(CheckpointError, match=r"config\.json: is not what was saved"):
+    with pytest.raises(CheckpointError, match=r"config\.json: is not the saved one"):
         load(tmp_path)
     config = json.loads(changed)
     del config["description_sha256"]  # as earlier versions wrote it
