@@ -35,7 +35,7 @@ def run_missing(
 
     Args:
         file: JSON lines.
-        key: What tells this experiment from the others of the file.
+        key: Fields that identify the experiment within the file.
         experiment: What to train.
         directory: Where the run lives; one that was cut short goes on.
         split: Part of the data the model is measured on.

@@ -36,7 +36,7 @@ _MNIST_TESTED = 200  # images of the class, and as many of others
 
 
 def detectors(seed: int) -> dict[str, Any]:
-    """Return what tells outliers in scikit-learn."""
+    """Return outlier detectors of scikit-learn."""
     return {
         "IsolationForest": IsolationForest(random_state=seed),
         "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
@@ -68,7 +68,7 @@ def auroc(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
 
 
 def digit_outliers(normal: int, seed: int) -> Figures:
-    """Learn half of one class of digits, and tell its other half from all other classes."""
+    """Learn half of one class of digits, and separate its other half from all other classes."""
     x, y = load_digits(return_X_y=True)
     members = np.random.default_rng(seed).permutation(np.flatnonzero(y == normal))
     learn, rest = np.array_split(members, 2)
@@ -86,7 +86,7 @@ def digit_outliers(normal: int, seed: int) -> Figures:
 
 
 def mnist_outliers(normal: int, count: int, seed: int) -> Figures:
-    """Learn some images of an odd digit, and tell others of it from the other odd digits."""
+    """Learn some images of an odd digit, and separate others of it from the other odd digits."""
     rng = np.random.default_rng(seed)
     train, test = (load_dataset("mnist", split) for split in ("train", "test"))
     learn = rng.permutation(np.flatnonzero(train.labels.numpy() == normal))[:count]

@@ -40,7 +40,7 @@ def experiment_for(weight: float, steps: int) -> Experiment:
             recipe.training,
             steps=steps,
             max_minutes=None,
-            sets_per_batch=20,  # as many classes to tell apart as in the figures
+            sets_per_batch=20,  # as many classes as in the figures
             learning_rate=1e-3,
             validate_every=max(1, steps // 2),
         ),

@@ -51,7 +51,9 @@ print(f"ten most like three of one character: {of_them.sum()} are of it")
 
 new.save(folder / "classifier")
 same = BrunoClassifier.load(folder / "classifier").predict(vectors[rest])
-print("saved and loaded, it says the same:", bool((same == new.predict(vectors[rest])).all()))
+print(
+    "predictions agree after saving and loading:", bool((same == new.predict(vectors[rest])).all())
+)
 temporary.cleanup()
 
 if len(sys.argv) > 1:

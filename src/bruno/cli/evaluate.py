@@ -196,7 +196,7 @@ def _write(path: Path, report: dict[str, Any], pictures: dict[str, bytes]) -> li
 
 
 def _print_pictures_of_views(views: ViewsResult) -> None:
-    """Print how close pictures of new views come, beside competitors."""
+    """Print the errors of pictures of new views, beside competitors."""
     names = list(views.by_given[-1].pictures)
     for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
         rows = []

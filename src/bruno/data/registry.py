@@ -22,7 +22,7 @@ from bruno.validation import check_choice
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images to learn from.
+    """The data set and its options.
 
     Attributes:
         name: Data set: glyphs, digits, blocks (built in), omniglot, mnist, fashion (after

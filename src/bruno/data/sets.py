@@ -1,4 +1,4 @@
-"""Sampling of sets and episodes, and what 8-bit pixels become before a density sees them."""
+"""Sampling of sets and episodes, and dequantisation of 8-bit pixels."""
 
 from dataclasses import dataclass
 

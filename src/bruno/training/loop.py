@@ -69,7 +69,7 @@ def train(
 
     Args:
         experiment: The experiment.
-        training_set: Classes to learn from.
+        training_set: Training classes.
         validation_set: Other classes (or other images), to choose the stopping point on.
         directory: Where the run lives.
         device: ``auto``, ``cpu`` or ``cuda``.

@@ -203,7 +203,7 @@ def predict_remaining(
         z: Latent sets, ``(S, n, D)``.
         x: The sets, ``(S, n, *event)``.
         context: Their contexts, ``(S, n, context_dim)``, if they have some.
-        shot: How many of its first images are known of a set, less than ``n``.
+        shot: Number of first images of a set that are given, less than ``n``.
         generator: Source of the samples.
 
     Returns:
