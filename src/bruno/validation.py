@@ -17,9 +17,9 @@ from bruno.errors import UserError
 def values_can_be_checked(x: Tensor) -> bool:
     """Return whether the numbers of a tensor can be read, as every check of values does.
 
-    They cannot be read while a function is compiled, exported or traced, under ``torch.func.vmap`` (also
-    inside or outside of other transforms, as in per-sample gradients), and on the meta device.
-    A check that depends on values is skipped there; checks of shapes and dtypes never are.
+    They cannot be read while a function is compiled, exported or traced, under ``torch.func.vmap``
+    (also inside or outside of other transforms, as in per-sample gradients), and on the meta
+    device. A check that depends on values is skipped there; checks of shapes and dtypes never are.
 
     Example:
         >>> seen = []
