@@ -81,7 +81,7 @@ def test_a_drawing_that_is_only_moved_keeps_its_pixels():
     square = np.zeros((105, 105), dtype=np.uint8)
     square[40:60, 30:70] = 255
     moved = np.asarray(
-        omniglot._redrawn(Image.fromarray(square), np.random.default_rng(0), bent=False)
+        omniglot._augmented(Image.fromarray(square), np.random.default_rng(0), bent=False)
     )
     rows, columns = np.nonzero(moved)
     assert set(np.unique(moved)) == {0, 255}

@@ -9,7 +9,7 @@ from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
 
 
-def test_planted_patterns_are_found_and_noise_is_not():
+def test_anomalous_patterns_are_found_and_noise_is_not():
     found = set_anomalies(make_model(), make_dataset(), set_size=5, n_anomalies=1, sets_per_class=4)
     assert found.auroc.mean > 0.95
     assert found.average_precision.mean > 0.9
@@ -29,7 +29,7 @@ def test_figures_are_a_function_of_the_seed_and_plain():
     assert first.to_dict()["auroc"]["count"] == 6
 
 
-def test_strangers_are_planted_where_it_says_and_never_first():
+def test_anomalies_are_where_the_mask_is_and_never_first():
     dataset = make_dataset(classes=6, size=5)
     classes = torch.arange(6).repeat(10)
     images = dataset.images.unflatten(0, (6, 5)).repeat(10, 1, 1, 1, 1)
@@ -60,7 +60,7 @@ def test_one_class_is_too_few():
         set_anomalies(make_model(), make_dataset(classes=1), set_size=5)
 
 
-def test_strangers_replace_support_images_and_nothing_else():
+def test_contaminants_replace_support_images_and_nothing_else():
     dataset = make_dataset(classes=6, size=5)
     plain = draw_trial(dataset, 3, 3, 4, generator_for(1))
     mixed = draw_trial(dataset, 3, 3, 4, generator_for(1), contaminants=1)
@@ -69,7 +69,7 @@ def test_strangers_replace_support_images_and_nothing_else():
     assert (dataset.labels[mixed.support[..., 0] % len(dataset)] != mixed.classes).all()
 
 
-def test_strangers_cost_accuracy_and_some_support_must_be_left():
+def test_contaminants_cost_accuracy_and_some_support_must_be_left():
     model, dataset = make_model(), make_dataset()
     arguments = {"way": 5, "shot": 3, "rotations": False, "trials": 10}
     plain = few_shot_accuracy(model, dataset, **arguments)

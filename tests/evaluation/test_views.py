@@ -120,7 +120,7 @@ def test_the_nearest_training_object_is_the_same_one_where_it_was_trained_on():
     assert result.by_given[0].pictures["nearest training object"].rmse.mean == 0
 
 
-def test_closeness_of_equal_and_of_unlike_pictures():
+def test_reconstruction_error_of_equal_and_of_unlike_pictures():
     truth = torch.rand(3, 2, 1, 8, 8, generator=generator_for(0))
     assert reconstruction_error(truth, truth).rmse == Estimate(0.0, 0.0, 3)
     assert reconstruction_error(truth, truth).ssim.mean == pytest.approx(1)

@@ -394,7 +394,7 @@ def test_pretrained_weights_must_fit_the_data(finished, tmp_path):
         ModelConfig(pretrained="x", process="student_t")
 
 
-def test_correlations_start_where_they_are_told(digits):
+def test_correlations_start_at_the_given_range(digits):
     config = ModelConfig(initial_correlation_range=(0.2, 0.8), dense_couplings=1)
     correlation = config.build(digits[0].event_shape, 0).process.correlation
     expected = torch.linspace(0.2, 0.8, len(correlation)).double()

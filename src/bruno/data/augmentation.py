@@ -40,10 +40,12 @@ class Augmentation:
                 "a number of at least 0",
                 lambda value: 0 <= value < math.inf,
             )
-        if self.elastic_smoothness < 1:
-            raise UserError(
-                f"elastic_smoothness: expected at least 1 pixel, got {self.elastic_smoothness}"
-            )
+        check_number(
+            "elastic_smoothness",
+            self.elastic_smoothness,
+            "at least 1 pixel",
+            lambda pixels: pixels >= 1,
+        )
 
     @property
     def is_identity(self) -> bool:

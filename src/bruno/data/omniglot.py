@@ -124,10 +124,10 @@ def _decode(listing: Path, sources: list[Path], offline_augmentations: int) -> A
             for file_name, read in sorted(drawings[name].items()):
                 ink = _read_ink(f"{name}/{file_name}", read)
                 generator = np.random.default_rng(len(labels))
-                redrawn = [
-                    _redrawn(ink, generator, bool(i % 2)) for i in range(offline_augmentations)
+                augmented = [
+                    _augmented(ink, generator, bool(i % 2)) for i in range(offline_augmentations)
                 ]
-                images.append([_scaled(drawing) for drawing in (ink, *redrawn)])
+                images.append([_scaled(drawing) for drawing in (ink, *augmented)])
                 labels.append(label)
     finally:
         for archive in archives:
@@ -197,7 +197,7 @@ def _read_ink(name: str, read: ReadImage) -> Image.Image:
         raise UserError(f"omniglot: cannot read {name} ({error})") from error
 
 
-def _redrawn(ink: Image.Image, generator: np.random.Generator, bent: bool) -> Image.Image:
+def _augmented(ink: Image.Image, generator: np.random.Generator, bent: bool) -> Image.Image:
     """Return a drawing moved by whole pixels and, if bent, turned and stretched about its middle.
 
     One that is only moved keeps the greys that straight lines along an axis have.

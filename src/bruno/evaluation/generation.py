@@ -23,7 +23,7 @@ from bruno.few_shot import classify
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
-from bruno.validation import check_whole
+from bruno.validation import check_number, check_whole
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """From real examples of every class, uint8 ``(K, n, C, H, W)``, and images, uint8
@@ -258,8 +258,10 @@ def _check(
     least |= {"given": (min(given, default=0), 1)}
     for name, (value, low) in least.items():
         check_whole(name, value, low)
-    if min(latent_scales, default=-1.0) < 0:
-        raise UserError(f"latent_scales: expected numbers of at least 0, got {list(latent_scales)}")
+    if not latent_scales:
+        raise UserError("latent_scales: expected at least one, got none")
+    for scale in latent_scales:
+        check_number("latent_scales", scale, "numbers of at least 0", lambda scale: scale >= 0)
     if way > dataset.num_classes:
         raise UserError(
             f"way: expected at most the {dataset.num_classes} classes of "
