@@ -1,4 +1,4 @@
-r"""BRUNO: a bijection into latent space, an exchangeable process there, and nothing else.
+r"""BRUNO: a bijection into latent space and an exchangeable process there.
 
 .. math:: \log p(x_1..x_n) = \log p(z_1..z_n) + \sum_i \log |\det \partial f(x_i) / \partial x_i|
 

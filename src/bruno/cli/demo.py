@@ -1,4 +1,4 @@
-"""``bruno demo``: train in front of the user, measure, and write a report."""
+"""``bruno demo``: train, evaluate and write a report."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def evaluate(
 ) -> None:
     """Measure a model on classes it was not trained on.
 
-    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and how
-    well new views of an object are predicted from a few, with pictures in the directory of the run.
+    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and
+    predictions of new views of an object from a few, with pictures in the directory of the run.
     It is compared with pictures of the objects it was trained on, unless other data are named.
 
     Args:

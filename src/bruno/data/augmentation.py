@@ -14,7 +14,7 @@ from bruno.validation import check_number
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are deformed; zero switches a deformation off.
+    """Ranges of random deformations; zero switches one off.
 
     Attributes:
         degrees: Largest angle of rotation, either way, in degrees.

@@ -178,7 +178,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         return model.requires_grad_(False).to(resolve_device(self.device))
 
     def _choose(self, x: np.ndarray, given: Bruno | None) -> None:
-        """Set ``scale_`` and ``flow_``, as given by parameters or as a table suggests."""
+        """Set ``scale_`` and ``flow_``, as given by parameters or estimated from a table."""
         self.scale_ = self.flow_ = None
         if given is not None:
             return
@@ -264,7 +264,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         corpus: Any,
         top_k: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        r"""Rank elements by how well they belong with a handful of examples of something new.
+        r"""Rank elements by their log-likelihood ratio given a handful of examples of a new class.
 
         By :math:`\log p(x | \text{handful}) - \log p(x)`, as in *Bayesian Sets* (Ghahramani &
         Heller, NeurIPS 2005). The evidence seen so far has no influence, only the model has.

@@ -239,7 +239,7 @@ def _without_extremes(ratios: Tensor) -> Tensor:
 
 
 def _number_of_folds(available: int, *, once: bool) -> int:
-    """Return into how many folds to divide so many; 0 if there are too few."""
+    """Return the number of folds for a number of examples or classes; 0 if there are too few."""
     folds = min(_FEWEST_FOLDS if once else _FOLDS, available)
     return folds if folds >= _FEWEST_FOLDS else 0
 

@@ -234,10 +234,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     @updates
     def forget(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Take examples back, exactly: as if they had never been given to ``partial_fit``.
+        """Remove examples from the evidence, exactly (inverse of ``partial_fit``).
 
-        The model stays as it is, with what ``fit`` learnt of scales. A class without examples is
-        no longer known.
+        The model and the scales estimated by ``fit`` do not change. A class without examples is
+        removed.
 
         Args:
             X: Examples that were given before, ``(N, D)``.
@@ -487,7 +487,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _announced(
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
     ) -> dict[Any, Evidence | None]:
-        """Return no evidence of those classes that there is none of yet."""
+        """Return empty evidence of the classes without evidence."""
         process = self.model_.process
         nothing = Evidence.empty(process.dim, device=process.loc.device)
         return {

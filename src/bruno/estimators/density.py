@@ -74,7 +74,7 @@ class _OneSet(BrunoEstimator):
 
     @updates
     def forget(self, X: Any) -> Self:  # noqa: N803
-        """Take elements back, exactly: as if they had never been given to ``partial_fit``.
+        """Remove elements from the evidence, exactly (inverse of ``partial_fit``).
 
         Raises:
             ValueError: If these cannot have been among the elements seen, or lie so far from the

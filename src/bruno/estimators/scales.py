@@ -73,7 +73,10 @@ def has_one_unit(x: Tensor) -> bool:
 
 
 def _much_smaller(x: Tensor, std: Tensor, usual: Tensor) -> Tensor:
-    """Return which columns vary much less than the median one, without a reason, bool ``(D,)``."""
+    """Return which columns vary much less than the median one, bool ``(D,)``.
+
+    Without columns of rounding errors, and those with one value in most rows.
+    """
     small = std < _largest_small(x) * usual
     is_rounding = (std < _ROUNDING * usual) & (x.amin(0) < 0) & (x.amax(0) > 0)
     small &= ~is_rounding

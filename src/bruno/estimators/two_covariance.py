@@ -1,4 +1,4 @@
-r"""The two-covariance model: classes scatter in one way, the elements of a class in another.
+r"""The two-covariance model: one covariance between classes, another within classes.
 
 Elements are :math:`x = \mu + y_c + \varepsilon` with :math:`y_c \sim N(0, B)` for every class and
 :math:`\varepsilon \sim N(0, W)` for every element (Ioffe, *Probabilistic Linear Discriminant
@@ -224,7 +224,7 @@ def _whitening(
 
 @cache
 def _threads() -> ThreadpoolController:
-    """Return what finds the libraries that compute in threads; it takes some milliseconds."""
+    """Return the controller of thread pools, cached because finding them takes milliseconds."""
     return ThreadpoolController()
 
 

@@ -22,7 +22,7 @@ from bruno.seeding import generator_for
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """How often the true class of a query was found.
+    """Accuracy of few-shot classification.
 
     Attributes:
         dataset: Data set and split, such as ``"omniglot/test"``.

@@ -1,4 +1,4 @@
-"""Few-shot generation: are samples given a few examples of a class named as that class?
+"""Few-shot generation: share of samples that a judge assigns to the class of the examples.
 
 Likelihood and accuracy can both be good while samples are noise. So an independent judge, a
 few-shot classifier that was never trained with the model, names the samples among several unseen
@@ -35,7 +35,7 @@ JUDGED_SPLIT = (6, 4)
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """How samples given some examples of a class compare with real images of that class.
+    """Samples given some examples of a class, compared with real images of that class.
 
     Attributes:
         dataset: Data set and split.

@@ -204,7 +204,7 @@ class DiscreteCosineTransform(Bijection):
             context: Context of the elements, ``(B, context_dim)``; without effect here.
 
         Returns:
-            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+            Latent ``(B, C·H·W)`` and log-determinants ``(B,)``, in nats.
         """
         rows, columns = (_cosines(size, x) for size in self.shape[1:])
         with torch.autocast(device_type=x.device.type, enabled=False):
@@ -216,7 +216,7 @@ class DiscreteCosineTransform(Bijection):
         """Return the image of given coefficients and zeros.
 
         Args:
-            z: Latent, of the same shape.
+            z: Latent, ``(B, C·H·W)``.
             context: Context of the elements, ``(B, context_dim)``; without effect here.
 
         Returns:

@@ -300,7 +300,7 @@ class StridedSubset(Bijection):
             context: Context of the elements, ``(B, context_dim)``.
 
         Returns:
-            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+            Latent ``(B, D)`` and log-determinants ``(B,)``, in nats.
         """
         dealt = pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
         chosen, log_det = self.inner(dealt[:, :, 0], context)
@@ -314,7 +314,7 @@ class StridedSubset(Bijection):
             context: Context of the elements, ``(B, context_dim)``.
 
         Returns:
-            Latent of the batch, of the same shape.
+            Latent of the batch, ``(B, D)``.
         """
         dealt = pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
         chosen = self.inner.initialise(dealt[:, :, 0], context)
@@ -324,7 +324,7 @@ class StridedSubset(Bijection):
         """Transform the first of every 2×2 pixels back.
 
         Args:
-            z: Latent, of the same shape.
+            z: Latent, ``(B, D)``.
             context: Context of the elements, ``(B, context_dim)``.
 
         Returns:
