@@ -28,8 +28,8 @@ _DOCS = Path(__file__).parents[1] / "docs"
 # Published by Korshunova et al. (NeurIPS 2018); operations estimated for 200,000 steps of 32 sets
 # of 20 images, and for the fine-tuned model the same plus 50,000 steps of 8 episodes.
 _ORIGINAL = [
-    {"name": "BRUNO, generative", "flop": 1.7e18, "accuracy": 69.2, "nats": 537.1},
-    {"name": "BRUNO, fine-tuned", "flop": 1.9e18, "accuracy": 91.3, "nats": None},
+    {"name": "BRUNO, generative", "flop": 1.7e18, "accuracy": 69.2, "nll": 537.1},
+    {"name": "BRUNO, fine-tuned", "flop": 1.9e18, "accuracy": 91.3, "nll": None},
 ]
 # Names of models whose accuracies lie on each other, moved apart; in points.
 _LIFT = {"omniglot": 5, "omniglot-compact": -12}
@@ -68,7 +68,7 @@ def point(name: str) -> dict[str, Any]:
         "flop per image": per_image,
         "flop": before["flop"] + per_image * card["training images"],
         "accuracy": accuracy,
-        "nats": card["figures"]["nats"]["mean"],
+        "nll": card["figures"]["nll"]["mean"],
     }
 
 
@@ -77,7 +77,7 @@ def draw(points: list[dict[str, Any]]) -> plt.Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for axis, key, label in zip(
         axes,
-        ("accuracy", "nats"),
+        ("accuracy", "nll"),
         ("20-way 1-shot accuracy on test characters, %", "nats per image, sets of 20"),
         strict=True,
     ):

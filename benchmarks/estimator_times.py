@@ -89,7 +89,7 @@ def update_cost(
 
 def class_cost(dim: int = 64, repetitions: int = 500) -> dict[str, Any]:
     """Return microseconds to take the first example of a new class, by how many are known."""
-    classifier, rng = few_classes(10, dim, 20, flow="affine")
+    classifier, rng = few_classes(10, dim, 20, flow="diagonal")
     figures = {}
     known = 10
     for classes in (100, 10_000):
@@ -119,7 +119,7 @@ def prediction_cost(classes: int = 1_000, queries: int = 10_000, dim: int = 512)
         "log_prob_given": scored_all,
         "ratio": scored_all / bare,
     }
-    for process, flow in (("gaussian", "affine"), ("gaussian", None), ("student_t", None)):
+    for process, flow in (("gaussian", "diagonal"), ("gaussian", None), ("student_t", None)):
         classifier, rng = few_classes(classes, dim, 5, flow=flow, process=process)
         x = rng.standard_normal((queries, dim))
         figures[f"predict, {process}, {classifier.flow_}"] = milliseconds(
@@ -148,7 +148,7 @@ def cost() -> dict[str, Any]:
         figures[f"{threads} threads"] = {
             "milliseconds to fit, D = 784": fit_cost(),
             "microseconds of one example, D = 784": {
-                "affine": update_cost("affine", 20),
+                "diagonal": update_cost("diagonal", 20),
                 **{
                     f"default, fitted to {10 * each}": update_cost(None, each)
                     for each in _EXAMPLES_OF_A_CLASS
@@ -158,7 +158,7 @@ def cost() -> dict[str, Any]:
             "milliseconds of 10,000 queries and 1,000 classes, D = 512": prediction_cost(),
         }
     figures["largest difference after forgetting 1,000 examples, nats"] = {
-        "affine": forgetting("affine"),
+        "diagonal": forgetting("diagonal"),
         "default": forgetting(None),
     }
     return figures

@@ -4,7 +4,7 @@
 
 ``few_shot``: scikit-learn's bundled tables with 1 to 30 examples per class. ``wide``: the same with
 digits and all products of two of their pixels, 2144 columns. ``adapt``: digits 5-9
-from a handful of each, with what classes 0-4 have taught, and built-in characters as principal
+from a handful of each, with transfer from classes 0-4, and built-in characters as principal
 components, with what 683 others have. Rows are added to
 ``docs/results/estimators-*.jsonl``; those that are there are not measured again. Prints
 tables with 95 % intervals and draws ``docs/images/estimators-*.png``.
@@ -124,8 +124,8 @@ def classifiers(shot: int, seed: int) -> dict[str, Any]:
     return {
         "BrunoClassifier": BrunoClassifier(random_state=seed),
         "Bruno, gaussian": BrunoClassifier(process="gaussian", random_state=seed),
-        "Bruno, affine": BrunoClassifier(flow="affine", random_state=seed),
-        "Bruno, scale of columns": BrunoClassifier(scale="columns", random_state=seed),
+        "Bruno, diagonal": BrunoClassifier(flow="diagonal", random_state=seed),
+        "Bruno, per-feature scale": BrunoClassifier(scale="per_feature", random_state=seed),
         "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
         "LogisticRegression, common scale": make_pipeline(
             CommonScaler(), LogisticRegression(max_iter=2000)
@@ -175,7 +175,7 @@ def wide(file: Path, seeds: Iterable[int]) -> None:
     for seed in seeds:
         methods = {
             "BrunoClassifier": BrunoClassifier(random_state=seed),
-            "Bruno, affine": BrunoClassifier(flow="affine", random_state=seed),
+            "Bruno, diagonal": BrunoClassifier(flow="diagonal", random_state=seed),
             "Bruno, temperature 1": BrunoClassifier(temperature=1.0),
             "LogisticRegression, common scale": make_pipeline(
                 CommonScaler(), LogisticRegression(max_iter=2000)
@@ -195,7 +195,7 @@ def wide(file: Path, seeds: Iterable[int]) -> None:
 
 
 def adapt(file: Path, seeds: Iterable[int]) -> None:
-    """Measure what is missing on new classes, with what other classes have taught."""
+    """Measure what is missing on new classes, with transfer from other classes."""
     x, y = table("digits")
     adapt_to(
         file,
@@ -232,8 +232,8 @@ def adapt_to(
     Args:
         file: Where rows are.
         name: Of the data.
-        other: Elements and classes to be taught by.
-        new: Elements and classes to be told apart.
+        other: Elements and classes to transfer from.
+        new: Elements and classes to classify.
         seeds: Of the classes and of the splits.
         scaler: What suits the data before a logistic regression.
     """

@@ -9,11 +9,18 @@ from typing import Any
 
 from bruno import Bruno
 from bruno.cli.train import train_with_display
+from bruno.compatibility import current_figures
 from bruno.data import LabelledImages, load_dataset
 from bruno.provenance import provenance
 from bruno.training import Experiment
 from bruno.training.checkpoint import CHECKPOINT_FILE
 from bruno.training.run_directory import MODEL_DIRECTORY
+
+_RENAMED = {
+    "Bruno, affine": "Bruno, diagonal",
+    "Bruno, scale of columns": "Bruno, per-feature scale",
+}
+"""Names of methods in files of earlier versions."""
 
 
 def run_missing(
@@ -28,7 +35,7 @@ def run_missing(
 
     Args:
         file: JSON lines.
-        key: What tells this experiment from the others of the file.
+        key: Fields that identify the experiment within the file.
         experiment: What to train.
         directory: Where the run lives; one that was cut short goes on.
         split: Part of the data the model is measured on.
@@ -44,6 +51,14 @@ def run_missing(
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """Return what has been measured so far."""
+    """Return the figures measured so far, with the current names of methods and figures."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]
+    return [_current(current_figures(json.loads(line))) for line in lines]
+
+
+def _current(value: Any) -> Any:
+    """Return nested figures with the current names of methods."""
+    if not isinstance(value, dict):
+        return value
+    names = (_RENAMED.get(name, name.replace("strangers", "contaminants")) for name in value)
+    return dict(zip(names, map(_current, value.values()), strict=True))

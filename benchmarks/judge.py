@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=FILE)
     arguments = parser.parse_args()
-    config = DataConfig(name="omniglot", redrawings=8)
+    config = DataConfig(name="omniglot", offline_augmentations=8)
     rows = []
 
     def show(row: dict[str, float]) -> None:

@@ -1,8 +1,8 @@
-"""Telling elements of none of the known classes: as ``fit`` has calibrated it, and as models say.
+"""Open-set rejection: calibrated by ``fit``, and by the densities of the model alone.
 
     OMP_NUM_THREADS=1 BRUNO_DATA_DIR=... python benchmarks/open_set.py [--seeds 10]
 
-A handful of each of some classes is given; elements of these and of others are told apart. Digits:
+A handful of each of some classes is given; elements of these and of others are separated. Digits:
 seven drawn by the seed are known, three are not. Omniglot: 20 test characters and 20 others, with
 pretrained models. Rows are added to ``docs/results/estimators-open-set.jsonl``; those that are
 there are not measured again. Prints tables with 95 % intervals over seeds.
@@ -31,11 +31,11 @@ _KNOWN_DIGITS = 7
 _CHARACTERS = 20
 _TESTED_CHARACTERS = 2 * _CHARACTERS
 _MODELS = ("omniglot", "omniglot-compact", "glyphs", "omniglot-density")
-_REJECT = 0.5  # known and unknown elements count alike
+_UNKNOWN_PRIOR = 0.5  # known and unknown elements count alike
 
 
 def judged(log_none: np.ndarray, log_known: np.ndarray, is_new: np.ndarray) -> dict[str, float]:
-    """Return how well elements of new classes are told from those of known ones.
+    """Return how well elements of new classes are separated from those of known ones.
 
     Args:
         log_none: Log-probability of none of the known classes, ``(N,)``.
@@ -49,7 +49,7 @@ def judged(log_none: np.ndarray, log_known: np.ndarray, is_new: np.ndarray) -> d
     rejected = log_none > np.log(0.5)
     loss = (-log_none[is_new].mean() - log_known[~is_new].mean()) / 2
     return {
-        "area": 100 * float(roc_auc_score(is_new, log_none - log_known)),
+        "auroc": 100 * float(roc_auc_score(is_new, log_none - log_known)),
         "log-loss": float(loss),
         "rejected of the known": 100 * float(rejected[~is_new].mean()),
         "rejected of the new": 100 * float(rejected[is_new].mean()),
@@ -63,7 +63,7 @@ def measure(
     is_new: np.ndarray,
 ) -> Figures:
     """Return the figures of a classifier as it is, and with nothing learnt of new classes."""
-    classifier.set_params(reject=_REJECT).fit(*learn)
+    classifier.set_params(unknown_prior=_UNKNOWN_PRIOR).fit(*learn)
     figures = {}
     for name in ("BrunoClassifier", "as the model says"):
         log_proba = classifier.predict_log_proba(x)
@@ -76,7 +76,7 @@ def measure(
 def peers(
     learn: tuple[np.ndarray, np.ndarray], x: np.ndarray, is_new: np.ndarray, white: float
 ) -> Figures:
-    """Return how well an unsure logistic regression, and distance, tell new elements.
+    """Return how well logistic regression and distance separate new elements from known ones.
 
     Args:
         learn: Elements and classes to learn from.
@@ -92,7 +92,7 @@ def peers(
         "distance to the nearest": distance[:, 0],
     }
     return {
-        name: {"area": 100 * float(roc_auc_score(is_new, score))} for name, score in scores.items()
+        name: {"auroc": 100 * float(roc_auc_score(is_new, score))} for name, score in scores.items()
     }
 
 
@@ -105,7 +105,7 @@ def few_known(
 
 
 def digits(shot: int, seed: int) -> Figures:
-    """Learn some examples of seven digits, and tell elements of the other three."""
+    """Learn some examples of seven digits, and detect elements of the other three."""
     x, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
     known = rng.permutation(10)[:_KNOWN_DIGITS]
@@ -117,7 +117,7 @@ def digits(shot: int, seed: int) -> Figures:
 
 
 def characters(model: str, shot: int, seed: int) -> Figures:
-    """Learn some examples of 20 test characters of Omniglot, and tell those of 20 others."""
+    """Learn some examples of 20 test characters of Omniglot, and detect those of 20 others."""
     data = load_dataset("omniglot", "test")
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(np.unique(data.labels.numpy()))[:_TESTED_CHARACTERS]
@@ -157,7 +157,7 @@ def main() -> None:
         {**row, "figures": {name: v for name, v in row["figures"].items() if len(v) > 1}}
         for row in found
     ]
-    print_table("area under the ROC curve, %", summary(found, "area"))
+    print_table("area under the ROC curve, %", summary(found, "auroc"))
     for quantity, unit in (
         ("log-loss", "nats"),
         ("rejected of the known", "%"),

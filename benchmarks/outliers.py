@@ -36,7 +36,7 @@ _MNIST_TESTED = 200  # images of the class, and as many of others
 
 
 def detectors(seed: int) -> dict[str, Any]:
-    """Return what tells outliers in scikit-learn."""
+    """Return outlier detectors of scikit-learn."""
     return {
         "IsolationForest": IsolationForest(random_state=seed),
         "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
@@ -57,27 +57,27 @@ def areas(
         belongs: Which of these are of the class learnt, ``(N,)``.
     """
     return {
-        name: area(method.fit(normal).score_samples(tested), belongs)
+        name: auroc(method.fit(normal).score_samples(tested), belongs)
         for name, method in methods.items()
     }
 
 
-def area(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
+def auroc(scores: np.ndarray, belongs: np.ndarray) -> dict[str, float]:
     """Return the area under the ROC curve, in per cent."""
-    return {"area": round(100 * float(roc_auc_score(belongs, scores)), 4)}
+    return {"auroc": round(100 * float(roc_auc_score(belongs, scores)), 4)}
 
 
 def digit_outliers(normal: int, seed: int) -> Figures:
-    """Learn half of one class of digits, and tell its other half from all other classes."""
+    """Learn half of one class of digits, and separate its other half from all other classes."""
     x, y = load_digits(return_X_y=True)
     members = np.random.default_rng(seed).permutation(np.flatnonzero(y == normal))
     learn, rest = np.array_split(members, 2)
     test = np.concatenate([rest, np.flatnonzero(y != normal)])
     own = {
         "BrunoOutlierDetector": BrunoOutlierDetector(),
-        "Bruno, scale of columns": BrunoOutlierDetector(scale="columns"),
+        "Bruno, per-feature scale": BrunoOutlierDetector(scale="per_feature"),
         "Bruno, gaussian": BrunoOutlierDetector(process="gaussian"),
-        "Bruno, affine": BrunoOutlierDetector(flow="affine"),
+        "Bruno, diagonal": BrunoOutlierDetector(flow="diagonal"),
     }
     # On seeds 0 and 1 the others did better with pixels from 0 to 1 than with standard columns.
     return areas(own, x[learn], x[test], y[test] == normal) | areas(
@@ -86,7 +86,7 @@ def digit_outliers(normal: int, seed: int) -> Figures:
 
 
 def mnist_outliers(normal: int, count: int, seed: int) -> Figures:
-    """Learn some images of an odd digit, and tell others of it from the other odd digits."""
+    """Learn some images of an odd digit, and separate others of it from the other odd digits."""
     rng = np.random.default_rng(seed)
     train, test = (load_dataset("mnist", split) for split in ("train", "test"))
     learn = rng.permutation(np.flatnonzero(train.labels.numpy() == normal))[:count]
@@ -100,7 +100,7 @@ def mnist_outliers(normal: int, count: int, seed: int) -> Figures:
     belongs = np.repeat([True, False], [len(part) for part in rest])
     own = BrunoOutlierDetector(model="mnist").fit(x).score_samples(tested)
     return {
-        "BrunoOutlierDetector": area(own, belongs),
+        "BrunoOutlierDetector": auroc(own, belongs),
     } | areas(detectors(seed), x / 255, tested / 255, belongs)
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.seeds)
     file = arguments.docs / "results" / "estimators-outliers.jsonl"
     outliers(file, seeds)
-    means = summary([row for row in rows(file) if row["seed"] in seeds], "area")
+    means = summary([row for row in rows(file) if row["seed"] in seeds], "auroc")
     print_table("outliers: area under the ROC curve, %", means)
     (arguments.docs / "images").mkdir(parents=True, exist_ok=True)
     draw_bars(means).savefig(arguments.docs / "images" / "estimators-outliers.png", dpi=150)

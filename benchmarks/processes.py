@@ -3,8 +3,8 @@
     python benchmarks/processes.py [--steps 300] [--seeds 3] [--only gaussian]
 
 Trains the recipe ``omniglot-compact`` for so many steps with each process and seed, and measures
-each model on the test characters: likelihood, few-shot accuracy, the same with strangers among the
-support images, and set anomaly detection. Adds a row a run to ``docs/results/processes.jsonl``;
+each model on the test characters: likelihood, few-shot accuracy, the same with contaminants among
+the support images, and set anomaly detection. Adds a row a run to ``docs/results/processes.jsonl``;
 runs that are there are not repeated, and two calls with different ``--only`` may work side by side.
 Prints means over the seeds that both processes have.
 """
@@ -51,28 +51,28 @@ def experiment_for(process: str, seed: int, steps: int) -> Experiment:
 
 def measure(model: Bruno, dataset: LabelledImages) -> dict[str, Any]:
     """Return the figures of a model."""
-    nats = likelihood(model, dataset)
+    measured = likelihood(model, dataset)
     encoded = encode_rotations(model, dataset, rotations=True)
     accuracy = {
-        f"{way}-way {shot}-shot, {strangers} strangers": few_shot_accuracy(
+        f"{way}-way {shot}-shot, {contaminants} contaminants": few_shot_accuracy(
             model,
             dataset,
             way=way,
             shot=shot,
             rotations=True,
             trials=_TRIALS,
-            strangers=strangers,
+            contaminants=contaminants,
             encoded=encoded,
         ).accuracy.mean
-        for way, shot, strangers in _EPISODES
+        for way, shot, contaminants in _EPISODES
     }
     anomalies = set_anomalies(model, dataset)
     return {
-        "nats": nats.nats.mean,
-        "nats gained by conditioning": nats.gain.mean,
+        "nll": measured.nll.mean,
+        "nats gained by conditioning": measured.conditioning_gain.mean,
         **accuracy,
-        "anomaly area under curve": anomalies.area.mean,
-        "anomaly average precision": anomalies.precision.mean,
+        "anomaly area under curve": anomalies.auroc.mean,
+        "anomaly average precision": anomalies.average_precision.mean,
     }
 
 

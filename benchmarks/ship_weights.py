@@ -49,11 +49,11 @@ def cost(run: Path) -> dict[str, Any]:
 
 def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of a card from a full evaluation."""
-    nats = evaluation["likelihood"]
+    measured = evaluation["likelihood"]
     return {
-        "dataset": nats["dataset"],
-        "set_size": nats["set_size"],
-        **{name: nats[name] for name in ("nats", "bits_per_dim", "gain")},
+        "dataset": measured["dataset"],
+        "set_size": measured["set_size"],
+        **{name: measured[name] for name in ("nll", "bits_per_dim", "conditioning_gain")},
         "few_shot": [
             {name: row[name] for name in ("way", "shot", "decisions", "accuracy")}
             for row in evaluation["few_shot"]

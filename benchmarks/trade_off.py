@@ -40,7 +40,7 @@ def experiment_for(weight: float, steps: int) -> Experiment:
             recipe.training,
             steps=steps,
             max_minutes=None,
-            sets_per_batch=20,  # as many classes to tell apart as in the figures
+            sets_per_batch=20,  # as many classes as in the figures
             learning_rate=1e-3,
             validate_every=max(1, steps // 2),
         ),
@@ -49,14 +49,14 @@ def experiment_for(weight: float, steps: int) -> Experiment:
 
 def measure(model: Bruno, dataset: LabelledImages) -> dict[str, Any]:
     """Return the figures of a model."""
-    nats = likelihood(model, dataset)
+    measured = likelihood(model, dataset)
     encoded = encode_rotations(model, dataset, rotations=True)
     accuracy = few_shot_accuracy(
         model, dataset, way=20, shot=1, rotations=True, trials=4, encoded=encoded
     ).accuracy
     return {
-        "nats": nats.nats.mean,
-        "nats gained by conditioning": nats.gain.mean,
+        "nll": measured.nll.mean,
+        "nats gained by conditioning": measured.conditioning_gain.mean,
         "20-way 1-shot": accuracy.mean,
         "20-way 1-shot, half width": accuracy.half_width,
     }
@@ -70,11 +70,11 @@ def draw(runs: list[dict[str, Any]]) -> plt.Figure:
         (axes[0], "20-way 1-shot", "20-way 1-shot accuracy, %"),
         (axes[1], "nats gained by conditioning", "nats gained by conditioning on 19 images"),
     ):
-        axis.plot([run["nats"] for run in runs], [run[key] for run in runs], "o-", color="C0")
+        axis.plot([run["nll"] for run in runs], [run[key] for run in runs], "o-", color="C0")
         for run in runs:
             axis.annotate(
                 f"{run['discriminative weight']:g}",
-                (run["nats"], run[key]),
+                (run["nll"], run[key]),
                 xytext=(6, -10),
                 textcoords="offset points",
                 fontsize=8,

@@ -30,7 +30,7 @@ vectors, names = np.load(folder / "vectors.npy"), np.load(folder / "names.npy")
 classes = np.unique(names)
 rng = np.random.default_rng(0)
 learnt = np.isin(names, classes[::2])
-classifier = BrunoClassifier(flow="affine", random_state=0)
+classifier = BrunoClassifier(flow="diagonal", random_state=0)
 classifier.fit(vectors[learnt], names[learnt])
 print(f"model fitted to {len(classes[::2])} characters; {len(classes[1::2])} others are new")
 
@@ -51,7 +51,9 @@ print(f"ten most like three of one character: {of_them.sum()} are of it")
 
 new.save(folder / "classifier")
 same = BrunoClassifier.load(folder / "classifier").predict(vectors[rest])
-print("saved and loaded, it says the same:", bool((same == new.predict(vectors[rest])).all()))
+print(
+    "predictions agree after saving and loading:", bool((same == new.predict(vectors[rest])).all())
+)
 temporary.cleanup()
 
 if len(sys.argv) > 1:

@@ -4,7 +4,7 @@
 
 A classifier is fitted to two digits. The other eight arrive one by one, 40 examples of each, and
 every example is one update of its class. Logistic regression is refitted to all examples seen so
-far whenever a class has arrived. Both are tested on all digits they should know by then.
+far whenever a class has arrived. Both are tested on all digits seen so far.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ again.fit(np.concatenate(examples), np.repeat(np.arange(10), EACH))
 print(f"Bruno, fitted once to all ten classes: {100 * again.score(X_test, y_test):.1f} %")
 
 ours.forget(examples[9], np.full(EACH, 9))
-print(f"after forgetting 9 it knows {ours.classes_.tolist()}")
+print(f"classes after forgetting 9: {ours.classes_.tolist()}")
 
 if len(sys.argv) > 1:
     number, own, other, update, refit = np.transpose(history)

@@ -18,7 +18,7 @@ x, x_test, y, y_test = train_test_split(x, y, test_size=0.5, random_state=0, str
 
 # Only 0 to 6 are known; three elements in ten are expected to be of none of them.
 known = y < 7
-classifier = BrunoClassifier(reject=0.3, random_state=0)
+classifier = BrunoClassifier(unknown_prior=0.3, random_state=0)
 classifier.fit(x[known], y[known])
 predicted = classifier.predict(x_test)
 unknown = predicted == classifier.unknown_label_

@@ -55,7 +55,7 @@ def model_figures(name):
 def likelihood_figures(name, **data):
     """Likelihood of real test images under a shipped model, in nats per image."""
     dataset = load_dataset(locate_model(None, name).data_config(data), "test")
-    return likelihood(Bruno.from_pretrained(name), dataset, **SETS).nats.mean
+    return likelihood(Bruno.from_pretrained(name), dataset, **SETS).nll.mean
 
 
 def main():

@@ -50,7 +50,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unconditional(tmp_path_factory):
     directory = tmp_path_factory.mktemp("unconditional") / "run"
-    assert main(["train", *TINY, "--data.unlabelled=true", "--out", str(directory)]) == 0
+    assert main(["train", *TINY, "--data.drop_context=true", "--out", str(directory)]) == 0
     return directory
 
 
@@ -65,7 +65,7 @@ def test_evaluation_measures_views_and_poses_and_draws_them(run, unconditional, 
     assert figures["unconditional"] == str(unconditional)
     rows = figures["views"]["rows"]
     assert [row["given"] for row in rows] == [0, 1, 2, 4, 8, 16]
-    nats = rows[1]["nats"]["mean"]
+    nats = rows[1]["nll"]["mean"]
     assert rows[1]["bits_per_dim"]["mean"] == pytest.approx(nats / 1024 / math.log(2))
     assert [row["given"] for row in figures["pose"]] == [1, 4, 16]
     for name in ("views.png", "prior.png", "likelihood.png"):
@@ -120,7 +120,7 @@ def test_mistakes_about_labels(run, unconditional, tmp_path, capsys):
         (run, ["--unconditional", str(run)], "expected a model without context"),
         (run, ["--unconditional=omniglot"], "expected a model of images of shape (1, 32, 32)"),
         (run, ["--data.name=digits"], "expected images of shape (1, 32, 32)"),
-        (run, ["--data.unlabelled=true"], "told 2 numbers of every image, blocks has 0"),
+        (run, ["--data.drop_context=true"], "takes a context of 2 numbers, blocks has 0"),
     ):
         assert main(["evaluate", "--run", str(model), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -152,7 +152,7 @@ def test_a_folder_of_labelled_images(tmp_path, capsys):
             name = f"object{index}/{view}.png"
             Image.new("L", (16, 16), 30 * index + view).save(tmp_path / "mine" / name)
             rows.append(f"{name},{60 * view},{index}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    (tmp_path / "context.csv").write_text("\n".join(rows))
     own = [
         *TINY[1:],
         "--data.name=folder",
@@ -161,22 +161,22 @@ def test_a_folder_of_labelled_images(tmp_path, capsys):
         "--training.sets_per_batch=2",
         "--out=run",
     ]
-    labels = ["--data.labels=labels.csv", '--data.angles=["azimuth"]']
-    assert main(["train", *own, *labels[:1], '--data.angles=["azimut"]']) == 2
-    assert "has the labels azimuth, height, but not azimut" in capsys.readouterr().err
-    assert main(["train", *own, *labels, "--training.reflections=true"]) == 2
-    assert "reflections: expected false for images with labels" in capsys.readouterr().err
-    assert main(["train", *own, *labels, "--model.steering=true"]) == 0
+    features = ["--data.context_file=context.csv", '--data.angles=["azimuth"]']
+    assert main(["train", *own, *features[:1], '--data.angles=["azimut"]']) == 2
+    assert "has the features azimuth, height, but not azimut" in capsys.readouterr().err
+    assert main(["train", *own, *features, "--training.reflections=true"]) == 2
+    assert "reflections: expected false for images with a context" in capsys.readouterr().err
+    assert main(["train", *own, *features, "--model.steering=true"]) == 0
     assert main(["sample", "--run=run", "--context", "azimuth=30", "height=2", "--count=2"]) == 0
     again = ["sample", "--run=run", "--count=2", "--overwrite", "--context", "azimuth=30"]
     assert main(again) == 2
     assert "expected azimuth=NUMBER height=NUMBER" in capsys.readouterr().err
     assert main(["evaluate", "--run=run"]) == 0
     assert "pose" not in json.loads(Path("run/evaluation.json").read_text())
-    text = Path("labels.csv").read_text()
+    text = Path("context.csv").read_text()
     Path("other.csv").write_text(text.replace("azimuth,height", "height,azimuth"))
-    for wrong in ("--data.labels=other.csv", '--data.angles=["height"]'):
+    for wrong in ("--data.context_file=other.csv", '--data.angles=["height"]'):
         assert main(["evaluate", "--run=run", wrong]) == 2
         err = " ".join(capsys.readouterr().err.split())
-        assert "data: expected images told azimuth (an angle), height, got" in err
+        assert "data: expected images with azimuth (an angle), height, got" in err
     assert main(["train", *own[:5], "--data.name=blocks", "--model.pretrained=run/model"]) == 2

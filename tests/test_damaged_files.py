@@ -30,12 +30,12 @@ MODELS = {
     "conditional": Bruno(
         RealNVP((2, 4, 4), 3, context_angles=[0], **SMALL), ExchangeableGaussian(32)
     ),
-    "vectors": Bruno(RealNVP((6,), preset="linear", rank=2), ExchangeableGaussian(6)).double(),
+    "vectors": Bruno(RealNVP((6,), preset="affine", rank=2), ExchangeableGaussian(6)).double(),
 }
 ESTIMATORS = {
-    "classifier": BrunoClassifier(reject=0.1, random_state=0).fit(X, Y),
-    "density": BrunoDensity(flow="affine").fit(X),
-    "detector": BrunoOutlierDetector(contamination=0.1, scale="columns").fit(X[Y == 0]),
+    "classifier": BrunoClassifier(unknown_prior=0.1, random_state=0).fit(X, Y),
+    "density": BrunoDensity(flow="diagonal").fit(X),
+    "detector": BrunoOutlierDetector(contamination=0.1, scale="per_feature").fit(X[Y == 0]),
 }
 ESTIMATORS["named"] = BrunoClassifier(temperature=2.0, class_prior=[0.2, 0.3, 0.5]).fit(
     X, np.array(["setosa", "versicolor", "virginica"])[Y]
@@ -147,7 +147,7 @@ def test_a_damaged_run_is_refused_or_the_same(saved, tmp_path_factory, data):
         ("conditional", r'(?<="context_angles": \[)\s*0', "1"),
         ("named", r'(?<="temperature_": )2', "3"),
         ("detector", r'(?<="offset_": )-?\d', "7"),
-        ("detector", r'(?<="scale": )"columns"', '"common"'),
+        ("detector", r'(?<="scale": )"per_feature"', '"global"'),
     ],
 )
 def test_a_description_is_not_read_as_another(saved, tmp_path, name, pattern, other):
@@ -158,7 +158,7 @@ def test_a_description_is_not_read_as_another(saved, tmp_path, name, pattern, ot
     assert changed != text
     (tmp_path / "config.json").write_text(changed)
     load = Bruno.from_pretrained if name in MODELS else type(ESTIMATORS[name]).load
-    with pytest.raises(CheckpointError, match=r"config\.json: is not what was saved"):
+    with pytest.raises(CheckpointError, match=r"config\.json: is not the saved one"):
         load(tmp_path)
     config = json.loads(changed)
     del config["description_sha256"]  # as earlier versions wrote it

@@ -15,8 +15,8 @@ from PIL import Image
 from bruno import Bruno, Evidence, ExchangeableGaussian, ExchangeableStudentT, RealNVP, few_shot
 from bruno.data import (
     Augmentation,
+    ContextFeature,
     DataConfig,
-    Label,
     LabelledImages,
     augment,
     dequantise,
@@ -45,7 +45,7 @@ from bruno.training.batches import training_batch
 from tests.flows.architectures import small_sizes
 from tests.fuzzing import fuzz_settings
 
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 PROCESSES = {"gaussian": ExchangeableGaussian, "student_t": ExchangeableStudentT}
 PLAIN = ("cpu", torch.float32)
 OTHERS = [("meta", torch.float16)]
@@ -101,7 +101,7 @@ def numbers(seed, *shape):
 def small_flow(preset, context_dim=0, angles=(), vectors=None):
     vectors = ARCHITECTURES[preset].takes_vectors if vectors is None else vectors
     sizes = small_sizes(preset)
-    if preset == "linear" and context_dim == 0:
+    if preset == "affine" and context_dim == 0:
         sizes = {"rank": 2}
     shape = (24,) if vectors else (1, 8, 8)
     torch.manual_seed(0)
@@ -125,7 +125,7 @@ def make_dataset(seed=0, classes=5, size=6, context=False, side=8):
         name="made up",
         split="test",
         context=encode_context([AZIMUTH], {"azimuth": angles}) if context else None,
-        context_labels=(AZIMUTH,) if context else (),
+        context_features=(AZIMUTH,) if context else (),
     )
 
 
@@ -231,7 +231,7 @@ def conditional_model(seed):
 
 def moments_of(process):
     def run(seed):
-        flow = RealNVP((1,), preset="linear")
+        flow = RealNVP((1,), preset="affine")
         flow.initialise(numbers(seed, 5, 1))
         predictive = Bruno(flow, PROCESSES[process](1)).condition(numbers(seed + 1, 2, 3, 1))
         return [
@@ -274,7 +274,7 @@ def few_shot_classification(seed):
     return [
         classify(model, data.images[::2], data.labels[::2], data.images[1::2]),
         classify(model, data.images[:2], ["b", "a"], data.images[:0]),
-        few_shot_accuracy(model, data, way=3, shot=2, rotations=True, trials=2, strangers=1),
+        few_shot_accuracy(model, data, way=3, shot=2, rotations=True, trials=2, contaminants=1),
     ]
 
 
@@ -284,7 +284,7 @@ def evaluation(seed):
     x = dequantise(data.images[:6], generator_for(seed))
     return [
         likelihood(model, data, set_size=4, importance_samples=2),
-        set_anomalies(model, data, set_size=5, planted=2, sets_per_class=1),
+        set_anomalies(model, data, set_size=5, n_anomalies=2, sets_per_class=1),
         exchangeability(model, x, 2, generator_for(seed)),
         correlated_dimensions(model.process, [0.1, 0.5]),
         to_png(plot_correlated_dimensions(model.process, points=5)),
@@ -304,15 +304,15 @@ def evaluation_of_views(seed):
 @operation
 def drawing_sets(seed):
     data, generator = make_dataset(seed), generator_for(seed)
-    versions = dataclasses.replace(data, versions=data.images.flip(-1).unsqueeze(0))
+    augmented = dataclasses.replace(data, augmented_images=data.images.flip(-1).unsqueeze(0))
     augmentation = Augmentation(degrees=10, scale=0.1, shear=0.1, translate=1, elastic=1)
     return [
-        sample_sets(versions, 3, 4, generator, rotations=True, versions=True),
+        sample_sets(augmented, 3, 4, generator, rotations=True, augmented_images=True),
         sample_episode(data, 3, 2, 1, generator),
         augment(data.images, augmentation, generator),
         dequantise(data.images, generator),
         vars(data.restrict(("class 3", "class 1"))),
-        vars(versions.joined(dataclasses.replace(data, class_names=tuple("vwxyz")))),
+        vars(augmented.joined(dataclasses.replace(data, class_names=tuple("vwxyz")))),
         encode_context([AZIMUTH], {"azimuth": 30.0}),
         generator_for(seed, 1).get_state(),
     ]
@@ -343,7 +343,7 @@ def training(seed):
         seed=seed,
         data=DataConfig("digits"),
         model=ModelConfig(
-            filters=(2, 2), dense_units=4, dense_couplings=1, correlations=(0.1, 0.9)
+            filters=(2, 2), dense_units=4, dense_couplings=1, initial_correlation_range=(0.1, 0.9)
         ),
         objective=ObjectiveConfig(shots=(1,), prediction_weight=0.1),
         training=TrainingConfig(

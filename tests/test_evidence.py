@@ -139,7 +139,7 @@ def test_what_cannot_have_been_seen_is_refused_and_all_else_forgotten(
 def test_other_elements_of_the_same_number_are_not_those_seen():
     # Squared, the means are as far apart as the scatters, up to a factor.
     seen, others = torch.tensor([[-5.0], [8.0]]), torch.tensor([[5.0], [-6.0]])
-    with pytest.raises(UserError, match="no subset of what was seen"):
+    with pytest.raises(UserError, match="no subset of the elements seen"):
         Evidence.of(seen) - Evidence.of(others)
 
 
@@ -154,7 +154,7 @@ def test_an_element_too_far_from_the_mean_was_never_in_the_set():
             element[dimension] += reach * (1 - 1e-6)
             evidence.without(evidence.of_elements(element), 1e-8)
             element[dimension] += reach * 2e-6
-            with pytest.raises(UserError, match="no subset of what was seen"):
+            with pytest.raises(UserError, match="no subset of the elements seen"):
                 evidence.without(evidence.of_elements(element), 1e-8)
 
 

@@ -23,6 +23,11 @@ def test_the_front_door_opens_at_once():
     assert len(modules_after("import bruno") - NONE) < 40
 
 
+def test_the_version_needs_neither_torch_nor_numpy():
+    code = "from bruno.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass"
+    assert not {"torch", "numpy", "sklearn", "matplotlib", "accelerate"} & modules_after(code)
+
+
 def test_help_needs_neither_torch_nor_numpy():
     loaded = modules_after("from bruno.cli import main; main([])")
     assert not {"torch", "numpy", "sklearn", "matplotlib", "accelerate"} & loaded

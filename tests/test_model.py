@@ -175,18 +175,18 @@ def test_samples_are_reproducible_and_shaped_like_those_of_torch():
 
 @processes
 @torch.no_grad()
-def test_temperature_shrinks_samples_towards_the_image_of_the_mean(process):
+def test_latent_scale_shrinks_samples_towards_the_image_of_the_mean(process):
     model = make_model(process)
     predictive = model.condition(draw(model.event_shape, 4))
     mean = model.process.predictive(predictive.evidence).mean
     exact, half, cold = (
-        model.encode(predictive.sample(5, generator=generator_for(1), temperature=t))
+        model.encode(predictive.sample(5, generator=generator_for(1), latent_scale=t))
         for t in (1.0, 0.5, 0.0)
     )
     torch.testing.assert_close(half - mean, (exact - mean) / 2, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(cold, mean.expand(5, -1), rtol=1e-6, atol=1e-6)
-    with pytest.raises(UserError, match="temperature: expected a number of at least 0"):
-        predictive.sample(1, temperature=-0.5)
+    with pytest.raises(UserError, match="latent_scale: expected a number of at least 0"):
+        predictive.sample(1, latent_scale=-0.5)
 
 
 @torch.no_grad()

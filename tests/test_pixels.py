@@ -179,7 +179,7 @@ def test_estimators_judge_a_batch_as_a_whole(model, monkeypatch):
     x = torch.cat([IMAGES, MASK.to(torch.uint8)]).numpy()
     density = density_estimator(model)
     at_once = density.score_samples(x)
-    monkeypatch.setattr("bruno.estimators.encoding._CHUNK_PIXELS", 16)
+    monkeypatch.setattr("bruno.chunks.PIXELS", 16)
     np.testing.assert_allclose(density.score_samples(x), at_once, rtol=1e-5)
     x.flags.writeable = False
     np.testing.assert_allclose(density.score_samples(x), at_once, rtol=1e-5)

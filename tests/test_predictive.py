@@ -32,7 +32,7 @@ from bruno.seeding import generator_for
 from tests.fuzzing import fuzz_settings
 from tests.test_transforms import PROCESSES, draw, make_model, processes
 
-AFFINE = ("affine", "linear", "linear of rank 2")
+AFFINE = ("diagonal", "affine", "affine of rank 2")
 CONTINUOUS = sorted({*ARCHITECTURES, *AFFINE} - {"lattice"})
 affine_presets = pytest.mark.parametrize("preset", AFFINE)
 
@@ -43,7 +43,7 @@ def affine_model(preset, process="gaussian", dim=4):
     flow = RealNVP((dim,), preset=preset.split()[0], rank=2 if "rank" in preset else None).double()
     layer = flow.layers.layers[0]
     shift = 5 * torch.randn(dim, generator=generator).double()
-    if preset == "affine":
+    if preset == "diagonal":
         layer.shift.data, layer.log_scale.data = (
             shift,
             torch.randn(dim, generator=generator).double(),
@@ -98,9 +98,9 @@ def test_moments_are_differentiable_and_can_be_mapped(preset, process):
 
 
 def test_variance_does_not_need_a_jacobian_at_once(monkeypatch):
-    model, _, _ = affine_model("linear")
+    model, _, _ = affine_model("affine")
     whole = model.prior().variance
-    monkeypatch.setattr("bruno.predictive._JACOBIAN_ELEMENTS", 5)
+    monkeypatch.setattr("bruno.chunks.MEMORY_ELEMENTS", 5)
     assert_close(model.prior().variance, whole)
 
 
@@ -108,7 +108,7 @@ def one_dimensional(process, preset, slope):
     """Return a model of numbers ``x`` with latent ``slope · (x − 3)``."""
     flow = RealNVP((1,), preset=preset).double()
     layer = flow.layers.layers[0]
-    if preset == "affine":
+    if preset == "diagonal":
         layer.shift.data.fill_(-3)
         layer.log_scale.data.fill_(math.log(slope))
     else:
@@ -119,7 +119,9 @@ def one_dimensional(process, preset, slope):
 
 
 @processes
-@pytest.mark.parametrize(("preset", "slope"), [("affine", 0.5), ("linear", 2.0), ("linear", -0.25)])
+@pytest.mark.parametrize(
+    ("preset", "slope"), [("diagonal", 0.5), ("affine", 2.0), ("affine", -0.25)]
+)
 def test_cumulative_probabilities_in_one_dimension(process, preset, slope):
     model = one_dimensional(process, preset, slope)
     predictive = model.condition(draw((1,), 2, 3))
@@ -150,18 +152,18 @@ def test_cumulative_probabilities_in_one_dimension(process, preset, slope):
 
 
 def test_gradient_of_a_gaussian_cumulative_probability_is_the_density():
-    predictive = one_dimensional("gaussian", "linear", -2.0).condition(draw((1,), 3))
+    predictive = one_dimensional("gaussian", "affine", -2.0).condition(draw((1,), 3))
     x = torch.linspace(-1, 5, 7).double().unsqueeze(-1).requires_grad_()
     predictive.cdf(x).sum().backward()
     assert_close(x.grad.squeeze(-1), predictive.log_prob(x).exp())
     p = torch.tensor([0.0, 0.5]).double().requires_grad_()
     assert float(torch.autograd.grad(predictive.icdf(p)[1].sum(), p)[0][1]) > 0
-    student_t = one_dimensional("student_t", "linear", -2.0).prior()
+    student_t = one_dimensional("student_t", "affine", -2.0).prior()
     assert not student_t.cdf(x).requires_grad  # rather than without that of the df
 
 
 def test_what_is_no_probability_is_refused():
-    predictive = one_dimensional("gaussian", "affine", 1.0).condition(draw((1,), 3, 2))
+    predictive = one_dimensional("gaussian", "diagonal", 1.0).condition(draw((1,), 3, 2))
     for wrong in (torch.tensor(-0.1), torch.tensor(1.1), torch.tensor(torch.nan)):
         with pytest.raises(UserError, match="value: expected probabilities from 0 to 1"):
             predictive.icdf(wrong)
@@ -232,7 +234,7 @@ def test_discontinuous_flows_have_no_reparametrised_samples():
     assert make_model("compact").prior().has_rsample is True
 
 
-@pytest.mark.parametrize("preset", ["dense", "affine", "compact"])
+@pytest.mark.parametrize("preset", ["dense", "diagonal", "compact"])
 def test_what_has_no_closed_form_is_refused_in_a_sentence(preset):
     predictive = make_model(preset).prior()
     x = draw(predictive.event_shape)
@@ -245,7 +247,7 @@ def test_what_has_no_closed_form_is_refused_in_a_sentence(preset):
         "enumerate_support": predictive.enumerate_support,
         "kl_divergence": lambda: kl_divergence(predictive, predictive),
     }
-    if preset != "affine":
+    if preset != "diagonal":
         calls |= {name: lambda name=name: getattr(predictive, name) for name in MOMENTS}
     for name, call in calls.items():
         with pytest.raises(NotImplementedError) as caught:
@@ -304,7 +306,7 @@ def test_sample_shapes_are_given_as_torch_does():
 
 @processes
 def test_torch_builds_on_it(process):
-    model, _, _ = affine_model("linear", process)
+    model, _, _ = affine_model("affine", process)
     predictive = model.condition(draw((4,), 3, 5))
     x = draw((4,), 2, 3, seed=1)
     independent = Independent(predictive, 1)

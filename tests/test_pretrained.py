@@ -109,7 +109,7 @@ def not_safetensors(path):
         (lambda p: (p / "model.safetensors").unlink(), "cannot be read as safetensors"),
         (lambda p: (p / "config.json").write_text("{"), "cannot be read as JSON"),
         (lambda p: (p / "config.json").write_text("[]"), "not the description of a bruno model"),
-        (lambda p: edit_config(p, format_version=99), "expected format version 1, got 99"),
+        (lambda p: edit_config(p, format_version=99), "expected a format version of 1, 2, got 99"),
         (lambda p: edit_config(p, flow_dtype="object"), "unknown flow_dtype"),
     ],
 )
@@ -143,7 +143,7 @@ def test_unknown_process_is_named():
 
 def save_numbered(path, number):
     """Save a model whose number its own variance tells."""
-    flow = RealNVP((2,), preset="affine").double()
+    flow = RealNVP((2,), preset="diagonal").double()
     ones = torch.ones(2)
     process = ExchangeableGaussian.from_parameters((1.0 + number) * ones, 0.5 * ones)
     Bruno(flow, process).save_pretrained(path)
@@ -193,3 +193,17 @@ def test_what_could_not_be_loaded_is_not_saved(saved):
     with pytest.raises(UserError, match="expected a flow in float32 or float64, got bfloat16"):
         model.bfloat16().save_pretrained(path)
     assert {p.name: p.read_bytes() for p in path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("old", "preset"), [("linear", "affine"), ("affine", "diagonal")])
+def test_presets_of_format_version_1_keep_their_meaning(tmp_path, old, preset):
+    model = Bruno(RealNVP((3,), preset=preset).double(), ExchangeableGaussian(3))
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["description_sha256"]
+    config |= {"format_version": 1, "flow": config["flow"] | {"preset": old}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = Bruno.from_pretrained(tmp_path)
+    x = draw((3,), 2, 3)
+    assert loaded.flow.preset == preset
+    assert torch.equal(loaded.log_prob(x), model.log_prob(x))

@@ -15,6 +15,15 @@ def code_blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_pictures_are_shown_by_package_pages_too():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README.read_text(encoding="utf-8"))
+    base = "https://raw.githubusercontent.com/bruno-sets/bruno/main/"
+    for picture in pictures:
+        assert picture.startswith(base)
+        assert (README.parent / picture.removeprefix(base)).is_file()
+    assert pictures
+
+
 def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
     code = code_blocks()[0]
     monkeypatch.chdir(tmp_path)

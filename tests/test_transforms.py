@@ -16,14 +16,14 @@ from tests.flows.architectures import small_sizes
 from tests.fuzzing import fuzz_settings
 
 PROCESSES = {"gaussian": ExchangeableGaussian, "student_t": ExchangeableStudentT}
-presets = pytest.mark.parametrize("preset", [*ARCHITECTURES, "linear of rank 2"])
+presets = pytest.mark.parametrize("preset", [*ARCHITECTURES, "affine of rank 2"])
 processes = pytest.mark.parametrize("process", PROCESSES)
 
 
 def make_model(preset, process="gaussian", seed=0):
     """Return the smallest model of a preset, in double precision, whose layers all do something."""
-    if preset == "linear of rank 2":
-        preset, sizes = "linear", {"rank": 2}
+    if preset == "affine of rank 2":
+        preset, sizes = "affine", {"rank": 2}
     else:
         least = {"filters": 2, "residual_blocks": 0, "dense_units": 2, "dense_couplings": 1}
         sizes = small_sizes(preset)
@@ -155,7 +155,7 @@ def test_processes_are_compiled_and_exported_as_one_graph(process, how):
 
 @processes
 def test_predictives_are_compiled_as_one_graph(process):
-    model = make_model("linear", process)
+    model = make_model("affine", process)
     x, new = draw(model.event_shape, 2, 3), draw(model.event_shape, 5, 2, seed=1)
 
     def predict(x, new):
@@ -175,7 +175,7 @@ def test_exported_for_sets_of_any_number_and_size():
 
 
 def test_values_are_checked_in_eager_mode_only():
-    model = make_model("affine")
+    model = make_model("diagonal")
     broken = torch.full((3, *model.event_shape), torch.nan).double()
     compiled = torch.compile(model.log_prob, fullgraph=True, backend="eager")
     assert compiled(broken).isnan()
@@ -187,7 +187,7 @@ def test_values_are_checked_in_eager_mode_only():
 
 
 def test_shapes_are_checked_under_vmap_too():
-    model = make_model("affine")
+    model = make_model("diagonal")
     with pytest.raises(UserError, match=r"x: expected shape \(\*B, 4\), got \(3, 5\)"):
         vmap(model.log_prob)(torch.zeros(2, 3, 5))
 

@@ -76,8 +76,8 @@ def test_new_views_are_what_the_card_says(name, real_data):
     model = Bruno.from_pretrained(name)
     found = novel_views(model, kept, None, given=(0, 1), targets=2, samples=32)
     prior, seen = found.by_given
-    claimed = before["nats"]["mean"] - after["nats"]["mean"]
-    assert prior.nats.mean - seen.nats.mean == pytest.approx(claimed, rel=0.3)
+    claimed = before["nll"]["mean"] - after["nll"]["mean"]
+    assert prior.nll.mean - seen.nll.mean == pytest.approx(claimed, rel=0.3)
     error, claimed_error = seen.pictures["mean"].rmse, after["pictures"]["mean"]["rmse"]
     assert error.mean < claimed_error["mean"] + 2 * error.half_width
     pose_of_card = next(row for row in figures["pose"] if row["given"] == 4)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bruno.estimators.density import BrunoOutlierDetector as BrunoOutlierDetector
     from bruno.evidence import Evidence as Evidence
     from bruno.flows import Flow as Flow
+    from bruno.flows import FlowTransform as FlowTransform
     from bruno.flows import RealNVP as RealNVP
     from bruno.model import Bruno as Bruno
     from bruno.predictive import Predictive as Predictive
@@ -40,6 +41,7 @@ else:
             "ExchangeableProcess": "bruno.processes",
             "ExchangeableStudentT": "bruno.processes",
             "Flow": "bruno.flows",
+            "FlowTransform": "bruno.flows",
             "MissingDataError": "bruno.errors",
             "Predictive": "bruno.predictive",
             "RealNVP": "bruno.flows",
@@ -59,6 +61,7 @@ __all__ = [
     "ExchangeableProcess",
     "ExchangeableStudentT",
     "Flow",
+    "FlowTransform",
     "MissingDataError",
     "Predictive",
     "RealNVP",

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """Something given by the user is wrong: the message says what was expected and what came."""
+    """An argument is wrong: the message names it, the expected values and the given one."""
 
 
 class MissingDataError(UserError):
-    """A data set is not on this machine; the message says how to get it."""
+    """A data set is not on this machine; the message names the command that downloads it."""
 
 
 class CheckpointError(UserError):
@@ -27,8 +27,11 @@ def renamed_argument(name: str, given_as: str) -> Iterator[None]:
     """Let errors about an argument name it as the user gave it.
 
     Args:
-        name: What the message begins with, before a colon.
-        given_as: What it is to begin with.
+        name: First word of the message, before a colon.
+        given_as: Its replacement.
+
+    Returns:
+        A context manager.
     """
     try:
         yield

@@ -18,7 +18,7 @@ from bruno.errors import UserError
 from bruno.validation import check_finite
 
 # An element that is forgotten may have been encoded again in float32, in a batch of another size,
-# and then differs from what was observed by about this much, relative to its magnitude.
+# and then differs from the observed one by about this much, relative to its magnitude.
 _ROUNDING = 1e-4
 
 
@@ -178,16 +178,17 @@ class Evidence:
     ) -> Evidence:
         r"""Return the evidence with the elements behind ``other`` exactly forgotten.
 
-        They must be among those observed. Count, mean and scatter show that they were not where
-        the others would scatter by less than nothing in some dimension: a single element cannot lie
+        They must be among those observed. Count, mean and scatter show that they were not where the
+        others would scatter by less than nothing in some dimension: a single element cannot lie
         further from the mean than :math:`\sqrt{(n - 1) W / n}` (Samuelson, *How Deviant Can You
         Be?*, JASA 1968). Where at most one element is left, these others must not scatter at all.
-        Elements that were never observed, and are nearer, cannot be told from those that were.
+        Elements that were never observed, and are nearer, cannot be distinguished from those that
+        were.
 
         Args:
             other: Evidence of elements that were observed; batch shapes broadcast.
-            rounding: Largest relative difference between an element and what was observed of it,
-                as it is encoded again.
+            rounding: Largest relative difference between an observed element and
+                the same element encoded again.
             least: Scatter that rounding errors of earlier updates may have left, ``(*B, D)``, or a
                 scalar.
 
@@ -220,7 +221,7 @@ class Evidence:
         if bool(impossible.any()):
             raise UserError(
                 "forget: expected elements that are part of this evidence; these have a mean or "
-                "scatter that no subset of what was seen can have"
+                "scatter that no subset of the elements seen can have"
             )
         return Evidence(
             count,
@@ -264,7 +265,7 @@ class Evidence:
         return self + self.of_elements(z)
 
     def _observe_one(self, z: Tensor) -> Evidence:
-        # Welford's update: what merging with a single element comes to, in a third of the time.
+        # Welford's update equals merging with a single element, in a third of the time.
         count = self.count + 1
         shift = z - self.mean
         mean = self.mean + shift / count.unsqueeze(-1)

@@ -36,7 +36,7 @@ def classify(
             images as grey levels (uint8, or whole numbers) or as dequantised pixels.
         support_labels: Label of every example: a tensor or any sequence of hashable, sortable
             things such as strings.
-        query: What is to be classified, ``(Q, *event)``, given in the same way.
+        query: Elements to classify, ``(Q, *event)``, given in the same way.
         support_context: Context of the examples for a conditional model, ``(N, context_dim)``.
         query_context: Context of the queries for a conditional model, ``(Q, context_dim)``.
 

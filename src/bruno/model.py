@@ -1,9 +1,9 @@
-r"""BRUNO: a bijection into latent space, an exchangeable process there, and nothing else.
+r"""BRUNO: a bijection into latent space and an exchangeable process there.
 
 .. math:: \log p(x_1..x_n) = \log p(z_1..z_n) + \sum_i \log |\det \partial f(x_i) / \partial x_i|
 
 (Korshunova et al., *BRUNO: A Deep Recurrent Model for Exchangeable Data*, NeurIPS 2018, eq. 5),
-with labels per element as in *Conditional BRUNO* (2018) where the flow takes a context.
+with a context per element as in *Conditional BRUNO* (2018) where the flow takes a context.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class Bruno(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return latent vectors ``(*B, D)`` and log-determinants ``(*B,)`` of elements.
 
+        Args:
+            x: Elements, ``(*B, *event)``.
+            context: Context of the elements, ``(*B, context_dim)``, for a conditional model.
+
         Raises:
             UserError: If the flow cannot take the elements, or pixels are of the wrong kind.
         """
@@ -81,15 +85,29 @@ class Bruno(nn.Module):
         return self.flow.forward(x, context)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the latent vectors ``(*B, D)`` of elements ``(*B, *event)``."""
+        """Return the latent vectors ``(*B, D)`` of elements ``(*B, *event)``.
+
+        Args:
+            x: Elements, ``(*B, *event)``.
+            context: Context of the elements, ``(*B, context_dim)``, for a conditional model.
+        """
         return self.forward(x, context)[0]
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the elements ``(*B, *event)`` of latent vectors ``(*B, D)``."""
+        """Return the elements ``(*B, *event)`` of latent vectors ``(*B, D)``.
+
+        Args:
+            z: Latent vectors, ``(*B, D)``.
+            context: Context of the elements, ``(*B, context_dim)``, for a conditional model.
+        """
         return self.flow.inverse(z, context)[0]
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the joint log-density of whole sets, ``(*B, n, *event) -> (*B,)``, in nats.
+
+        Args:
+            x: Sets, ``(*B, n, *event)``.
+            context: Context of the elements, ``(*B, n, context_dim)``, for a conditional model.
 
         Raises:
             UserError: If the input is not a set of elements the flow takes.
@@ -101,6 +119,10 @@ class Bruno(nn.Module):
         r"""Return :math:`\log p(x_i | x_{<i})` of every element, ``(*B, n, *event) -> (*B, n)``.
 
         The terms sum to :meth:`log_prob`.
+
+        Args:
+            x: Sets, ``(*B, n, *event)``.
+            context: Context of the elements, ``(*B, n, context_dim)``, for a conditional model.
 
         Raises:
             UserError: If the input is not a set of elements the flow takes.
@@ -114,6 +136,10 @@ class Bruno(nn.Module):
 
     def condition(self, x: Tensor, context: Tensor | None = None) -> Predictive:
         """Return the distribution of the next element of sets ``(*B, n, *event)``; n may be 0.
+
+        Args:
+            x: Sets, ``(*B, n, *event)``.
+            context: Context of the elements, ``(*B, n, context_dim)``, for a conditional model.
 
         Raises:
             UserError: If the input is not a set of elements the flow takes.

@@ -12,7 +12,7 @@ def user_path(path: str | Path, name: str = "path") -> Path:
     """Return a path with a leading ``~`` replaced by the home directory, as a shell does.
 
     Args:
-        path: What the user gave.
+        path: The path as given.
         name: The argument it was given as, for the error.
 
     Raises:
@@ -51,7 +51,7 @@ def check_writable(path: Path, name: str = "path") -> None:
     """Check, before work that takes long, that a file or directory can be made where there is none.
 
     Args:
-        path: What is to be written; its directories may be missing, too.
+        path: The file or directory; its parents may be missing, too.
         name: The argument it was given as, for the error.
 
     Raises:

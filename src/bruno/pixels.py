@@ -30,14 +30,14 @@ def as_pixels(name: str, x: Tensor) -> Tensor:
     """Return images as a flow takes them: dequantised pixels, each within the bin of its level.
 
     Args:
-        name: What errors call the images.
+        name: Name of the images, for errors.
         x: Images ``(..., C, H, W)``: grey levels, or floats that are dequantised already.
 
     Returns:
-        Floats of the same shape. What this returned is returned as it is.
+        Floats of the same shape. A tensor that this function returned is returned unchanged.
 
     Raises:
-        UserError: If the pixels are of the wrong kind, as :func:`check_levels` says.
+        UserError: If the pixels are of the wrong kind, as :func:`check_levels` raises it.
 
     Example:
         >>> image = torch.tensor([[[0, 50, 255]]], dtype=torch.uint8)
@@ -62,7 +62,7 @@ def check_levels(name: str, x: Tensor) -> None:
     :func:`~bruno.data.sets.dequantise`, whose noise lies on a grid.
 
     Args:
-        name: What errors call the images.
+        name: Name of the images, for errors.
         x: Images ``(..., C, H, W)``.
 
     Raises:

@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import one_hot
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.validation import values_can_be_checked
 
 if TYPE_CHECKING:
     from bruno.model import Bruno
-
-# Elements of the Jacobian of an affine flow that are held at once (8 MiB in float64).
-_JACOBIAN_ELEMENTS = 2**20
 
 
 class Predictive(Distribution):
@@ -29,13 +27,13 @@ class Predictive(Distribution):
     torch distribution, leading dimensions of a sample or value come before ``*B``.
 
     Densities and samples are exact for every flow. :attr:`mean` and :attr:`variance` need an affine
-    flow (presets ``affine`` and ``linear``), :meth:`cdf` and :meth:`icdf` also data of one
+    flow (presets ``diagonal`` and ``affine``), :meth:`cdf` and :meth:`icdf` also data of one
     dimension, :meth:`rsample` a continuous flow (all presets but ``lattice``); otherwise they raise
     :class:`NotImplementedError`.
 
     Args:
         model: The model.
-        evidence: What was seen, of batch shape ``*B``.
+        evidence: Sufficient statistics of the set, of batch shape ``*B``.
     """
 
     arg_constraints = {}  # noqa: RUF012 - as torch.distributions declares it
@@ -47,7 +45,7 @@ class Predictive(Distribution):
 
     @property
     def evidence(self) -> Evidence:
-        """Sufficient statistic of what was seen."""
+        """Sufficient statistics of the set."""
         return self._evidence
 
     @property
@@ -105,16 +103,16 @@ class Predictive(Distribution):
         sample_shape: int | Sequence[int] = (),
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
-        """Draw next elements, independently of each other given what was seen, without gradients.
+        """Draw next elements, independently of each other given the set, without gradients.
 
         Args:
             sample_shape: How many, or a shape of them; by default one without a sample dimension.
             context: Context features of the elements, broadcastable to
                 ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
-            temperature: 1 for exact samples. Below 1 latent deviations from the predictive mean
+            latent_scale: 1 for exact samples. Below 1 latent deviations from the predictive mean
                 are shrunk, for samples that are more typical and less varied than the model's
                 distribution (as in Glow, Kingma & Dhariwal 2018); 0 is the image of the mean.
 
@@ -122,18 +120,18 @@ class Predictive(Distribution):
             Elements of shape ``(*sample_shape, *B, *event)``.
 
         Raises:
-            UserError: If a number of samples or the temperature is negative, or the context does
+            UserError: If a number of samples or the latent scale is negative, or the context does
                 not fit.
         """
         with torch.no_grad():
-            return self._drawn(sample_shape, context, generator, temperature)
+            return self._drawn(sample_shape, context, generator, latent_scale)
 
     def rsample(
         self,
         sample_shape: int | Sequence[int] = (),
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Draw next elements as :meth:`sample` does, reparametrised.
 
@@ -146,7 +144,7 @@ class Predictive(Distribution):
             context: Context features of the elements, broadcastable to
                 ``(*sample_shape, *B, context_dim)``.
             generator: Source of randomness; by default torch's global one.
-            temperature: As in :meth:`sample`.
+            latent_scale: As in :meth:`sample`.
 
         Returns:
             Elements of shape ``(*sample_shape, *B, *event)``.
@@ -161,7 +159,7 @@ class Predictive(Distribution):
                 "changes, which their gradients would leave out; use sample, and the gradient of "
                 "log_prob"
             )
-        return self._drawn(sample_shape, context, generator, temperature)
+        return self._drawn(sample_shape, context, generator, latent_scale)
 
     @property
     def mean(self) -> Tensor:
@@ -183,7 +181,8 @@ class Predictive(Distribution):
         self._check_affine("variance")
         latent = self._latent().variance
         dimensions = torch.arange(latent.shape[-1], device=latent.device)
-        parts = dimensions.split(max(1, _JACOBIAN_ELEMENTS // len(dimensions)))
+        rows = chunks.rows_per_chunk(len(dimensions), chunks.MEMORY_ELEMENTS)
+        parts = dimensions.split(rows)
         variances = [latent @ self._slopes(part).double().square().T for part in parts]
         return torch.cat(variances, -1).to(self._model.flow.dtype)
 
@@ -237,7 +236,7 @@ class Predictive(Distribution):
         """Raise, for the entropy is not implemented.
 
         Raises:
-            NotImplementedError: Always; the message says how to estimate it.
+            NotImplementedError: Always; the message describes an estimate.
         """
         raise NotImplementedError(
             "entropy: is not implemented; -predictive.log_prob(predictive.sample(n)).mean(0) "
@@ -273,7 +272,7 @@ class Predictive(Distribution):
             context: Context features the elements were seen with.
 
         Raises:
-            UserError: If the elements cannot have been part of what was seen.
+            UserError: If the elements cannot have been part of the set.
         """
         seen = self._evidence.of_elements(self._model.encode(x, context))
         return Predictive(self._model, self._evidence - seen)
@@ -299,12 +298,12 @@ class Predictive(Distribution):
         sample_shape: int | Sequence[int],
         context: Tensor | None,
         generator: torch.Generator | None,
-        temperature: float,
+        latent_scale: float,
     ) -> Tensor:
         shape = _checked_sample_shape(sample_shape)
-        if not temperature >= 0:
-            raise UserError(f"temperature: expected a number of at least 0, got {temperature}")
-        z = self._model.process.sample(self._evidence, shape, generator, temperature)
+        if not latent_scale >= 0:
+            raise UserError(f"latent_scale: expected a number of at least 0, got {latent_scale}")
+        z = self._model.process.sample(self._evidence, shape, generator, latent_scale)
         if torch.is_tensor(context) and context.ndim:  # the flow refuses all else
             try:
                 context = context.expand(*z.shape[:-1], context.shape[-1])

@@ -19,14 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from bruno.compatibility import current_flow
 from bruno.errors import CheckpointError, UserError
 from bruno.flows import RealNVP
 from bruno.model import Bruno
 from bruno.paths import user_path
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
 from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
+from bruno.validation import check_choice
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # 1 has the preset names of bruno.compatibility
 PROCESSES: dict[str, type[ExchangeableProcess]] = {
     "gaussian": ExchangeableGaussian,
     "student_t": ExchangeableStudentT,
@@ -58,8 +61,7 @@ def build(flow_config: dict[str, Any], process: str) -> Bruno:
 
 def check_process(process: str) -> None:
     """Raise a UserError unless this is the name of a process."""
-    if process not in PROCESSES:
-        raise UserError(f"process: expected one of {', '.join(PROCESSES)}, got {process!r}")
+    check_choice("process", process, PROCESSES)
 
 
 def names() -> tuple[str, ...]:
@@ -83,8 +85,8 @@ def save(
         metadata: Kept with the model, as JSON.
         files: Further files by name, replaced together with the model; the metadata holds the
             SHA-256 of each.
-        half_precision: Round the large weights of the flow to float16. What is loaded again is a
-            model with those weights, exact in itself, in half the space.
+        half_precision: Round the large weights of the flow to float16. The loaded model has those
+            weights, exactly, from half the space.
 
     Raises:
         UserError: If the model is of a kind that could not be loaded again, the metadata is not
@@ -143,7 +145,8 @@ def load(name_or_path: str | Path) -> Bruno:
 def _load(path: Path) -> Bruno:
     config = read_config(path)
     try:
-        model = build(config["flow"], config["process"])
+        flow_config = current_flow(config["flow"], config["format_version"])
+        model = build(flow_config, config["process"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: describes no model that can be built: {error}"
@@ -190,10 +193,10 @@ def read_config(path: Path) -> dict[str, Any]:
     expected = {"format_version", "flow", "flow_dtype", "process", "weights_sha256"}
     if not isinstance(config, dict) or not expected <= config.keys():
         raise CheckpointError(f"{file}: is not the description of a bruno model")
-    if config["format_version"] != FORMAT_VERSION:
+    if config["format_version"] not in _READABLE_VERSIONS:
         raise CheckpointError(
-            f"{file}: expected format version {FORMAT_VERSION}, got {config['format_version']!r}; "
-            "it needs another version of bruno"
+            f"{file}: expected a format version of {', '.join(map(str, _READABLE_VERSIONS))}, got "
+            f"{config['format_version']!r}; it needs another version of bruno"
         )
     if config["flow_dtype"] not in _DTYPES:
         raise CheckpointError(f"{file}: unknown flow_dtype {config['flow_dtype']!r}")
@@ -201,9 +204,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_description(path: Path, config: dict[str, Any]) -> None:
-    """Raise if a configuration that names its own SHA-256 differs from what was saved.
+    """Raise if a configuration that names its own SHA-256 differs from the saved one.
 
-    It comes last, for other errors of a configuration say more.
+    Called last, because other errors of a configuration are more specific.
+
+    Args:
+        path: Directory of the model.
+        config: Its configuration, as read.
 
     Raises:
         CheckpointError: With the file.
@@ -211,7 +218,7 @@ def check_description(path: Path, config: dict[str, Any]) -> None:
     digest = _digest(config)
     if config.get(_DESCRIPTION_SHA256, digest) != digest:
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: is not what was saved (its SHA-256 differs); it is damaged, "
+            f"{path / CONFIG_FILE}: is not the saved one (its SHA-256 differs); it is damaged, "
             f"or was edited without removing {_DESCRIPTION_SHA256}"
         )
 
@@ -224,6 +231,10 @@ def _digest(config: dict[str, Any]) -> str:
 
 def read_tensors(file: Path, sha256: str) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file with this SHA-256.
+
+    Args:
+        file: The file.
+        sha256: Its SHA-256, in hexadecimal.
 
     Raises:
         CheckpointError: If the file cannot be read or is another one.

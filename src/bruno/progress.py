@@ -1,4 +1,4 @@
-"""Progress of long work: what libraries report, and a bar for whoever waits at a terminal."""
+"""Progress of long work: callbacks of the library, and a bar on terminals."""
 
 from __future__ import annotations
 

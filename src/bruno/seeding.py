@@ -1,4 +1,4 @@
-"""Random generators as a pure function of what they are for."""
+"""Random generators as a pure function of seed and purpose."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bruno.errors import UserError
+from bruno.validation import check_whole
 
 
 def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -16,6 +16,10 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
     along makes every step reproducible on its own, which is what exact resuming needs. Trailing
     zeros of a key do not count: ``(5,)`` and ``(5, 0)`` are one stream.
 
+    Args:
+        key: Non-negative integers, the seed first.
+        device: Device of the generator.
+
     Raises:
         UserError: If one of them is negative.
 
@@ -24,8 +28,7 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
         ...       == torch.rand(3, generator=generator_for(0, 7))).all())
         True
     """
-    if min(key, default=0) < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {min(key)}")
+    check_whole("seed", min(key, default=0), 0)
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(seed & (2**63 - 1))
 

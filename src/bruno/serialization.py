@@ -15,7 +15,7 @@ A reader takes ``config.json`` first and then, for every data file, the pending 
 one, whichever has the SHA-256 that ``config.json`` names. So a full disk, an exception, SIGKILL or
 a power failure before 2 leaves the old content, and after 2 the new. The next writer settles what
 an interrupted one left: a pending file that ``config.json`` names is published, any other removed.
-Published names never change, so programs that know only them read every directory that was written
+Published names never change, so programs that use only these read every directory that was written
 without interruption.
 
 Writers of one path take turns, threads and processes alike, by a lock file that exists only
@@ -55,8 +55,8 @@ Content = TypeVar("Content")
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that, whatever happens meanwhile, is the old one or the new one.
 
-    A symbolic link stays one, and the file it points to is replaced. What is no regular file, such
-    as a device or a pipe, is written to.
+    A symbolic link stays one, and the file it points to is replaced. Devices, pipes and other
+    special files are written to.
 
     Args:
         path: The file; its directory exists.
@@ -87,7 +87,7 @@ def write_directory(path: Path, files: Mapping[str, bytes], description: bytes) 
     Args:
         path: The directory, made if it is not there.
         files: The data files by name.
-        description: What ``config.json`` is to hold; it must name the SHA-256 of every data file,
+        description: Content of ``config.json``; it must name the SHA-256 of every data file,
             in hexadecimal.
 
     Raises:
@@ -120,7 +120,7 @@ def read_data(path: Path, sha256: str) -> bytes:
 
     Args:
         path: The file, by its published name.
-        sha256: What ``config.json`` names for it.
+        sha256: Its SHA-256 in ``config.json``.
 
     Raises:
         CheckpointError: If the file has another SHA-256.
@@ -145,7 +145,7 @@ def read_data(path: Path, sha256: str) -> bytes:
 
 
 def read_unchanged(path: Path, read: Callable[[Path], Content]) -> Content:
-    """Return what ``read(path)`` makes of a directory, read while no writer came in between.
+    """Return ``read(path)`` of a directory, repeated until no writer came in between.
 
     Args:
         path: The directory.
@@ -167,7 +167,7 @@ def read_unchanged(path: Path, read: Callable[[Path], Content]) -> Content:
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
-    """Return what differs from one ``config.json`` to the next."""
+    """Return the inode, time and size of ``config.json``, which differ after every write."""
     try:
         status = (path / CONFIG_FILE).stat()
     except OSError:

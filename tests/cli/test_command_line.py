@@ -156,7 +156,7 @@ def test_own_images_with_a_broken_file(tmp_path, capsys):
     assert main(command) == 2
     assert "broken.png" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    assert main([*command, "--skip-bad"]) == 0
+    assert main([*command, "--skip-unreadable"]) == 0
     assert "batches of 6 sets, one a class, not 10" in (err := capsys.readouterr().err)
     assert "warning" in err
     assert "broken.png" in err
@@ -200,7 +200,10 @@ MISTAKES = {
         ["train", "--data.train_classes=glyphs"],
         "--data.train_classes: expected a list as in [1,2]",
     ),
-    "out of range": (["train", "--training.steps=-1"], "--training.steps: expected at least 1"),
+    "out of range": (
+        ["train", "--training.steps=-1"],
+        "--training.steps: expected a whole number of at least 1",
+    ),
     "out of range in a demo": (["demo", "--minutes=-1"], "--minutes: expected a positive number"),
     "missing data": (["train", "--data.name=omniglot", "--data-dir=nowhere"], "bruno download"),
     "too many images": (
@@ -236,11 +239,14 @@ def test_mistakes_about_a_model(run, tmp_path, capsys):
         (["evaluate", "--shots", "999"], "999"),
         (["evaluate", "--data.name=glyphs"], "expected images of shape (1, 8, 8)"),
         (["evaluate", "--split=dance"], "dance"),
-        (["evaluate", "--importance_samples=-1"], "importance_samples: expected at least 0"),
+        (
+            ["evaluate", "--importance_samples=-1"],
+            "importance_samples: expected a whole number of at least 0",
+        ),
         (["sample", "--out=samples.psd"], "out: expected a picture"),
-        (["sample", "--count=0"], "count: expected at least 1"),
-        (["sample", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
-        (["evaluate", "--seed=-1"], "seed: expected a non-negative integer, got -1"),
+        (["sample", "--count=0"], "count: expected a whole number of at least 1"),
+        (["sample", "--seed=-1"], "seed: expected a whole number of at least 0, got -1"),
+        (["evaluate", "--seed=-1"], "seed: expected a whole number of at least 0, got -1"),
         (["evaluate", f"--out={tmp_path}"], "--out: expected a file, "),
         (["sample", "--out=samples.dance"], "out: expected a picture"),
         (["sample", "--given", "nowhere.png"], "nowhere.png not found"),
@@ -290,9 +296,9 @@ def test_the_importance_weighted_figure_is_a_column_of_its_own(run, capsys):
     assert main([*command, "--importance_samples=8"]) == 0
     weighted = json.loads(capsys.readouterr().out)["likelihood"]
     assert "importance_weighted" not in plain
-    assert weighted["nats"] == plain["nats"]
+    assert weighted["nll"] == plain["nll"]
     # A mean over draws inside the logarithm can only tighten the bound, but for their noise.
-    assert weighted["importance_weighted"]["mean"] < plain["nats"]["mean"] + 0.5
+    assert weighted["importance_weighted"]["mean"] < plain["nll"]["mean"] + 0.5
 
 
 def test_the_installed_command_exits_with_its_code():

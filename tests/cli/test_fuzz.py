@@ -30,7 +30,17 @@ VALUES = [
     *("~", "~nobody-of-this-name/x", ".", "..", "/dev/null", "nowhere", "file", "file/below.png"),
     *("model", "damaged", "empty", "given", "given/0.png", "given.png", "config.json", "x" * 300),
     *("é.png", "new.png", "new.json", "\udcff.png", "[/red].png", "azimuth=0", "azimuth=", "cpu"),
-    *("cuda", "glyphs", "digits", "folder", "omniglot", "dense", "affine", "student_t", "--count"),
+    *(
+        "cuda",
+        "glyphs",
+        "digits",
+        "folder",
+        "omniglot",
+        "dense",
+        "diagonal",
+        "student_t",
+        "--count",
+    ),
 ]
 PLAUSIBLE = {
     "--run": ["model", "damaged", "empty"],
@@ -47,7 +57,7 @@ PLAUSIBLE = {
     ],
     "--given": ["given", "given.png", "file", "empty"],
     "--count": ["-1", "0", "1", "11"],
-    "--temperature": ["0", "0.5", "-1", "nan", "inf", "1e308"],
+    "--latent-scale": ["0", "0.5", "-1", "nan", "inf", "1e308"],
     "--seed": ["0", "-1", "7", "99999999999999999999"],
     "--context": ["azimuth=0"],
     "--device": ["cpu", "cuda", "auto"],

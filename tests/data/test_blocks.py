@@ -79,5 +79,5 @@ def test_a_split_is_a_class_per_object_with_its_azimuths(monkeypatch):
 def test_bad_splits_and_seeds():
     with pytest.raises(UserError, match="split: blocks has 'train', 'val', 'test', got 'all'"):
         load_blocks("all")
-    with pytest.raises(UserError, match="seed: expected a non-negative integer, got -1"):
+    with pytest.raises(UserError, match="seed: expected a whole number of at least 0, got -1"):
         load_blocks("val", seed=-1)

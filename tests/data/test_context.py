@@ -5,12 +5,12 @@ import torch
 from PIL import Image
 
 from bruno.data import load_dataset
-from bruno.data.context import Label, encode_context, labels_of_model, read_labels
+from bruno.data.context import ContextFeature, encode_context, features_of_model, read_context_file
 from bruno.data.folder import load_folder
 from bruno.data.registry import DataConfig
 from bruno.errors import MissingDataError, UserError
 
-AZIMUTH, HEIGHT = Label("azimuth", is_angle=True), Label("height")
+AZIMUTH, HEIGHT = ContextFeature("azimuth", is_angle=True), ContextFeature("height")
 
 
 def test_angles_become_sine_and_cosine_and_numbers_stay():
@@ -27,19 +27,19 @@ def test_angles_become_sine_and_cosine_and_numbers_stay():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "expected a value of azimuth, height, got no label"),
+        ({}, "expected a value of azimuth, height, got no feature"),
         ({"azimuth": 1.0}, "expected a value of azimuth, height, got azimuth"),
         ({"azimuth": 1.0, "height": 2.0, "zoom": 1.0}, "got azimuth, height, zoom"),
         ({"azimuth": math.nan, "height": 2.0}, "expected finite numbers for azimuth"),
     ],
 )
-def test_labels_must_be_those_of_the_model(values, message):
+def test_context_features_must_be_those_of_the_model(values, message):
     with pytest.raises(UserError, match=message):
         encode_context([AZIMUTH, HEIGHT], values)
 
 
 @pytest.fixture
-def labelled_folder(tmp_path):
+def folder(tmp_path):
     rows = ["file,azimuth,height"]
     for index, name in enumerate("abc"):
         (tmp_path / name).mkdir()
@@ -47,20 +47,20 @@ def labelled_folder(tmp_path):
             Image.new("L", (9, 9), 10 * index + view).save(tmp_path / name / f"{view}.png")
             rows.append(f"{name}/{view}.png,{90 * view},{index}.5")
     # The order of the rows does not matter.
-    (tmp_path / "labels.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    (tmp_path / "context.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
     return tmp_path
 
 
-def test_a_folder_with_labels(labelled_folder):
+def test_a_folder_with_a_context_file(folder):
     config = DataConfig(
         "folder",
-        root=str(labelled_folder),
-        labels=str(labelled_folder / "labels.csv"),
+        root=str(folder),
+        context_file=str(folder / "context.csv"),
         angles=["azimuth"],
         image_size=4,
     )
     dataset = load_dataset(config, "all")
-    assert dataset.context_labels == (Label("azimuth", True), Label("height"))
+    assert dataset.context_features == (ContextFeature("azimuth", True), ContextFeature("height"))
     for image, label, context in zip(
         dataset.images[:, 0, 0, 0].tolist(), dataset.labels.tolist(), dataset.context, strict=True
     ):
@@ -68,71 +68,77 @@ def test_a_folder_with_labels(labelled_folder):
         torch.testing.assert_close(context, torch.tensor([float(view), 1.0 - view, label + 0.5]))
 
 
-def test_a_file_saved_by_a_spreadsheet_has_a_mark_in_front(labelled_folder):
-    file = labelled_folder / "labels.csv"
+def test_a_file_saved_by_a_spreadsheet_has_a_mark_in_front(folder):
+    file = folder / "context.csv"
     file.write_text(file.read_text(), encoding="utf-8-sig")
-    assert read_labels(file, [], ["b/1.png"])[1]["height"].tolist() == [1.5]
+    assert read_context_file(file, [], ["b/1.png"])[1]["height"].tolist() == [1.5]
 
 
-def test_bad_files_have_no_context(labelled_folder):
-    (labelled_folder / "a" / "0.png").write_text("bad")
+def test_bad_files_have_no_context(folder):
+    (folder / "a" / "0.png").write_text("bad")
     with pytest.warns(UserWarning, match=r"0\.png"):
         dataset = load_folder(
-            labelled_folder, labels=labelled_folder / "labels.csv", skip_bad=True, image_size=4
+            folder, context_file=folder / "context.csv", skip_unreadable=True, image_size=4
         )
     assert dataset.context[:, 1].tolist() == [0.5, 1.5, 1.5, 2.5, 2.5]
 
 
-def test_bad_files_are_the_same_by_any_path_to_the_folder(labelled_folder, monkeypatch):
-    (labelled_folder / "a" / "0.png").write_text("bad")
-    labels = labelled_folder / "labels.csv"
+def test_bad_files_are_the_same_by_any_path_to_the_folder(folder, monkeypatch):
+    (folder / "a" / "0.png").write_text("bad")
+    context_file = folder / "context.csv"
     with pytest.warns(UserWarning, match=r"0\.png"):
-        first = load_folder(labelled_folder, labels=labels, skip_bad=True, image_size=4)
-    monkeypatch.chdir(labelled_folder.parent)
+        first = load_folder(folder, context_file=context_file, skip_unreadable=True, image_size=4)
+    monkeypatch.chdir(folder.parent)
     with pytest.warns(UserWarning, match=r"0\.png"):
-        again = load_folder(labelled_folder.name, labels=labels, skip_bad=True, image_size=4)
+        again = load_folder(
+            folder.name, context_file=context_file, skip_unreadable=True, image_size=4
+        )
     assert again.context.equal(first.context)
 
 
-def test_the_labels_of_a_model_are_those_it_was_saved_with():
-    kept = {"metadata": {"context_labels": {"azimuth": True, "height": False}}}
-    assert labels_of_model(kept) == (AZIMUTH, HEIGHT)
-    assert labels_of_model({}) == labels_of_model({"metadata": {"context_labels": 3}}) == ()
+def test_the_context_features_of_a_model_are_those_it_was_saved_with():
+    kept = {"metadata": {"context_features": {"azimuth": True, "height": False}}}
+    assert features_of_model(kept) == (AZIMUTH, HEIGHT)
+    kept = {"metadata": {"context_labels": kept["metadata"]["context_features"]}}
+    assert features_of_model(kept) == (AZIMUTH, HEIGHT)
+    assert features_of_model({}) == features_of_model({"metadata": {"context_features": 3}}) == ()
 
 
-def test_labels_say_what_is_missing(labelled_folder):
-    file = labelled_folder / "labels.csv"
+def test_context_features_say_what_is_missing(folder):
+    file = folder / "context.csv"
     text = file.read_text()
-    with pytest.raises(UserError, match=r"angles: .* has the labels azimuth, height, but not roll"):
-        read_labels(file, ["roll"], [])
+    with pytest.raises(
+        UserError, match=r"angles: .* has the features azimuth, height, but not roll"
+    ):
+        read_context_file(file, ["roll"], [])
     with pytest.raises(UserError, match=r"no row for 1 images, such as d/0\.png"):
-        read_labels(file, [], ["a/0.png", "d/0.png"])
+        read_context_file(file, [], ["a/0.png", "d/0.png"])
     with pytest.raises(MissingDataError, match=r"nowhere\.csv not found"):
-        read_labels(labelled_folder / "nowhere.csv", [], [])
+        read_context_file(folder / "nowhere.csv", [], [])
     for bad in ("north", "nan", ""):
         file.write_text(text.replace("a/1.png,90", f"a/1.png,{bad}"))
         with pytest.raises(UserError, match=rf"a number for azimuth of a/1\.png in .* got '{bad}'"):
-            read_labels(file, [], ["a/1.png"])
+            read_context_file(file, [], ["a/1.png"])
     file.write_text(text + "a/1.png,3,4\n")
     with pytest.raises(UserError, match=r"more than one row for a/1\.png"):
-        read_labels(file, [], ["a/1.png"])
+        read_context_file(file, [], ["a/1.png"])
     file.write_bytes("file,größe\na/0.png,1\n".encode("latin-1"))
     with pytest.raises(UserError, match="expected CSV in UTF-8"):
-        read_labels(file, [], [])
+        read_context_file(file, [], [])
     file.write_text("image,azimuth\na/0.png,1\n")
     with pytest.raises(UserError, match=r"expected a column file and .* got 'image', 'azimuth'"):
-        read_labels(file, [], [])
+        read_context_file(file, [], [])
     for header in ("file,azimuth,azimuth", "file,azimuth,"):
         file.write_text(f"{header}\na/0.png,1,2\n")
-        with pytest.raises(UserError, match="one for every label, with names of their own"):
-            read_labels(file, [], [])
+        with pytest.raises(UserError, match="one for every feature, with names of their own"):
+            read_context_file(file, [], [])
     file.write_text("file,azimuth\na/0.png,1,2\n")
     with pytest.raises(UserError, match=r"more columns for a/0\.png than names"):
-        read_labels(file, [], [])
+        read_context_file(file, [], [])
     file.write_text("file,azimuth\na/0.png,1e300\n")
     with pytest.raises(UserError, match=r"a number for azimuth of a/0\.png in .* got '1e300'"):
-        read_labels(file, [], ["a/0.png"])
+        read_context_file(file, [], ["a/0.png"])
     file.write_text("file, azimuth\na/0.png, 90\n")
-    assert read_labels(file, ["azimuth"], ["a/0.png"])[1]["azimuth"].tolist() == [90.0]
-    with pytest.raises(UserError, match="angles: expected labels"):
-        load_folder(labelled_folder, angles=["azimuth"])
+    assert read_context_file(file, ["azimuth"], ["a/0.png"])[1]["azimuth"].tolist() == [90.0]
+    with pytest.raises(UserError, match="angles: expected a context_file"):
+        load_folder(folder, angles=["azimuth"])

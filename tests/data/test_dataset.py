@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bruno.data import Label, LabelledImages
+from bruno.data import ContextFeature, LabelledImages
 from bruno.errors import UserError
 
 
@@ -37,7 +37,10 @@ def test_describes_itself():
         ({"class_names": ("a", "a")}, r"class_names: .*\['a'\]"),
         ({"context": torch.zeros(3, 2)}, r"context: expected a float32 tensor \(4, context_dim\)"),
         ({"context": torch.zeros(4, 2, dtype=torch.float64)}, "context: .* float64"),
-        ({"versions": torch.zeros(2, 3, 1, 2, 3, dtype=torch.uint8)}, r"versions: .*\(V, 4, 1, 2"),
+        (
+            {"augmented_images": torch.zeros(2, 3, 1, 2, 3, dtype=torch.uint8)},
+            r"augmented_images: .*\(V, 4, 1, 2",
+        ),
     ],
 )
 def test_rejects_what_does_not_fit(changes, message):
@@ -87,30 +90,30 @@ def test_joined_classes_come_behind():
     assert (both.name, both.split) == ("toy", "train")
 
 
-def test_joined_versions_are_those_of_each():
+def test_joined_augmented_images_are_those_of_each():
     two = torch.stack([torch.full((4, 1, 2, 3), v, dtype=torch.uint8) for v in (1, 2)])
-    both = make(versions=two).joined(make(class_names=("c", "d")))
-    assert both.versions[:, :, 0, 0, 0].tolist() == [[1] * 4 + [0] * 4, [2] * 4 + [0] * 4]
-    assert make().joined(make(class_names=("c", "d"))).versions is None
+    both = make(augmented_images=two).joined(make(class_names=("c", "d")))
+    assert both.augmented_images[:, :, 0, 0, 0].tolist() == [[1] * 4 + [0] * 4, [2] * 4 + [0] * 4]
+    assert make().joined(make(class_names=("c", "d"))).augmented_images is None
 
 
 def test_joined_labels_are_those_of_each():
-    told = {"context_labels": (Label("size"),)}
+    told = {"context_features": (ContextFeature("size"),)}
     both = make(context=torch.zeros(4, 1), **told).joined(
         make(class_names=("c", "d"), context=torch.ones(4, 1), **told)
     )
     assert both.context.flatten().tolist() == [0] * 4 + [1] * 4
-    assert both.context_labels == told["context_labels"]
+    assert both.context_features == told["context_features"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"images": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, r"images \(1, 2, 3\) as in toy"),
-        ({"context": torch.zeros(4, 2)}, "expected 0 numbers told of every image"),
+        ({"context": torch.zeros(4, 2)}, "expected 0 context entries of every image"),
         (
-            {"context": torch.zeros(4, 1), "context_labels": (Label("size"),)},
-            "other: expected images told no label, got size",
+            {"context": torch.zeros(4, 1), "context_features": (ContextFeature("size"),)},
+            "other: expected images with no feature, got size",
         ),
     ],
 )

@@ -82,7 +82,7 @@ def test_images_outside_of_class_folders_are_named(classes):
     for name in ("class0/more/1.png", "class3/a/b/c.JPG", "new/only/0.webp", "loose.bmp"):
         save(classes / name)
         with pytest.raises(UserError, match=rf"as CLASS/IMAGE, got 1 images elsewhere: {name}"):
-            load_folder(classes, skip_bad=True)
+            load_folder(classes, skip_unreadable=True)
         (classes / name).unlink()
         if name.startswith("new"):
             (classes / "new" / "only").rmdir()
@@ -126,7 +126,7 @@ def test_unreadable_files_are_named(classes):
         with pytest.warns(
             UserWarning, match=r"left out 2 unreadable images: .*broken.png"
         ) as caught:
-            dataset = load_folder(classes, skip_bad=True)
+            dataset = load_folder(classes, skip_unreadable=True)
         assert len(caught) == 1
         assert len(dataset) == 30
 
@@ -144,7 +144,7 @@ def test_damaged_files_of_any_format_are_unreadable(classes, kind, share):
     with pytest.raises(UserError, match=rf"1 unreadable images: class4/{damaged.name}; .*first: "):
         load_folder(classes)
     with pytest.warns(UserWarning, match=rf"left out 1 unreadable images: class4/{damaged.name}"):
-        assert len(load_folder(classes, skip_bad=True)) == 30
+        assert len(load_folder(classes, skip_unreadable=True)) == 30
 
 
 def test_images_on_the_other_paper_are_named(classes):
@@ -176,7 +176,7 @@ def test_class_without_a_readable_image(classes):
     for i in range(3):
         (classes / "class4" / f"{i}.png").write_text("no")
     with pytest.raises(UserError, match="no readable image in the class folders class4"):
-        load_folder(classes, skip_bad=True)
+        load_folder(classes, skip_unreadable=True)
 
 
 def test_cache_follows_the_files_and_the_options(classes):
@@ -215,9 +215,9 @@ def test_too_few_classes_to_split(classes, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size: expected at least 1 pixel, got 0"),
-        ({"channels": "gray"}, "channels: expected 'grey' or 'colour', got 'gray'"),
-        ({"seed": -1}, "seed: expected a non-negative integer"),
+        ({"image_size": 0}, "image_size: expected a whole number of at least 1, got 0"),
+        ({"channels": "gray"}, "channels: expected one of grey, colour, got 'gray'"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0"),
         ({"split": "dev"}, "split: folder has 'train', 'val', 'test', 'all', got 'dev'"),
     ],
 )

@@ -117,7 +117,9 @@ def test_second_start_reads_the_cache(monkeypatch):
 def test_user_errors():
     with pytest.raises(UserError, match="split: glyphs has 'train', 'val', 'test', got 'all'"):
         glyphs.load_glyphs("all")
-    with pytest.raises(UserError, match="seed: expected a non-negative integer, got -1"):
+    with pytest.raises(UserError, match="seed: expected a whole number of at least 0, got -1"):
         glyphs.load_glyphs("val", seed=-1)
-    with pytest.raises(UserError, match="examples_per_class: expected at least 1, got 0"):
+    with pytest.raises(
+        UserError, match="examples_per_class: expected a whole number of at least 1, got 0"
+    ):
         glyphs.load_glyphs("val", examples_per_class=0)

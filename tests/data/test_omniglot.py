@@ -62,15 +62,17 @@ def test_what_systems_leave_beside_the_drawings_is_none(omniglot_dir, cache_dir)
     assert load_omniglot(omniglot_dir, "trainval").images.equal(expected)
 
 
-def test_redrawings_are_the_same_drawings_moved(omniglot_dir):
+def test_offline_augmentations_are_the_same_drawings_moved(omniglot_dir):
     plain = load_omniglot(omniglot_dir, "train")
-    redrawn = load_omniglot(omniglot_dir, "train", redrawings=4)
-    assert plain.versions is None
-    assert redrawn.images.equal(plain.images)
-    assert redrawn.versions.shape == (4, *plain.images.shape)
-    assert load_omniglot(omniglot_dir, "train", redrawings=4).versions.equal(redrawn.versions)
+    augmented = load_omniglot(omniglot_dir, "train", offline_augmentations=4)
+    assert plain.augmented_images is None
+    assert augmented.images.equal(plain.images)
+    assert augmented.augmented_images.shape == (4, *plain.images.shape)
+    assert load_omniglot(omniglot_dir, "train", offline_augmentations=4).augmented_images.equal(
+        augmented.augmented_images
+    )
     ink = plain.images.double().sum((1, 2, 3))
-    for version in redrawn.versions:
+    for version in augmented.augmented_images:
         assert not version.equal(plain.images)
         np.testing.assert_allclose(version.double().sum((1, 2, 3)), ink, rtol=0.3)
 
@@ -79,7 +81,7 @@ def test_a_drawing_that_is_only_moved_keeps_its_pixels():
     square = np.zeros((105, 105), dtype=np.uint8)
     square[40:60, 30:70] = 255
     moved = np.asarray(
-        omniglot._redrawn(Image.fromarray(square), np.random.default_rng(0), bent=False)
+        omniglot._augmented(Image.fromarray(square), np.random.default_rng(0), bent=False)
     )
     rows, columns = np.nonzero(moved)
     assert set(np.unique(moved)) == {0, 255}
@@ -131,8 +133,10 @@ def test_split_files_are_checked(omniglot_dir):
         read_characters(listing)
     with pytest.raises(UserError, match=r"split: omniglot has .*'trainval'.* got 'all'"):
         load_omniglot(omniglot_dir, "all")
-    with pytest.raises(UserError, match="redrawings: expected at least 0, got -1"):
-        load_omniglot(omniglot_dir, "val", redrawings=-1)
+    with pytest.raises(
+        UserError, match="offline_augmentations: expected a whole number of at least 0, got -1"
+    ):
+        load_omniglot(omniglot_dir, "val", offline_augmentations=-1)
 
 
 def test_real_splits(real_data):

@@ -70,16 +70,18 @@ def test_omniglot(omniglot_dir):
 
 def test_training_may_use_the_validation_classes_too(omniglot_dir):
     plain = DataConfig("omniglot", data_dir=str(omniglot_dir))
-    more = replace(plain, learn_val=True)
+    more = replace(plain, train_on_val=True)
     own, val = (load_dataset(plain, split) for split in ("train", "val"))
     joined = load_dataset(more, "train")
     assert joined.num_classes == own.num_classes + val.num_classes
     assert joined.images[len(own) :].equal(val.images)
     assert load_dataset(more, "val").images.equal(val.images)
-    redrawn = load_dataset(replace(more, redrawings=2), "train")
-    assert redrawn.versions.shape == (2, *joined.images.shape)
-    with pytest.raises(UserError, match="redrawings: only for the data set 'omniglot', got 2"):
-        load_dataset(DataConfig("glyphs", redrawings=2), "val")
+    augmented = load_dataset(replace(more, offline_augmentations=2), "train")
+    assert augmented.augmented_images.shape == (2, *joined.images.shape)
+    with pytest.raises(
+        UserError, match="offline_augmentations: only for the data set 'omniglot', got 2"
+    ):
+        load_dataset(DataConfig("glyphs", offline_augmentations=2), "val")
 
 
 def test_glyphs_follow_the_seed():
@@ -94,7 +96,12 @@ def test_folder_passes_its_options_on(tmp_path):
         Image.new("RGB", (9, 9), (10, 20, 30)).save(tmp_path / name / "0.png")
     (tmp_path / "a" / "bad.png").write_text("bad")
     config = DataConfig(
-        "folder", root=str(tmp_path), image_size=5, channels="colour", invert=True, skip_bad=True
+        "folder",
+        root=str(tmp_path),
+        image_size=5,
+        channels="colour",
+        invert=True,
+        skip_unreadable=True,
     )
     with pytest.warns(UserWarning, match=r"bad.png"):
         dataset = load_dataset(config, "all")
@@ -111,7 +118,7 @@ def test_folder_passes_its_options_on(tmp_path):
         {"image_size": 32},
         {"channels": "colour"},
         {"invert": True},
-        {"skip_bad": True},
+        {"skip_unreadable": True},
     ],
 )
 def test_folder_options_are_refused_elsewhere(option):

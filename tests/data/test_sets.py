@@ -39,9 +39,9 @@ def test_sets_have_one_class_each_and_distinct_members(toy):
 
 
 def test_a_version_may_stand_for_an_image(toy):
-    versions = torch.stack([toy.images + 100, toy.images + 200 - 60])
-    richer = replace(toy, versions=versions)
-    drawn = sample_sets(richer, 6, 10, generator_for(3), versions=True).images[..., 0, 0, 0]
+    augmented_images = torch.stack([toy.images + 100, toy.images + 200 - 60])
+    richer = replace(toy, augmented_images=augmented_images)
+    drawn = sample_sets(richer, 6, 10, generator_for(3), augmented_images=True).images[..., 0, 0, 0]
     plain = sample_sets(richer, 6, 10, generator_for(3)).images[..., 0, 0, 0]
     which = (drawn.long() - plain.long()).unique(return_counts=True)
     assert which[0].tolist() == [0, 100, 140]
@@ -91,8 +91,8 @@ def test_rotation_is_shared_within_a_set_and_varies_between_sets():
     [
         (7, 2, "sets: toy/train has 6 classes, too few for 7"),
         (2, 11, "size: class 'a' of toy/train has 10 images, too few for sets of 11"),
-        (0, 2, "sets: expected at least 1, got 0"),
-        (2, 0, "size: expected at least 1, got 0"),
+        (0, 2, "sets: expected a whole number of at least 1, got 0"),
+        (2, 0, "size: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_impossible_sets(toy, sets, size, message):
@@ -115,7 +115,7 @@ def test_episode_keeps_support_and_query_apart(toy):
     members = torch.cat([episode.support, episode.query], dim=1)[..., 0, 0, 0].long()
     for row, class_index in zip(members, episode.classes.tolist(), strict=True):
         assert row.sort().values.tolist() == toy.indices_of(class_index).tolist()
-    with pytest.raises(UserError, match="queries: expected at least 1"):
+    with pytest.raises(UserError, match="queries: expected a whole number of at least 1"):
         sample_episode(toy, 5, 1, 0, generator_for(0))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bruno.data.context import Label
+from bruno.data.context import ContextFeature
 from bruno.data.registry import DataConfig, load_dataset
 from bruno.data.turntable import load_turntable
 from bruno.errors import MissingDataError, UserError
@@ -42,7 +42,7 @@ def test_a_class_is_an_object_with_its_views_in_order(archive):
         number = int(name.split("/o")[1])
         images = dataset.images[dataset.labels == index]
         assert images[:, 0, 0, 0].tolist() == [4 * number + view for view in range(4)]
-    assert dataset.context_labels == (Label("azimuth", is_angle=True),)
+    assert dataset.context_features == (ContextFeature("azimuth", is_angle=True),)
     quarter = torch.tensor([[0.0, 1], [1, 0], [0, -1], [-1, 0]])
     torch.testing.assert_close(dataset.context, quarter.repeat(8, 1), atol=1e-6, rtol=0)
 

@@ -70,18 +70,18 @@ rows_of = st.lists(st.integers(0, 23), min_size=1, max_size=4)
 
 class Classifier(RuleBasedStateMachine):
     @initialize(
-        flow=st.sampled_from(["affine", "linear"]),
+        flow=st.sampled_from(["diagonal", "affine"]),
         process=st.sampled_from(["gaussian", "student_t"]),
         kind=st.sampled_from(["numbers", "strings"]),
-        reject=st.sampled_from([None, 0.2]),
+        unknown_prior=st.sampled_from([None, 0.2]),
         start=rows_of,
         data=st.data(),
     )
-    def begin(self, flow, process, kind, reject, start, data):
+    def begin(self, flow, process, kind, unknown_prior, start, data):
         self.kind, self.labels = kind, {"numbers": NUMBERS, "strings": STRINGS}[kind]
         self.model = model_of(flow, process)
         self.z, _ = encoded(self.model, ROWS)
-        self.classifier = BrunoClassifier(self.model, temperature=1.0, reject=reject)
+        self.classifier = BrunoClassifier(self.model, temperature=1.0, unknown_prior=unknown_prior)
         self.examples = {}
         self.learn(start, False, False, data)
 
@@ -187,7 +187,7 @@ class Classifier(RuleBasedStateMachine):
         with torch.no_grad():
             scores = self.model.process.log_prob_given(self.z[:8], whole)
         probabilities = self.classifier.predict_proba(ROWS[:8])
-        assert probabilities.shape == (8, len(labels) + (self.classifier.reject is not None))
+        assert probabilities.shape == (8, len(labels) + (self.classifier.unknown_prior is not None))
         known = probabilities[:, : len(labels)] + 1e-300
         expected = scores.softmax(1).numpy()
         np.testing.assert_allclose(known / known.sum(1, keepdims=True), expected, atol=1e-6)

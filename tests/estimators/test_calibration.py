@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import get_scorer
 
 from bruno import BrunoClassifier, Evidence, ExchangeableGaussian, UserError
-from bruno.estimators.calibration import choose_novelty_scale, novelty, starting_temperature
+from bruno.estimators.calibration import fit_platt_scaling, log_odds_unknown, starting_temperature
 from bruno.estimators.two_covariance import fit_two_covariance
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
@@ -28,7 +28,7 @@ def test_classes_are_left_out_once_each_and_examples_of_the_others_held_out(once
         log_prob = -log_prior[known].expand(len(scored), -1)
         return log_prob, torch.full((len(scored),), 3.0, dtype=torch.float64)
 
-    of_known, of_new = novelty(score, classes, log_prior, 1.0, generator_for(0), once=once)
+    of_known, of_new = log_odds_unknown(score, classes, log_prior, 1.0, generator_for(0), once=once)
     assert len(calls) == groups
     left_out = []
     for learn, scored in calls:
@@ -53,9 +53,9 @@ def test_few_classes_or_examples_say_nothing_of_new_ones(classes):
         raise AssertionError
 
     prior = torch.zeros(3, dtype=torch.float64)
-    of_known, of_new = novelty(score, classes, prior, 1.0, generator_for(0))
+    of_known, of_new = log_odds_unknown(score, classes, prior, 1.0, generator_for(0))
     assert len(of_known) == len(of_new) == 0
-    assert choose_novelty_scale(of_known, of_new) == (1, 0)
+    assert fit_platt_scaling(of_known, of_new) == (1, 0)
 
 
 @pytest.mark.parametrize("middle", [-45.0, 0.0, 30.0])
@@ -63,24 +63,24 @@ def test_few_classes_or_examples_say_nothing_of_new_ones(classes):
 def test_log_ratios_become_log_odds_of_the_least_loss(middle, slope):
     # Of two normals of the same deviation the log-odds are a line.
     noise = torch.randn(2, 4000, dtype=torch.float64, generator=generator_for(1)) / slope**0.5
-    found, intercept = choose_novelty_scale(middle - 0.5 + noise[0], middle + 0.5 + noise[1])
+    found, intercept = fit_platt_scaling(middle - 0.5 + noise[0], middle + 0.5 + noise[1])
     assert abs(found - slope) < 0.1 * slope + 0.03
     assert abs(intercept + found * middle) < 0.2
 
 
 def test_strange_examples_do_not_decide():
     noise = torch.randn(2, 300, dtype=torch.float64, generator=generator_for(2))
-    usual = choose_novelty_scale(noise[0] - 2, noise[1] + 2)
+    usual = fit_platt_scaling(noise[0] - 2, noise[1] + 2)
     for far in (1e3, 1e200, torch.inf):
         strange = torch.tensor([far], dtype=torch.float64)
-        found = choose_novelty_scale(torch.cat([noise[0] - 2, strange]), noise[1] + 2)
+        found = fit_platt_scaling(torch.cat([noise[0] - 2, strange]), noise[1] + 2)
         assert abs(found[0] - usual[0]) < 0.5 * usual[0]
-    backwards, _ = choose_novelty_scale(noise[0] + 2, noise[1] - 2)
+    backwards, _ = fit_platt_scaling(noise[0] + 2, noise[1] - 2)
     assert 0 < backwards < 0.1
 
 
 def test_what_dimensions_repeat_is_believed_less():
-    start = partial(starting_temperature, common_scale=True)
+    start = partial(starting_temperature, global_scale=True)
     assert start(1000, 2) == pytest.approx(1, rel=1e-3)
     assert start(1000, 36) == pytest.approx(3, rel=1e-3)
     # Of many dimensions few elements tell little; from many on it does not matter how many.
@@ -90,15 +90,15 @@ def test_what_dimensions_repeat_is_believed_less():
 
 
 def test_scales_told_from_few_elements_are_believed_less():
-    start = partial(starting_temperature, common_scale=False)
+    start = partial(starting_temperature, global_scale=False)
     assert start(2, 36) > 2 * start(4, 36) > 6
     x = np.random.default_rng(0).normal(size=(2, 8))
     columns, common, dense = (
         BrunoClassifier(steps=1, random_state=0, **parameters).fit(x, [0, 1]).temperature_
         for parameters in (
-            {"scale": "columns"},
-            {"scale": "common"},
-            {"scale": "common", "flow": "dense"},
+            {"scale": "per_feature"},
+            {"scale": "global"},
+            {"scale": "global", "flow": "dense"},
         )
     )
     assert common < 0.3 * columns
@@ -107,7 +107,7 @@ def test_scales_told_from_few_elements_are_believed_less():
 
 @pytest.mark.parametrize("class_prior", ["uniform", [0.7, 0.2, 0.1]])
 def test_rejection_is_by_scaled_log_odds(class_prior):
-    classifier = fitted(class_prior=class_prior, reject=0.25)
+    classifier = fitted(class_prior=class_prior, unknown_prior=0.25)
     known = fitted(class_prior=class_prior, temperature=classifier.temperature_)
     classifier.unknown_slope_, classifier.unknown_intercept_ = 1.7, -0.4
     prior = np.full(3, 1 / 3) if class_prior == "uniform" else np.asarray(class_prior)
@@ -131,7 +131,9 @@ def test_rejection_is_by_scaled_log_odds(class_prior):
 
 
 def test_elements_a_given_model_finds_far_away_are_calibrated_all_the_same():
-    classifier = BrunoClassifier(fitted().model_, reject=0.2, random_state=0).fit(X * 1e79, Y)
+    classifier = BrunoClassifier(fitted().model_, unknown_prior=0.2, random_state=0).fit(
+        X * 1e79, Y
+    )
     assert np.isfinite([classifier.unknown_slope_, classifier.unknown_intercept_]).all()
     assert np.isfinite(classifier.predict_proba(X)).all()
 
@@ -139,7 +141,7 @@ def test_elements_a_given_model_finds_far_away_are_calibrated_all_the_same():
 def test_a_class_too_far_from_all_others_leaves_rejection_as_the_model_says():
     far = X.copy()
     far[0, 0] = 1e300
-    classifier = BrunoClassifier(random_state=0, reject=0.2).fit(far, Y)
+    classifier = BrunoClassifier(random_state=0, unknown_prior=0.2).fit(far, Y)
     assert np.isfinite(classifier.predict_proba(X)).all()
 
 
@@ -151,7 +153,7 @@ def test_what_a_model_says_wrongly_of_new_classes_is_mended():
     model.process = ExchangeableGaussian.from_parameters(
         variance=process.noise + 30 * process.covariance, covariance=30 * process.covariance
     )
-    parameters = {"model": model, "reject": 0.3, "random_state": 0}
+    parameters = {"model": model, "unknown_prior": 0.3, "random_state": 0}
     plain = BrunoClassifier(temperature=1.0, **parameters).fit(x[learn & known], y[learn & known])
     mended = BrunoClassifier(**parameters).fit(x[learn & known], y[learn & known])
     assert (plain.unknown_slope_, plain.unknown_intercept_) == (1, 0)
@@ -165,7 +167,7 @@ def test_what_a_model_says_wrongly_of_new_classes_is_mended():
 
 def test_the_scale_of_rejection_is_saved(tmp_path):
     x, y = load_digits(n_class=5, return_X_y=True)
-    classifier = BrunoClassifier(reject=0.2, random_state=0).fit(x[::9], y[::9])
+    classifier = BrunoClassifier(unknown_prior=0.2, random_state=0).fit(x[::9], y[::9])
     assert classifier.unknown_intercept_ != 0
     classifier.save(tmp_path)
     loaded = BrunoClassifier.load(tmp_path)
@@ -185,16 +187,16 @@ def test_temperature_changes_confidence_and_not_density():
 def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch):
     learnt = []
 
-    def fit_dense(x, classes, process, *, common_scale, steps, seed, verbose):
+    def fit_dense(x, classes, process, *, global_scale, steps, seed, verbose):
         learnt.append(len(x))
-        return fit_two_covariance(x, classes, process, full=True, common_scale=common_scale)
+        return fit_two_covariance(x, classes, process, full=True, global_scale=global_scale)
 
     monkeypatch.setattr("bruno.estimators.base.fit_dense", fit_dense)
     BrunoClassifier(flow="dense", random_state=0).fit(X, Y)
     assert learnt == [150, 100, 100, 100]
     learnt.clear()
     # A third of the classes is left out, and a third of the rest is held out.
-    BrunoClassifier(flow="dense", random_state=0, reject=0.1).fit(X, Y)
+    BrunoClassifier(flow="dense", random_state=0, unknown_prior=0.1).fit(X, Y)
     assert len(learnt) == 7
     assert all(60 < number < 74 for number in learnt[4:])
 
@@ -202,7 +204,7 @@ def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch
 @pytest.mark.parametrize("names", [np.array([10, 20]), np.array(["setosa", "versicolor"])])
 def test_what_is_of_no_known_class_is_rejected(names):
     known = Y < 2
-    classifier = BrunoClassifier(reject=0.3, random_state=0).fit(X[known], names[Y[known]])
+    classifier = BrunoClassifier(unknown_prior=0.3, random_state=0).fit(X[known], names[Y[known]])
     probabilities = classifier.predict_proba(X)
     assert probabilities.shape == (150, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1)
@@ -211,12 +213,12 @@ def test_what_is_of_no_known_class_is_rejected(names):
     unknown = predicted == classifier.unknown_label_
     assert unknown[~known].mean() > 0.5
     assert unknown[known].mean() < 0.1
-    with pytest.raises(UserError, match="reject: expected a probability"):
-        BrunoClassifier(reject=1.0).fit(X, Y)
+    with pytest.raises(UserError, match=r"unknown_prior: expected a number in \(0, 1\)"):
+        BrunoClassifier(unknown_prior=1.0).fit(X, Y)
 
 
 def test_scorers_of_probabilities_need_the_known_classes_alone():
-    classifier = fitted(reject=0.1)
+    classifier = fitted(unknown_prior=0.1)
     assert get_scorer("accuracy")(classifier, X, Y) > 0.8
     with pytest.raises(ValueError, match="classes"):
         get_scorer("neg_log_loss")(classifier, X, Y)

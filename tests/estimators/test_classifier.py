@@ -17,7 +17,7 @@ from tests.estimators.iris import X, Y, fitted
 from tests.terminal import Terminal
 
 processes = pytest.mark.parametrize("process", ["gaussian", "student_t"])
-flows = pytest.mark.parametrize("flow", ["affine", "linear"])
+flows = pytest.mark.parametrize("flow", ["diagonal", "affine"])
 
 
 @processes
@@ -84,7 +84,7 @@ def test_what_cannot_be_forgotten_is_refused_and_nothing_changes():
         classifier.forget(X[:2], [0, 7])
     with pytest.raises(UserError, match="expected at most as many elements as were seen"):
         classifier.forget(X[:50], Y[:50])
-    with pytest.raises(UserError, match="no subset of what was seen"):
+    with pytest.raises(UserError, match="no subset of the elements seen"):
         classifier.forget(X[:2] + 100, Y[:2])
     with pytest.raises(UserError, match="no class would be left"):
         classifier.forget(X[::2], Y[::2])
@@ -129,7 +129,7 @@ def test_samples_follow_the_predictive(flow):
 
 def test_ranking_finds_more_of_a_handful():
     digits, labels = load_digits(return_X_y=True)
-    classifier = BrunoClassifier(process="gaussian", flow="affine", temperature=1.0)
+    classifier = BrunoClassifier(process="gaussian", flow="diagonal", temperature=1.0)
     classifier.fit(digits[labels < 8], labels[labels < 8])
     nines, corpus = np.flatnonzero(labels == 9)[:5], digits[1000:]
     rows, scores = classifier.rank(digits[nines], corpus, top_k=20)
@@ -145,7 +145,7 @@ def test_a_dense_flow_is_learnt():
     labels = (np.abs(moons[:, 0]) > 0.7).astype(int)  # no linear map tells these apart
     parameters = {"random_state": 1, "process": "gaussian", "temperature": 1.0}
     dense = BrunoClassifier(flow="dense", steps=300, **parameters).fit(moons, labels)
-    linear = BrunoClassifier(flow="linear", **parameters).fit(moons, labels)
+    linear = BrunoClassifier(flow="affine", **parameters).fit(moons, labels)
     assert dense.score(moons, labels) > 0.1 + linear.score(moons, labels)
     with pytest.raises(UserError, match="X: expected at least 2 features"):
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)
@@ -157,14 +157,14 @@ def test_a_dense_flow_is_learnt():
     ("parameters", "message"),
     [
         ({"process": "cauchy"}, "process: expected one of gaussian, student_t"),
-        ({"flow": "paper"}, "flow: expected one of None, affine, linear, dense"),
+        ({"flow": "paper"}, "flow: expected one of None, diagonal, affine, dense"),
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
-        ({"scale": "rows"}, "scale: expected one of auto, columns, common"),
+        ({"scale": "rows"}, "scale: expected one of auto, per_feature, global"),
         ({"device": "tpu"}, "device: expected one of auto, cpu, cuda"),
         ({"process": []}, "process: expected one of gaussian, student_t"),
-        ({"reject": "some"}, "reject: expected a probability"),
-        ({"reject": True}, "reject: expected a probability"),
+        ({"unknown_prior": "some"}, r"unknown_prior: expected a number in \(0, 1\)"),
+        ({"unknown_prior": True}, r"unknown_prior: expected a number in \(0, 1\)"),
         ({"temperature": "hot"}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": 0}, "temperature: expected 'auto' or a positive number"),
         ({"temperature": None}, "temperature: expected 'auto' or a positive number"),
@@ -199,7 +199,7 @@ def test_a_fit_that_fails_changes_nothing():
 def test_many_classes_take_memory_in_proportion():
     def size(number):
         x = np.random.default_rng(0).normal(size=(number, 50))
-        classifier = BrunoClassifier(flow="affine", temperature=1.0).fit(x, np.arange(number))
+        classifier = BrunoClassifier(flow="diagonal", temperature=1.0).fit(x, np.arange(number))
         return len(pickle.dumps(classifier))
 
     assert size(400) < 3 * size(200)
@@ -234,11 +234,10 @@ def test_evidence_that_was_read_does_not_change():
 
 
 def test_many_elements_are_scored_in_parts(monkeypatch):
-    classifier = fitted(reject=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
+    classifier = fitted(unknown_prior=0.1).partial_fit(X[:3] + 1, [-7, 9, -5])
     probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
     monkeypatch.setattr("bruno.estimators.classifier._FEWEST_AT_ONCE", 7)
-    monkeypatch.setattr("bruno.estimators.classifier.CHUNK_ELEMENTS", 7)
-    monkeypatch.setattr("bruno.estimators.encoding.CHUNK_ELEMENTS", 7)
+    monkeypatch.setattr("bruno.chunks.TABLE_ELEMENTS", 7)
     np.testing.assert_allclose(classifier.predict_proba(X), probabilities, atol=1e-12)
     np.testing.assert_array_equal(classifier.predict(X), predicted)
 
@@ -308,7 +307,7 @@ def test_dense_flows_learn_from_sets_beside_a_class_of_one(monkeypatch):
     assert [config.discriminative_weight for config in configs] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("scale", ["columns", "common"])
+@pytest.mark.parametrize("scale", ["per_feature", "global"])
 def test_dense_flows_are_the_same_in_any_unit(scale):
     parameters = {"scale": scale, "flow": "dense", "steps": 3, "temperature": 1.0}
     expected = BrunoClassifier(random_state=0, **parameters).fit(X, Y).predict_proba(X)
@@ -322,7 +321,7 @@ def test_progress_is_shown_on_a_terminal_if_asked(verbose, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress, "PATIENCE", -1)
     monkeypatch.setenv("TERM", "xterm")
-    BrunoClassifier(reject=0.1, verbose=verbose).fit(X, Y).predict(X)
+    BrunoClassifier(unknown_prior=0.1, verbose=verbose).fit(X, Y).predict(X)
     BrunoClassifier(flow="dense", steps=1, verbose=verbose).fit(X, Y)
     for work in ("choosing the temperature", "leaving classes out", "scoring", "learning the flow"):
         assert (work in terminal.getvalue()) == verbose

@@ -53,7 +53,7 @@ def test_an_image_model_takes_rows_of_grey_levels_or_images(monkeypatch):
     ):
         whole.predict(images.reshape(12, 4, 16))
     before = whole.predict_log_proba(images)
-    monkeypatch.setattr("bruno.estimators.encoding._CHUNK_PIXELS", 128)
+    monkeypatch.setattr("bruno.chunks.PIXELS", 128)
     np.testing.assert_allclose(whole.predict_log_proba(images), before, atol=1e-9)
     drawn = whole.sample(0, 5, random_state=0)
     assert drawn.shape == (5, 64)
@@ -75,7 +75,7 @@ def test_parameters_that_a_given_model_contradicts_are_refused():
     with pytest.raises(UserError, match="process: expected the default beside a model"):
         BrunoClassifier(model=model, process="gaussian").fit(X, Y)
     with pytest.raises(UserError, match="flow: expected None beside a model"):
-        BrunoClassifier(model=model, flow="affine").fit(X, Y)
+        BrunoClassifier(model=model, flow="diagonal").fit(X, Y)
     gaussian = fitted(process="gaussian").model_
     for process in ("gaussian", "student_t"):  # the default says nothing
         BrunoClassifier(model=gaussian, process=process).fit(X, Y)

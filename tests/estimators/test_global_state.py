@@ -48,11 +48,11 @@ def used(kind, folder, **parameters):
 @pytest.mark.parametrize(
     ("kind", "parameters"),
     [
-        (BrunoClassifier, {"reject": 0.1}),
-        (BrunoClassifier, {"flow": "affine", "process": "gaussian"}),
+        (BrunoClassifier, {"unknown_prior": 0.1}),
+        (BrunoClassifier, {"flow": "diagonal", "process": "gaussian"}),
         (BrunoClassifier, {"flow": "dense", "steps": 2}),
         (BrunoDensity, {}),
-        (BrunoOutlierDetector, {"flow": "affine"}),
+        (BrunoOutlierDetector, {"flow": "diagonal"}),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

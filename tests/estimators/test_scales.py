@@ -20,11 +20,11 @@ CHOSEN = [
 @pytest.mark.parametrize(
     ("units", "scale"),
     [
-        ((1, 1, 1), "common"),
-        ((1, 5, 2), "common"),
-        ((1, 100, 1), "columns"),
-        ((1, 0.01, 1), "columns"),
-        ((1, 0.05, 5, 2, 0.03), "columns"),
+        ((1, 1, 1), "global"),
+        ((1, 5, 2), "global"),
+        ((1, 100, 1), "per_feature"),
+        ((1, 0.01, 1), "per_feature"),
+        ((1, 0.05, 5, 2, 0.03), "per_feature"),
     ],
 )
 def test_units_are_taken_for_common_unless_a_column_varies_much_more_or_less(units, scale):
@@ -39,7 +39,7 @@ def test_units_are_taken_for_common_unless_a_column_varies_much_more_or_less(uni
 
 def test_constant_columns_say_nothing_of_units():
     x = np.random.default_rng(0).normal(size=(60, 5)) * [1, 0, 0, 0, 2] + 1e3
-    assert BrunoClassifier(temperature=1.0).fit(x, np.arange(60) % 3).scale_ == "common"
+    assert BrunoClassifier(temperature=1.0).fit(x, np.arange(60) % 3).scale_ == "global"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -49,11 +49,11 @@ def test_a_column_far_below_the_usual_unit_is_not_lost(seed):
     learn = np.concatenate([rng.permutation(np.flatnonzero(y == k))[:20] for k in (0, 1)])
     test = np.setdiff1d(np.arange(len(y)), learn)
     classifier = BrunoClassifier(random_state=0).fit(x[learn], y[learn])
-    assert classifier.scale_ == "columns"
+    assert classifier.scale_ == "per_feature"
     assert classifier.score(x[test], y[test]) > 0.88
     assert log_loss(y[test], classifier.predict_proba(x[test])) < 0.35
     for other in (BrunoDensity(), BrunoOutlierDetector(), BrunoDensity(flow="dense", steps=1)):
-        assert other.fit(x[learn]).scale_ == "columns"
+        assert other.fit(x[learn]).scale_ == "per_feature"
 
 
 def test_a_detector_sees_outliers_in_a_column_of_small_numbers():
@@ -106,14 +106,14 @@ def test_the_unit_of_all_does_not_matter_to_whether_there_is_one(factor):
 def test_deviations_are_told_from_sizes_too_where_elements_are_few():
     # Of the same size; the second varies nine times as much, as far as two elements say.
     x = torch.tensor([[99.0, 91.0, 5.0], [101.0, 109.0, 5.0]], dtype=torch.float64)
-    _, (first, second, constant) = standard_scale(x, common=False)
+    _, (first, second, constant) = standard_scale(x, global_scale=False)
     torch.testing.assert_close(second / first, torch.tensor(3.0).double(), rtol=1e-2, atol=0)
     assert constant in (first, second)
-    _, scaled = standard_scale(x * torch.tensor([1.0, 1e-3, 1.0]), common=False)
+    _, scaled = standard_scale(x * torch.tensor([1.0, 1e-3, 1.0]), global_scale=False)
     torch.testing.assert_close(scaled[1], second * 1e-3)
     far = torch.cat([x, torch.tensor([[1e9 - 1], [1e9 + 1]], dtype=torch.float64)], 1)
-    _, beside_it = standard_scale(far, common=False)
+    _, beside_it = standard_scale(far, global_scale=False)
     torch.testing.assert_close(beside_it[:2], torch.stack([first, second]))
     many = x.repeat(500, 1)
-    _, deviation = standard_scale(many, common=False)
+    _, deviation = standard_scale(many, global_scale=False)
     torch.testing.assert_close(deviation[:2], many.std(0)[:2], rtol=3e-3, atol=0)

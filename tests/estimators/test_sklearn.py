@@ -10,7 +10,7 @@ from bruno import BrunoClassifier, BrunoDensity, BrunoOutlierDetector
 @parametrize_with_checks(
     [
         BrunoClassifier(),
-        BrunoClassifier(process="gaussian", flow="affine"),
+        BrunoClassifier(process="gaussian", flow="diagonal"),
         BrunoClassifier(flow="dense", steps=2, temperature=1.0),
         BrunoDensity(),
         BrunoOutlierDetector(),

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.faults import every_fault
 
 @pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])])
 def test_saved_and_loaded(tmp_path, names):
-    classifier = BrunoClassifier(random_state=0, reject=0.1).fit(X, names[Y])
+    classifier = BrunoClassifier(random_state=0, unknown_prior=0.1).fit(X, names[Y])
     classifier.save(tmp_path / "saved")
     loaded = BrunoClassifier.load(tmp_path / "saved")
     assert loaded.get_params() == classifier.get_params()
@@ -64,11 +65,11 @@ def test_what_was_saved_with_its_model_can_be_moved(tmp_path, as_path):
 
 
 def test_parameters_are_saved_as_plain_values(tmp_path):
-    classifier = fitted(class_prior=np.array([0.2, 0.3, 0.5]), reject=np.float32(0.25))
+    classifier = fitted(class_prior=np.array([0.2, 0.3, 0.5]), unknown_prior=np.float32(0.25))
     classifier.set_params(steps=np.int64(7)).save(tmp_path / "saved")
     loaded = BrunoClassifier.load(tmp_path / "saved")
     assert loaded.class_prior == [0.2, 0.3, 0.5]
-    assert (loaded.reject, loaded.steps) == (0.25, 7)
+    assert (loaded.unknown_prior, loaded.steps) == (0.25, 7)
     np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
     classifier.set_params(random_state=np.random.RandomState(0))
     with pytest.raises(UserError, match="random_state: expected what JSON can hold"):
@@ -76,7 +77,26 @@ def test_parameters_are_saved_as_plain_values(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
+@pytest.mark.parametrize(("old", "flow"), [("linear", "affine"), ("affine", "diagonal")])
+def test_names_of_format_version_1_keep_their_meaning(tmp_path, old, flow):
+    classifier = fitted(flow=flow, scale="global", unknown_prior=0.2, temperature=1.0)
+    classifier.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["description_sha256"]
+    config["format_version"] = 1
+    config["flow"]["preset"] = old
+    parameters, state = config["metadata"]["parameters"], config["metadata"]["fitted"]
+    parameters["flow"] = state["flow_"] = old
+    parameters["scale"] = state["scale_"] = "common"
+    parameters["reject"] = parameters.pop("unknown_prior")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = BrunoClassifier.load(tmp_path)
+    assert loaded.get_params() == classifier.get_params()
+    assert loaded.flow_ == flow
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+
+
+@pytest.mark.parametrize("flow", ["diagonal", "affine", "dense"])
 def test_pickled_with_every_flow(flow):
     classifier = fitted(flow=flow, steps=3, temperature=1.0)
     again = pickle.loads(pickle.dumps(classifier)).partial_fit(X[:1], Y[:1])  # noqa: S301

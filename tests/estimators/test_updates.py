@@ -58,7 +58,7 @@ def interrupted(work, line):
 
 
 def start():
-    return fitted(flow="affine", temperature=1.0).partial_fit(X[:2] + 1, [7, 8])
+    return fitted(flow="diagonal", temperature=1.0).partial_fit(X[:2] + 1, [7, 8])
 
 
 def one_more(estimator):
@@ -151,7 +151,7 @@ def test_a_fit_that_is_interrupted_changes_nothing(line):
 
 
 @pytest.mark.parametrize("kind", [BrunoClassifier, BrunoDensity, BrunoOutlierDetector])
-@pytest.mark.parametrize("flow", ["affine", "linear", "dense"])
+@pytest.mark.parametrize("flow", ["diagonal", "affine", "dense"])
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_what_is_done_in_inference_mode_can_be_gone_on_with(kind, flow, mode):
     model = kind(flow=flow, steps=2).fit(X, Y).model_
@@ -225,13 +225,13 @@ def test_writers_exclude_one_another(estimator):
 
 
 def test_the_first_fits_of_two_threads_lose_nothing():
-    classifier = BrunoClassifier(flow="affine", temperature=1.0)
+    classifier = BrunoClassifier(flow="diagonal", temperature=1.0)
     together(*(lambda k=k: classifier.partial_fit(X[k::4], Y[k::4]) for k in range(4)))
     assert classifier.evidence_.count.tolist() == [50, 50, 50]
 
 
 def test_readers_beside_a_writer_find_all_of_an_update():
-    classifier = fitted(flow="affine", temperature=1.0, reject=0.1)
+    classifier = fitted(flow="diagonal", temperature=1.0, unknown_prior=0.1)
     finished = threading.Event()
 
     def write():
@@ -259,8 +259,8 @@ def test_readers_beside_a_writer_find_all_of_an_update():
 
 
 def test_a_fit_beside_readers_is_seen_whole():
-    classifier = BrunoClassifier(flow="affine", temperature=1.0).fit(X, Y)
-    other = BrunoClassifier(flow="affine", temperature=1.0).fit(X * 1000, Y + 3)
+    classifier = BrunoClassifier(flow="diagonal", temperature=1.0).fit(X, Y)
+    other = BrunoClassifier(flow="diagonal", temperature=1.0).fit(X * 1000, Y + 3)
     expected = [each.predict_log_proba(X) for each in (classifier, other)]
     finished = threading.Event()
 

@@ -87,7 +87,7 @@ def test_chunks_do_not_show_and_the_number_of_threads_is_kept(model, dataset, mo
     z = encode_rotations(model, dataset, rotations=True).flatten(0, 1)
     trial = draw_trial(dataset, 3, 2, 4, generator_for(0))
     whole, threads = trial_scores(model.process, z, trial), torch.get_num_threads()
-    monkeypatch.setattr("bruno.evaluation.scoring._CPU_CHUNK", 5 * 3 * 64)
+    monkeypatch.setattr("bruno.chunks.CACHE_ELEMENTS", 5 * 3 * 64)
     torch.testing.assert_close(trial_scores(model.process, z, trial), whole)
     assert torch.get_num_threads() == threads
 

@@ -34,8 +34,8 @@ class Stub:
         self.make = make
 
     def condition(self, x):
-        def sample(number, generator, temperature):
-            drawn = torch.stack([self.make(x, generator, temperature) for _ in range(number)])
+        def sample(number, generator, latent_scale):
+            drawn = torch.stack([self.make(x, generator, latent_scale) for _ in range(number)])
             return dequantise(drawn.floor().clamp(0, 255).to(torch.uint8), None)
 
         return SimpleNamespace(sample=sample)
@@ -55,7 +55,7 @@ def only(results):
 
 
 def run(make, **changes):
-    settings = {"given": (5,), "temperatures": (1.0,), "way": 6, "episodes": 3, "samples": 4}
+    settings = {"given": (5,), "latent_scales": (1.0,), "way": 6, "episodes": 3, "samples": 4}
     return generation(Stub(make), stripes(), nearest_mean, **(settings | changes))
 
 
@@ -90,9 +90,9 @@ def test_what_is_drawn_like_the_data_has_ratios_of_one():
         assert ratio.mean == pytest.approx(1, abs=0.05)
 
 
-def test_every_number_and_temperature_has_a_result_on_the_same_classes():
-    results = run(copy_one, given=(1, 5), temperatures=(1.0, 0.5))
-    assert [(r.given, r.temperature) for r in results] == [(1, 1), (1, 0.5), (5, 1), (5, 0.5)]
+def test_every_number_and_latent_scale_has_a_result_on_the_same_classes():
+    results = run(copy_one, given=(1, 5), latent_scales=(1.0, 0.5))
+    assert [(r.given, r.latent_scale) for r in results] == [(1, 1), (1, 0.5), (5, 1), (5, 0.5)]
     assert len({r.real for r in results}) == 1
     assert len(results[0].rows()[0]) == 8
     assert results[0].to_dict()["judged"]["count"] == 18
@@ -113,9 +113,9 @@ def test_a_model_can_judge():
     [
         ({"way": 7}, "way: expected at most the 6 classes of stripes/test, got 7"),
         ({"given": (11,)}, "given: expected at most 10, so that 6 images .* got 11"),
-        ({"given": ()}, "given: expected at least 1"),
-        ({"samples": 1}, "samples: expected at least 2, got 1"),
-        ({"temperatures": (-1.0,)}, "temperatures: expected numbers of at least 0"),
+        ({"given": ()}, "given: expected a whole number of at least 1"),
+        ({"samples": 1}, "samples: expected a whole number of at least 2, got 1"),
+        ({"latent_scales": (-1.0,)}, "latent_scales: expected numbers of at least 0"),
     ],
 )
 def test_wrong_settings_are_named(changes, message):

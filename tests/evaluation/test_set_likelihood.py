@@ -1,6 +1,5 @@
 import json
 import math
-import sys
 
 import pytest
 import torch
@@ -23,24 +22,24 @@ def test_agrees_with_the_model_set_by_set(process, dataset):
         joint = model.log_prob(x)
         prior = model.prior().log_prob(x[:, 0])
         last = model.condition(x[:, :3]).log_prob(x[:, 3])
-    assert result.nats.mean == pytest.approx(-float(joint.mean()) / 4)
+    assert result.nll.mean == pytest.approx(-float(joint.mean()) / 4)
     assert result.first.mean == pytest.approx(-float(prior.mean()))
     assert result.last.mean == pytest.approx(-float(last.mean()))
-    assert result.bits_per_dim.mean == pytest.approx(result.nats.mean / (64 * math.log(2)))
+    assert result.bits_per_dim.mean == pytest.approx(result.nll.mean / (64 * math.log(2)))
     by_class = -joint / 4
     half_width = 1.959964 * float(by_class.std()) / math.sqrt(6)
-    assert result.nats.half_width == pytest.approx(half_width)
+    assert result.nll.half_width == pytest.approx(half_width)
     paired = 1.959964 * float((last - prior).std()) / math.sqrt(6)
-    assert result.gain.half_width == pytest.approx(paired)
+    assert result.conditioning_gain.half_width == pytest.approx(paired)
 
 
 def test_curve_starts_at_the_prior_and_falls_for_separable_classes(model, dataset):
     result = likelihood(model, dataset, set_size=5)
     assert (result.curve[0], result.curve[-1]) == (result.first, result.last)
     assert len(result.curve) == 5
-    assert result.gain.mean == pytest.approx(result.first.mean - result.last.mean)
+    assert result.conditioning_gain.mean == pytest.approx(result.first.mean - result.last.mean)
     mean = sum(position.mean for position in result.curve) / 5
-    assert mean == pytest.approx(result.nats.mean)
+    assert mean == pytest.approx(result.nll.mean)
 
 
 def test_classes_take_turns_and_the_seed_decides(model):
@@ -49,17 +48,15 @@ def test_classes_take_turns_and_the_seed_decides(model):
         likelihood(model, dataset, set_size=3, sets=10, seed=s) for s in (1, 1, 2)
     )
     assert first == again
-    assert first.nats != other.nats
-    assert (first.sets, first.nats.count) == (10, 30)
+    assert first.nll != other.nll
+    assert (first.sets, first.nll.count) == (10, 30)
     assert likelihood(model, dataset, set_size=3, sets=2).sets == 2
 
 
 def test_chunks_do_not_show(model, dataset, monkeypatch):
     whole = likelihood(model, dataset, set_size=4)
-    # The package exports the function under the name of the module.
-    module = sys.modules["bruno.evaluation.set_likelihood"]
-    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 2 * 4 * 64)
-    assert likelihood(model, dataset, set_size=4).nats.mean == pytest.approx(whole.nats.mean)
+    monkeypatch.setattr("bruno.chunks.MEMORY_ELEMENTS", 2 * 4 * 64)
+    assert likelihood(model, dataset, set_size=4).nll.mean == pytest.approx(whole.nll.mean)
 
 
 def test_json(model, dataset):
@@ -75,5 +72,5 @@ def test_errors(model, dataset):
         likelihood(model, dataset)
     with pytest.raises(UserError, match="set_size"):
         likelihood(model, dataset, set_size=0)
-    with pytest.raises(UserError, match="sets: expected at least 1"):
+    with pytest.raises(UserError, match="sets: expected a whole number of at least 1"):
         likelihood(model, dataset, set_size=2, sets=0)

@@ -55,5 +55,5 @@ def test_errors_name_what_is_wrong():
     with pytest.raises(UserError, match=r"shot: class 'class 0' .* has 2 images"):
         check_trials(dataset, 3, 2, 1)
     for numbers, name in (((1, 1, 1), "way"), ((2, 0, 1), "shot"), ((2, 1, 0), "trials")):
-        with pytest.raises(UserError, match=f"{name}: expected at least"):
+        with pytest.raises(UserError, match=f"{name}: expected a whole number of at least"):
             check_trials(dataset, *numbers)

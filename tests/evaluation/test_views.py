@@ -6,21 +6,21 @@ from torch import nn
 
 from bruno import Bruno, ExchangeableGaussian, UserError
 from bruno.data import LabelledImages
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.evaluation import Estimate, novel_views, pose
 from bruno.evaluation.pose_estimation import (
     angle_between,
     degrees,
     has_unique_pose,
-    scores_by_label,
+    scores_by_context,
 )
 from bruno.evaluation.suite import Settings, Subject, evaluate
-from bruno.evaluation.views import closeness
+from bruno.evaluation.views import reconstruction_error
 from bruno.reporting.view_pictures import draw_views
 from bruno.seeding import generator_for
 from tests.evaluation.conftest import make_dataset, make_model
 
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 SIDES = 12
 NOISE = 1 / 6  # variance of rounding to grey levels and of dequantisation
 PATTERN = 25 * torch.randn(2, 64, generator=generator_for(11)).double()
@@ -66,7 +66,7 @@ def objects(split, count=12, seed=0):
         name="toy",
         split=split,
         context=context.repeat(count, 1),
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
 
 
@@ -89,13 +89,13 @@ def test_the_true_model_beats_all_competitors_after_one_view():
     for row in (one, four):
         variance = NOISE * (1 + 100 / (NOISE + 100 * row.given))
         expected = 64 * 0.5 * (math.log(100 + NOISE) - math.log(variance))
-        assert prior.nats.mean - row.nats.mean == pytest.approx(expected, rel=0.1)
-        assert row.gain.mean == pytest.approx(prior.nats.mean - row.nats.mean)
-        assert row.gain.half_width < row.gain.mean
-        assert row.unconditional_nats.mean > row.nats.mean
-    assert prior.gain == prior.step == Estimate(0.0, 0.0, 12)
-    assert one.step == one.gain
-    assert four.step.mean == pytest.approx(one.nats.mean - four.nats.mean)
+        assert prior.nll.mean - row.nll.mean == pytest.approx(expected, rel=0.1)
+        assert row.conditioning_gain.mean == pytest.approx(prior.nll.mean - row.nll.mean)
+        assert row.conditioning_gain.half_width < row.conditioning_gain.mean
+        assert row.unconditional_nll.mean > row.nll.mean
+    assert prior.conditioning_gain == prior.step == Estimate(0.0, 0.0, 12)
+    assert one.step == one.conditioning_gain
+    assert four.step.mean == pytest.approx(one.nll.mean - four.nll.mean)
     for row in (one, four):
         mean = row.pictures["mean"]
         for name in ("nearest training object", "mean training view", "unconditional model"):
@@ -120,11 +120,11 @@ def test_the_nearest_training_object_is_the_same_one_where_it_was_trained_on():
     assert result.by_given[0].pictures["nearest training object"].rmse.mean == 0
 
 
-def test_closeness_of_equal_and_of_unlike_pictures():
+def test_reconstruction_error_of_equal_and_of_unlike_pictures():
     truth = torch.rand(3, 2, 1, 8, 8, generator=generator_for(0))
-    assert closeness(truth, truth).rmse == Estimate(0.0, 0.0, 3)
-    assert closeness(truth, truth).ssim.mean == pytest.approx(1)
-    far = closeness(truth + 0.5, truth)
+    assert reconstruction_error(truth, truth).rmse == Estimate(0.0, 0.0, 3)
+    assert reconstruction_error(truth, truth).ssim.mean == pytest.approx(1)
+    far = reconstruction_error(truth + 0.5, truth)
     assert far.rmse.mean == pytest.approx(0.5)
     assert far.ssim.mean < 0.95
 
@@ -132,8 +132,8 @@ def test_closeness_of_equal_and_of_unlike_pictures():
 def test_similarity_in_windows_as_large_as_fit():
     for side in (2, 4, 5):
         truth = torch.rand(2, 1, 1, side, side, generator=generator_for(0))
-        assert closeness(truth, truth).ssim.mean == pytest.approx(1)
-        assert closeness(1 - truth, truth).ssim.mean < 0.95
+        assert reconstruction_error(truth, truth).ssim.mean == pytest.approx(1)
+        assert reconstruction_error(1 - truth, truth).ssim.mean < 0.95
 
 
 def test_without_training_objects_two_competitors_are_left_out():
@@ -181,7 +181,7 @@ def test_scores_are_the_log_densities_of_the_labels():
     data = objects("test")
     x, context = data.images[0].double() + 0.5, data.context[:SIDES]
     predictive = oracle().condition(data.images[3:5].double(), data.context[3:5])
-    scores = scores_by_label(predictive, x, context)
+    scores = scores_by_context(predictive, x, context)
     torch.testing.assert_close(scores[2], predictive.log_prob(x, context[2]))
 
 
@@ -207,12 +207,12 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
         ({"given": (2, 1)}, "given: expected ascending numbers of views"),
         ({"given": (-1,)}, "given: expected ascending numbers of views"),
         ({"given": (10,), "targets": 3}, "given: 10 views and 3 targets are more than the 12"),
-        ({"targets": 0}, "targets: expected at least 1"),
-        ({"samples": 0}, "samples: expected at least 1"),
-        ({"training": make_dataset()}, "expected labelled views, synthetic has no labels"),
+        ({"targets": 0}, "targets: expected a whole number of at least 1"),
+        ({"samples": 0}, "samples: expected a whole number of at least 1"),
+        ({"training": make_dataset()}, "expected views with a context, synthetic has none"),
         (
             {"dataset": make_dataset()},
-            "the model is told 2 numbers of every image, synthetic has 0",
+            "the model takes a context of 2 numbers, synthetic has 0",
         ),
         ({"model": make_model()}, "expected a conditional model"),
         ({"unconditional": oracle()}, "unconditional: expected a model without context"),
@@ -235,7 +235,7 @@ def test_competitors_need_objects_seen_from_the_same_sides():
     for data, training in ((objects("test"), odd), (odd, objects("test"))):
         (row,) = novel_views(oracle(), data, training, given=(1,), samples=1).by_given
         assert set(row.pictures) == {"mean", "sample"}
-        assert math.isfinite(row.nats.mean)
+        assert math.isfinite(row.nll.mean)
 
 
 def test_poses_need_one_angle_and_a_front():
@@ -249,13 +249,13 @@ def test_poses_need_one_angle_and_a_front():
         name="toy",
         split="test",
         context=data.context,
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
     with pytest.raises(UserError, match="at least 2 objects that do not look alike"):
         pose(oracle(), alike, given=(1,))
     evaluation = evaluate(Subject(oracle(), alike), Settings(set_size=2))
     assert list(evaluation.results) == ["likelihood", "views"]
     assert set(draw_views(oracle(), alike, 0)) == {"views.png", "prior.png", "turntable.gif"}
-    object.__setattr__(alike, "context_labels", (Label("a"), Label("b")))
-    with pytest.raises(UserError, match="expected one angle as the label of toy"):
+    object.__setattr__(alike, "context_features", (ContextFeature("a"), ContextFeature("b")))
+    with pytest.raises(UserError, match="expected one angle as the context of toy"):
         pose(oracle(), alike, given=(1,))

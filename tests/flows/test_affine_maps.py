@@ -37,8 +37,8 @@ def set_at_random(layer, dim):
 @pytest.mark.parametrize(
     ("preset", "dim", "rank"),
     [
-        *(("affine", 1, None), ("affine", 5, None), ("linear", 1, None), ("linear", 5, None)),
-        *(("linear", 1, 1), ("linear", 5, 1), ("linear", 5, 2), ("linear", 5, 5)),
+        *(("diagonal", 1, None), ("diagonal", 5, None), ("affine", 1, None), ("affine", 5, None)),
+        *(("affine", 1, 1), ("affine", 5, 1), ("affine", 5, 2), ("affine", 5, 5)),
     ],
 )
 @torch.no_grad()
@@ -54,12 +54,12 @@ def test_affine_maps(preset, dim, rank):
     jacobian = torch.autograd.functional.jacobian(lambda one: flow(one)[0], x[0])
     torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], log_det[0])
     off_diagonal = jacobian - jacobian.diag().diag()
-    assert bool((off_diagonal != 0).any()) == (preset == "linear" and dim > 1)
+    assert bool((off_diagonal != 0).any()) == (preset == "affine" and dim > 1)
     assert torch.equal(copy.deepcopy(flow)(x)[0], z)
 
 
 @pytest.mark.parametrize("number", [1, 3])
-@pytest.mark.parametrize("preset", ["affine", "linear"])
+@pytest.mark.parametrize("preset", ["diagonal", "affine"])
 @torch.no_grad()
 def test_who_changes_a_log_determinant_does_not_change_the_flow(preset, number):
     flow = RealNVP((2,), preset=preset)
@@ -72,7 +72,7 @@ def test_who_changes_a_log_determinant_does_not_change_the_flow(preset, number):
 
 @pytest.mark.parametrize("rank", [None, 3])
 def test_affine_maps_become_standard_on_a_batch(rank):
-    flow = RealNVP((6,), preset="linear", rank=rank)
+    flow = RealNVP((6,), preset="affine", rank=rank)
     set_at_random(flow.layers.layers[0], 6)
     x = 5 + 3 * batch(200, 6).float()
     flow.initialise(x)

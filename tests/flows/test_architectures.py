@@ -11,7 +11,7 @@ from tests.flows.architectures import CASES, batch, make_context, make_flow, sma
 
 cases = pytest.mark.parametrize("name", CASES)
 learnt_cases = pytest.mark.parametrize(
-    "name", [name for name, case in CASES.items() if case[-1] != "linear"]
+    "name", [name for name, case in CASES.items() if case[-1] != "affine"]
 )
 conditional_cases = pytest.mark.parametrize(
     "name", [name for name, case in CASES.items() if case[1]]

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from bruno import RealNVP, UserError
-from bruno.data import Label, encode_context
+from bruno.data import ContextFeature, encode_context
 from bruno.flows.context import ContextRotation
 from bruno.seeding import generator_for
 
 
 def azimuth(*degrees):
-    return encode_context([Label("azimuth", is_angle=True)], {"azimuth": torch.tensor(degrees)})
+    return encode_context(
+        [ContextFeature("azimuth", is_angle=True)], {"azimuth": torch.tensor(degrees)}
+    )
 
 
 @torch.no_grad()

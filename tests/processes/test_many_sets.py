@@ -15,7 +15,7 @@ def test_every_query_against_every_set_equals_one_by_one(make, monkeypatch):
     evidence = Evidence.of(sets)
     expected = torch.stack([process.predictive(evidence[k]).log_prob(queries) for k in range(5)], 1)
     torch.testing.assert_close(process.log_prob_given(queries, evidence), expected)
-    monkeypatch.setattr("bruno.processes.student_t._BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("bruno.chunks.CACHE_ELEMENTS", 1)
     torch.testing.assert_close(process.log_prob_given(queries, evidence), expected)
     assert process.log_prob_given(queries[:0], evidence).shape == (0, 5)
     assert process.log_prob_given(queries, Evidence.empty(8, (0,))).shape == (7, 0)
@@ -24,7 +24,7 @@ def test_every_query_against_every_set_equals_one_by_one(make, monkeypatch):
 @family
 @pytest.mark.parametrize("distance", [1e4, 1e9])
 def test_sets_and_queries_far_away_cost_no_digits(make, distance, monkeypatch):
-    monkeypatch.setattr("bruno.processes.gaussian._CHUNK_ELEMENTS", 16)
+    monkeypatch.setattr("bruno.chunks.MEMORY_ELEMENTS", 16)
     process = make(4, 0.9)
     away = distance * torch.tensor([0.0, 0.0, 0.0, 1.0, -1.0]).double().view(5, 1, 1)
     sets = (draw(process, 5, 500) + away).requires_grad_()
@@ -39,7 +39,7 @@ def test_sets_and_queries_far_away_cost_no_digits(make, distance, monkeypatch):
 
 @family
 def test_gradients_through_every_query_against_every_set(make, monkeypatch):
-    monkeypatch.setattr("bruno.processes.student_t._BLOCK_ELEMENTS", 32)
+    monkeypatch.setattr("bruno.chunks.CACHE_ELEMENTS", 32)
     process = make(4, 0.6)
     sets = draw(process, 3, 2).requires_grad_()
     queries = draw(process, 5, seed=1).requires_grad_()

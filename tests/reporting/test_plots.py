@@ -19,10 +19,10 @@ def result() -> LikelihoodResult:
         sets=8,
         set_size=4,
         dim=100,
-        nats=Estimate(485.0, 5.0, 32),
+        nll=Estimate(485.0, 5.0, 32),
         first=curve[0],
         last=curve[-1],
-        gain=Estimate(30.0, 1.0, 8),
+        conditioning_gain=Estimate(30.0, 1.0, 8),
         curve=curve,
         seed=0,
     )
@@ -121,11 +121,11 @@ def test_correlated_dimensions():
 
 def test_training_curve_shows_both_kinds_and_skips_what_is_missing():
     history = [
-        {"kind": "train", "step": 1, "nats": 900.0, "accuracy": 0.25},
-        {"kind": "train", "step": 2, "nats": None, "accuracy": 0.5},
-        {"kind": "train", "step": 3, "nats": math.nan},
-        {"kind": "train", "step": 4, "nats": 700.0, "accuracy": 0.75},
-        {"kind": "validation", "step": 4, "nats": 750.0, "accuracy": None},
+        {"kind": "train", "step": 1, "nll": 900.0, "accuracy": 0.25},
+        {"kind": "train", "step": 2, "nll": None, "accuracy": 0.5},
+        {"kind": "train", "step": 3, "nll": math.nan},
+        {"kind": "train", "step": 4, "nll": 700.0, "accuracy": 0.75},
+        {"kind": "validation", "step": 4, "nll": 750.0, "accuracy": None},
     ]
     ax = plots.plot_training_curve(history)
     train, validation = ax.lines
@@ -139,7 +139,7 @@ def test_training_curve_shows_both_kinds_and_skips_what_is_missing():
 
 
 def test_the_first_steps_do_not_flatten_the_curve():
-    history = [{"kind": "train", "step": i, "nats": 1e6 if i < 3 else 500.0} for i in range(100)]
+    history = [{"kind": "train", "step": i, "nll": 1e6 if i < 3 else 500.0} for i in range(100)]
     assert plots.plot_training_curve(history).get_ylim()[1] < 600
 
 

@@ -84,19 +84,19 @@ def test_experiment_page(context_dim):
     if context_dim:
         dataset = replace(dataset, context=torch.rand(30, 2))
     shots = few_shot_accuracy(model, dataset, way=5, shot=1, trials=2, seed=4, rotations=False)
-    nats = likelihood(model, dataset, set_size=4, seed=5)
+    measured = likelihood(model, dataset, set_size=4, seed=5)
     history = [
         {
             "kind": "train",
             "step": step,
             "images": step * 640,
             "seconds": step * 40.0,
-            "nats": 500.0 - step,
+            "nll": 500.0 - step,
             "accuracy": None,
         }
         for step in range(1, 101)
     ]
-    arguments = (model, "<train> images", dataset, history, [shots], nats)
+    arguments = (model, "<train> images", dataset, history, [shots], measured)
     config = {"optimiser": {"rate": 0.001}, "name": "<b>"}
     html = experiment_report(*arguments, config, seed=7, command="bruno train & more")
     page = Page(html)
@@ -109,8 +109,8 @@ def test_experiment_page(context_dim):
         "1 h 06 min 40 s",
         "5-way 1-shot accuracy",
         f"{shots.accuracy} %",
-        f"{nats.nats} nats per image",
-        f"{nats.bits_per_dim.mean:.4f}",
+        f"{measured.nll} nats per image",
+        f"{measured.bits_per_dim.mean:.4f}",
         "seed 7",
         "CPUs",
         "optimiser.rate",

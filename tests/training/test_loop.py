@@ -19,6 +19,7 @@ from bruno.data import DataConfig, load_dataset
 from bruno.data.augmentation import Augmentation
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
+from bruno.recipes import readable_recipe
 from bruno.seeding import generator_for
 from bruno.training import (
     Experiment,
@@ -87,7 +88,7 @@ def test_training_improves_both_objectives(finished):
     _, directory, rows = finished
     validations = [row for row, _ in rows if row["kind"] == "validation"]
     assert [row["step"] for row in validations] == [10, 20, 30]
-    assert validations[-1]["nats"] < validations[0]["nats"]
+    assert validations[-1]["nll"] < validations[0]["nll"]
     assert validations[-1]["accuracy"] > 2 / 10  # chance is 1/10
     assert rows[-1][1] == 1.0
     history = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
@@ -393,14 +394,17 @@ def test_pretrained_weights_must_fit_the_data(finished, tmp_path):
         ModelConfig(pretrained="x", process="student_t")
 
 
-def test_correlations_start_where_they_are_told(digits):
-    config = ModelConfig(correlations=(0.2, 0.8), dense_couplings=1)
+def test_correlations_start_at_the_given_range(digits):
+    config = ModelConfig(initial_correlation_range=(0.2, 0.8), dense_couplings=1)
     correlation = config.build(digits[0].event_shape, 0).process.correlation
     expected = torch.linspace(0.2, 0.8, len(correlation)).double()
     torch.testing.assert_close(correlation.detach(), expected)
-    for wrong in [(0.8, 0.2), (-0.1, 0.5), (0.5, 1.0)]:
-        with pytest.raises(UserError, match="correlations: expected the lowest and the highest"):
-            ModelConfig(correlations=wrong)
+    reverse = ModelConfig(initial_correlation_range=(0.8, 0.2), dense_couplings=1)
+    reversed_ = reverse.build(digits[0].event_shape, 0).process.correlation
+    torch.testing.assert_close(reversed_.detach(), expected.flip(0))
+    for wrong in [(-0.1, 0.5), (0.5, 1.0)]:
+        with pytest.raises(UserError, match="initial_correlation_range: expected two numbers"):
+            ModelConfig(initial_correlation_range=wrong)
 
 
 def test_a_step_that_is_not_finite_names_the_layer_and_the_step(digits, tmp_path):
@@ -483,16 +487,19 @@ def test_devices():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrainingConfig(steps=0), "steps: expected at least 1"),
-        (lambda: TrainingConfig(sets_per_batch=1), "sets_per_batch: expected at least 2"),
+        (lambda: TrainingConfig(steps=0), "steps: expected a whole number of at least 1"),
+        (
+            lambda: TrainingConfig(sets_per_batch=1),
+            "sets_per_batch: expected a whole number of at least 2",
+        ),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(learning_rate=math.nan), "learning_rate: expected a positive"),
         (lambda: TrainingConfig(max_minutes=0.0), "max_minutes: expected a positive"),
         (lambda: TrainingConfig(checkpoint_minutes=0.0), "checkpoint_minutes: expected a positive"),
-        (lambda: TrainingConfig(average_decay=1.0), "average_decay"),
+        (lambda: TrainingConfig(ema_decay=1.0), "ema_decay"),
         (lambda: ModelConfig(preset="dance"), "preset: expected one of paper, "),
         (lambda: ModelConfig(process="dance"), "process: expected one of gaussian, student_t"),
-        (lambda: Experiment(seed=-1), "seed: expected a non-negative"),
+        (lambda: Experiment(seed=-1), "seed: expected a whole number of at least 0"),
         (lambda: Experiment(objective=ObjectiveConfig(shots=(5,))), "fewer than images_per_set"),
         (
             lambda: Experiment(
@@ -521,3 +528,20 @@ def test_subnormal_numbers_are_back_after_training(digits, tmp_path):
     train(shortened(2), *digits, tmp_path / "run", device="cpu")
     smallest = torch.tensor(1e-30) * torch.tensor(1e-10)
     assert float(smallest) > 0
+
+
+def test_names_of_earlier_versions_go_on(tmp_path):
+    old = {
+        "data": {"name": "digits", "learn_val": True, "also": None},
+        "model": {"correlations": [0.1, 0.3]},
+        "training": {"average_decay": 0.7, "steps": 2},
+    }
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text(yaml.safe_dump(old))
+    experiment = experiment_from_yaml(recipe)
+    assert experiment.data.train_on_val
+    assert experiment.model.initial_correlation_range == (0.1, 0.3)
+    assert experiment.training.ema_decay == 0.7
+    assert "ema_decay: 0.7" in readable_recipe(recipe)
+    recipe.write_text("training: {ema_decay: 0.7}")
+    assert readable_recipe(recipe) == str(recipe)

@@ -42,11 +42,11 @@ def test_losses_are_what_they_say(process):
     x = draw(model.event_shape, 3, 4)
     config = ObjectiveConfig(generative_weight=2.0, discriminative_weight=0.5, shots=(1,))
     losses = Objective(model, config)(x, 1)
-    torch.testing.assert_close(losses.nats, -model.log_prob(x).mean() / 4)
+    torch.testing.assert_close(losses.nll, -model.log_prob(x).mean() / 4)
     cross_entropy, accuracy = classify_remaining(model.process, model.encode(x), 1, 4)
     torch.testing.assert_close(losses.cross_entropy, cross_entropy)
     torch.testing.assert_close(losses.accuracy, accuracy)
-    torch.testing.assert_close(losses.loss, 2.0 * losses.nats / 16 + 0.5 * losses.cross_entropy)
+    torch.testing.assert_close(losses.loss, 2.0 * losses.nll / 16 + 0.5 * losses.cross_entropy)
     losses.loss.backward()
     assert all(bool((p.grad != 0).any()) for p in model.parameters())
 
@@ -57,7 +57,7 @@ def test_without_discriminative_weight_nothing_is_classified():
     losses = Objective(model, config)(draw(model.event_shape, 2, 3), 1)
     assert isinstance(losses, Losses)
     assert losses.cross_entropy.isnan()
-    torch.testing.assert_close(losses.loss, losses.nats / 16)
+    torch.testing.assert_close(losses.loss, losses.nll / 16)
 
 
 def test_a_support_must_leave_a_query():
@@ -72,8 +72,8 @@ def test_a_support_must_leave_a_query():
         ({"generative_weight": 0.0, "discriminative_weight": 0.0}, "one of them positive"),
         ({"shots": ()}, "shots: expected positive"),
         ({"shots": (0,)}, "shots: expected positive"),
-        ({"supports": -1}, "supports: expected 0 or more"),
-        ({"prediction_weight": -1.0}, "prediction_weight: expected at least 0, got -1"),
+        ({"supports": -1}, "supports: expected a whole number of at least 0"),
+        ({"prediction_weight": -1.0}, "prediction_weight: expected a number of at least 0, got -1"),
     ],
 )
 def test_bad_objectives_are_named(arguments, message):
@@ -89,7 +89,7 @@ def labelled(sets=3, n=4):
 
 
 @torch.no_grad()
-def test_two_samples_estimate_the_error_of_the_mean_image_at_a_random_temperature():
+def test_two_samples_estimate_the_error_of_the_mean_image_at_a_random_latent_scale():
     model, x, context = labelled(sets=2)
     z, _ = model(x, context)
     middles = (torch.arange(8) + 0.5) / 8
@@ -97,9 +97,9 @@ def test_two_samples_estimate_the_error_of_the_mean_image_at_a_random_temperatur
     for one in range(2):
         predictive = model.condition(x[one, :1], context[one, :1])
         for target in (-2, -1):
-            for temperature in middles.tolist():
+            for latent_scale in middles.tolist():
                 label = context[one, target]
-                drawn = predictive.sample(2000, label, generator_for(1), temperature=temperature)
+                drawn = predictive.sample(2000, label, generator_for(1), latent_scale=latent_scale)
                 expected.append(((drawn.mean(0) - x[one, target]) / 256).square().mean())
     found = torch.stack(
         [predict_remaining(model, z, x, context, 1, generator_for(2, i)) for i in range(1500)]

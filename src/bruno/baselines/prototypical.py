@@ -237,7 +237,7 @@ def _episode(
         config.shot + config.queries,
         generator,
         rotations=True,
-        versions=purpose == _TRAINING,
+        augmented=purpose == _TRAINING,
     )
     examples, queries = sets.images.split([config.shot, config.queries], 1)
     log_prob = network.log_prob(examples, queries.flatten(0, 1))

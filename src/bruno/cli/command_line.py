@@ -15,37 +15,37 @@ from bruno import __version__
 from bruno.cli.console import error_console, escape_what_cannot_be_printed
 from bruno.cli.mistakes import as_one_line
 from bruno.errors import UserError
-from bruno.recipes import recipe_path
+from bruno.recipes import readable_recipe, recipe_path
 
 _COMMANDS = {
     "demo": "train on built-in characters for three minutes and write a report",
     "download": "fetch a data set",
     "train": "train a model from a recipe",
     "evaluate": "measure likelihood and few-shot accuracy",
-    "sample": "draw more of what is in a few pictures",
-    "info": "show what is installed, or what a model is",
+    "sample": "draw samples given a few pictures",
+    "info": "show the installation, or a model",
 }
 _POSITIONAL = {"download": "name"}
 _SWITCHES = {
-    "resume": "go on with the run in the directory; only what is to change need be given",
-    "overwrite": "replace what is there already",
+    "resume": "go on with the run in the directory; only changes need be given",
+    "overwrite": "replace existing files",
     "as_json": "print the result as JSON on standard output",
 }
 _FLAGS = {"as_json": "--json"}
 _LISTS: dict[str, tuple[type, str]] = {
-    "given": (str, "image files, or folders of them, that show what to draw more of"),
-    "context": (str, "labels to draw with, as azimuth=45 or azimuth=0,90,180"),
-    "given_context": (str, "labels of the given images (default: angles from the first)"),
+    "given": (str, "image files, or folders of them, to condition on"),
+    "context": (str, "context features to draw with, as azimuth=45 or azimuth=0,90,180"),
+    "given_context": (str, "context features of the given images (default: angles from the first)"),
     "protocols": (
         str,
-        "what to measure: likelihood, few_shot, anomalies, generation, exchangeability, views, "
-        "pose (default: what applies of likelihood, few_shot, views, pose)",
+        "protocols: likelihood, few_shot, anomalies, generation, exchangeability, views, "
+        "pose (default: those that apply of likelihood, few_shot, views, pose)",
     ),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
 }
 _TAKES_DATA = ("train", "evaluate")
-_DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_bad": "--data.skip_bad"}
+_DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_unreadable": "--data.skip_unreadable"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +118,7 @@ def _with_own_config(parser: ArgumentParser, arguments: list[str], given: Any) -
 
     config = own_config(given.out, given.data.name, has_recipe=bool(given.config))
     if config is not None:
-        arguments = [arguments[0], "--config", str(config), *arguments[1:]]
+        arguments = [arguments[0], "--config", readable_recipe(config), *arguments[1:]]
     return _parsed(parser, arguments)
 
 
@@ -150,25 +150,25 @@ def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as the parser knows them.
+    """Return the arguments in the spelling of the parser.
 
     Dashes in flags become underscores, short forms of ``--data`` are written out, and the value of
-    ``--config`` becomes the path of a file.
+    ``--config`` becomes a file, or its text with the current names of fields.
     """
     result: list[str] = []
     for argument in arguments:
         if result and result[-1] == "--config":
-            result.append(str(recipe_path(argument)))
+            result.append(readable_recipe(recipe_path(argument)))
             continue
         flag, equals, value = argument.partition("=")
         if flag.startswith("--"):
             flag = "--" + flag[2:].replace("-", "_")
             if result and result[0] in _TAKES_DATA and flag in _DATA_FLAGS:
                 flag = _DATA_FLAGS[flag]
-                if flag == "--data.skip_bad" and not equals:
+                if flag == "--data.skip_unreadable" and not equals:
                     equals, value = "=", "true"
         if flag == "--config" and equals:
-            value = str(recipe_path(value))
+            value = readable_recipe(recipe_path(value))
         result.append(flag + equals + value)
     return result
 

@@ -1,4 +1,4 @@
-"""What the command shows while the user waits: bars on a terminal, lines elsewhere, on stderr."""
+"""Output of the command: progress bars on a terminal, lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def error_console() -> Console:
 
 
 def progress_console() -> Console:
-    """Return a console on standard error as it is now, for what the first process alone shows."""
+    """Return a console on standard error as it is now, for output of the first process only."""
     return _console(stderr=True, quiet=_is_follower())
 
 
@@ -55,7 +55,13 @@ def _is_follower() -> bool:
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    """Return a table with left-aligned first column and right-aligned figures."""
+    """Return a table with left-aligned first column and right-aligned figures.
+
+    Args:
+        title: Shown above the table.
+        header: Names of the columns.
+        rows: Cells of every row.
+    """
     result = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
         result.add_column(name, justify="left" if index == 0 else "right")
@@ -115,7 +121,7 @@ class TrainingDisplay(_Display):
         parts = [
             f"step {row['step']}",
             f"loss {row['loss']:.3f}",
-            f"{row['nats']:.1f} nats",
+            f"{row['nll']:.1f} nats",
         ]
         if "accuracy" in row:
             parts.append(f"accuracy {row['accuracy']:.1%}")

@@ -1,4 +1,4 @@
-"""``bruno demo``: train in front of the user, measure, and write a report."""
+"""``bruno demo``: train, evaluate and write a report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def demo(
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Train on built-in characters for about three minutes, then show what the model learnt.
+    """Train on built-in characters for about three minutes, then report its results.
 
     Args:
         minutes: Length of the training; by default that of the recipe.

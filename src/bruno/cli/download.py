@@ -8,7 +8,7 @@ from bruno.data.locations import data_directory
 
 
 def download(name: str, data_dir: str | None = None, as_json: bool = False) -> None:
-    """Download a data set, check it, and say where it is.
+    """Download a data set, check it, and print its place.
 
     Args:
         name: One of omniglot, mnist, fashion.

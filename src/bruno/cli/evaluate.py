@@ -23,7 +23,7 @@ from bruno.serialization import write_atomically
 from bruno.training.locate import LocatedModel, locate_model
 
 EVALUATION_FILE = "evaluation.json"
-_ON_OTHER_MACHINES = {"data_dir", "skip_bad"}
+_ON_OTHER_MACHINES = {"data_dir", "skip_unreadable"}
 
 _optional_fields: Any = dataclasses.make_dataclass(
     "_optional_fields",
@@ -62,8 +62,8 @@ def evaluate(
 ) -> None:
     """Measure a model on classes it was not trained on.
 
-    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and how
-    well new views of an object are predicted from a few, with pictures in the directory of the run.
+    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and
+    predictions of new views of an object from a few, with pictures in the directory of the run.
     It is compared with pictures of the objects it was trained on, unless other data are named.
 
     Args:
@@ -71,10 +71,10 @@ def evaluate(
         pretrained: Name of a model that comes with the package.
         data: Data to evaluate on, where they are not those of the training.
         split: train, val or test.
-        protocols: What to measure: likelihood, few_shot, anomalies, generation, exchangeability,
+        protocols: Protocols to run: likelihood, few_shot, anomalies, generation, exchangeability,
             views, pose.
-        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
-        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
+        ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
+        shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
         set_size: Images in a set whose likelihood is measured.
         sets_per_class: Number of such sets of every class; more where there are few classes.
@@ -102,7 +102,7 @@ def evaluate(
         unconditional=_load(unconditional, "unconditional", device),
         judge=_load(judge, "judge", device),
     )
-    check_subject(subject, located.context_labels)
+    check_subject(subject, located.context_features)
     # The training split of other data has nothing to do with the model.
     if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
         training = _training_set(located, subject, _given(data))
@@ -145,7 +145,7 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
 
     Args:
         evaluation: The figures.
-        title: What was measured.
+        title: Name of the model.
     """
     console = output_console()
     for name, results in evaluation.results.items():
@@ -196,7 +196,7 @@ def _write(path: Path, report: dict[str, Any], pictures: dict[str, bytes]) -> li
 
 
 def _print_pictures_of_views(views: ViewsResult) -> None:
-    """Print how close pictures of new views come, beside competitors."""
+    """Print the errors of pictures of new views, beside competitors."""
     names = list(views.by_given[-1].pictures)
     for figure, meaning in (("rmse", "root mean squared error"), ("ssim", "structural similarity")):
         rows = []
@@ -216,13 +216,13 @@ def _print_card(located: LocatedModel, dataset: str) -> None:
     card = located.card.get("figures")
     if card is None or card["dataset"] != dataset:
         return
-    claimed = [f"{Estimate(**card['nats'])} nats"]
+    claimed = [f"{Estimate(**card['nll'])} nats"]
     claimed += [
         f"{row['way']}-way {row['shot']}-shot {Estimate(**row['accuracy'])} %"
         for row in card["few_shot"]
     ]
     claimed += [
-        f"{row['given']} views given {Estimate(**row['nats'])} nats per view"
+        f"{row['given']} views given {Estimate(**row['nll'])} nats per view"
         for row in card.get("views", [])
     ]
     output_console().print(f"card of the model: {', '.join(claimed)}")

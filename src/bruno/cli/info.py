@@ -1,4 +1,4 @@
-"""``bruno info``: what is installed, and what a model is."""
+"""``bruno info``: the installation, or a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bruno sample``: draw more of what is in a few pictures, or from the prior."""
+"""``bruno sample``: samples given a few pictures, or of the prior."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from bruno.cli.console import output_console, print_json, progress_console
-from bruno.cli.labels import parse_context
+from bruno.cli.context import parse_context
 from bruno.data import load_image, quantise
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.data.folder import data_in
 from bruno.data.image_file import Channels
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
-from bruno.evaluation.pose_estimation import scores_by_label
+from bruno.evaluation.pose_estimation import scores_by_context
 from bruno.model import Bruno
 from bruno.paths import check_new_file, user_path
+from bruno.reporting.mosaic import enlarged, mosaic, on_white
 from bruno.seeding import generator_for
 from bruno.serialization import write_atomically
 from bruno.training.locate import locate_model
+from bruno.validation import check_whole
 
 _COLUMNS = 10
 _SCALE = 4
 _GAP = 2
-_WHITE = 255
+_BETWEEN_GROUPS = 4 * _GAP
 _ANGLE_STEP = 10
 
 
@@ -42,7 +42,7 @@ def sample(
     context: list[str] | None = None,
     given_context: list[str] | None = None,
     count: int = 10,
-    temperature: float = 1.0,
+    latent_scale: float = 1.0,
     invert: bool = False,
     seed: int = 0,
     out: str = "samples.png",
@@ -55,25 +55,23 @@ def sample(
     Args:
         run: Directory of a run or of a saved model; by default the newest run in runs/.
         pretrained: Name of a model that comes with the package.
-        given: Image files, or folders of them, that show what to draw more of; none for samples
-            of the prior.
-        context: For conditional models, the labels to draw with, as azimuth=45, or several values
-            of each, as azimuth=0,90,180: a row of images for each of them.
-        given_context: Labels of the given images, one value for all or one for each; without them,
-            angles are counted from the first, and the others are estimated.
+        given: Image files, or folders of them, to condition on; none for samples of the prior.
+        context: For conditional models, the context features to draw with, as azimuth=45, or
+            several values of each, as azimuth=0,90,180: a row of images for each of them.
+        given_context: Context features of the given images, one value for all or one for each;
+            without them, angles are counted from the first, and the others are estimated.
         count: How many images to draw, of each value of the context.
-        temperature: 1 for exact samples; less for more typical and less varied ones.
+        latent_scale: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
         seed: Seed of the samples.
-        out: The picture to write, in any format Pillow knows.
+        out: The picture to write, in any format that Pillow writes.
         device: auto, cpu or cuda.
         overwrite: Replace a picture that is there already.
-        as_json: Print what was done as JSON on standard output.
+        as_json: Print a summary as JSON on standard output.
     """
     if given_context and not given:
         raise UserError("given_context: expected the images it is of, --given, too")
-    if count < 1:
-        raise UserError(f"count: expected at least 1, got {count}")
+    check_whole("count", count, 1)
     path = user_path(out, "out")
     formats = Image.registered_extensions()
     if formats.get(path.suffix.lower()) not in Image.SAVE:
@@ -85,8 +83,8 @@ def sample(
     channels, height, width = _image_shape(model.event_shape)
     if height != width:
         raise UserError(f"run: expected a model of square images, got {height} x {width}")
-    labels, context_dim = located.context_labels, model.flow.context_dim
-    wanted = parse_context("context", context, labels, context_dim)
+    features, context_dim = located.context_features, model.flow.context_dim
+    wanted = parse_context("context", context, features, context_dim)
     files = _files(given or [])
     colours: Channels = "grey" if channels == 1 else "colour"
     images = [
@@ -97,16 +95,18 @@ def sample(
         x = dequantise(torch.stack(images), generator_for(seed, 0))
         seen: Tensor | None
         if context_dim and given_context is None:
-            seen = _estimated(model, x, labels)
+            seen = _estimated(model, x, features)
         else:
-            seen = _for_each(parse_context("given_context", given_context, labels, context_dim), x)
+            seen = _for_each(
+                parse_context("given_context", given_context, features, context_dim), x
+            )
         predictive = model.condition(_to(model, x), None if seen is None else _to(model, seen))
     values = 1 if wanted is None else len(wanted)
     drawn = predictive.sample(
         (values, count),
         context=None if wanted is None else _to(model, wanted.unsqueeze(1)),
         generator=generator_for(seed, 1),
-        temperature=temperature,
+        latent_scale=latent_scale,
     )
     samples = quantise(drawn.cpu())
     buffer = io.BytesIO()
@@ -118,8 +118,8 @@ def sample(
         summary = {"out": str(path), "given": [str(f) for f in files], "count": count * values}
         print_json({**summary, "seed": seed})
     else:
-        told = f"{len(images)} given and " if images else ""
-        output_console().print(f"{told}{count * values} drawn images written to {path}")
+        prefix = f"{len(images)} given and " if images else ""
+        output_console().print(f"{prefix}{count * values} drawn images written to {path}")
 
 
 def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
@@ -133,22 +133,22 @@ def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
     return context.expand(len(x), -1)
 
 
-def _estimated(model: Bruno, x: Tensor, labels: Sequence[Label]) -> Tensor:
-    """Return the context of images of one object whose angles nobody told, and say what it is.
+def _estimated(model: Bruno, x: Tensor, features: Sequence[ContextFeature]) -> Tensor:
+    """Return the context of images of one object whose angles are not given, and print it.
 
     Angles are counted from the first image; every other is taken to be seen from where it is most
     likely, given those before.
     """
-    if [label.is_angle for label in labels] != [True]:
-        form = " ".join(f"{label.name}=NUMBER" for label in labels)
-        raise UserError(f"given_context: expected the labels of the given images, {form}")
-    name = labels[0].name
+    if [feature.is_angle for feature in features] != [True]:
+        form = " ".join(f"{feature.name}=NUMBER" for feature in features)
+        raise UserError(f"given_context: expected the context features of the given images, {form}")
+    name = features[0].name
     degrees = torch.arange(0, 360, _ANGLE_STEP, device="cpu").double()
-    candidates = encode_context(labels, {name: degrees})
+    candidates = encode_context(features, {name: degrees})
     chosen = [0]
     for index in range(1, len(x)):
         seen = model.condition(_to(model, x[:index]), _to(model, candidates[chosen]))
-        chosen.append(int(scores_by_label(seen, x[index], candidates).argmax()))
+        chosen.append(int(scores_by_context(seen, x[index], candidates).argmax()))
     likely = ", ".join(f"{degrees[index]:g}" for index in chosen)
     progress_console().print(
         f"{name} of the given images, counted from the first and estimated: {likely}"
@@ -183,22 +183,19 @@ def _files(given: list[str]) -> list[Path]:
 
 def _picture(groups: list[list[Tensor]]) -> Image.Image:
     """Return groups of images below each other, ten to a row, enlarged without smoothing."""
-    blocks = [_tiles(images) for images in groups if images]
-    gap = np.full((3 * _GAP, blocks[0].shape[1], 3), _WHITE, np.uint8)
-    stacked = np.concatenate([blocks[0], *(part for b in blocks[1:] for part in (gap, b))])
-    size = (stacked.shape[1] * _SCALE, stacked.shape[0] * _SCALE)
-    return Image.fromarray(stacked).resize(size, Image.Resampling.NEAREST)
-
-
-def _tiles(images: list[Tensor]) -> NDArray[np.uint8]:
-    height, width = images[0].shape[-2:]
-    rows = -(-len(images) // _COLUMNS)
-    canvas = np.full(
-        (rows * (height + _GAP) + _GAP, _COLUMNS * (width + _GAP) + _GAP, 3), _WHITE, np.uint8
-    )
-    for index, image in enumerate(images):
-        top = _GAP + index // _COLUMNS * (height + _GAP)
-        left = _GAP + index % _COLUMNS * (width + _GAP)
-        tile = image.expand(3, height, width).permute(1, 2, 0).numpy()
-        canvas[top : top + height, left : left + width] = tile
-    return canvas
+    groups = [images for images in groups if images]
+    height, width = groups[0][0].shape[-2:]
+    corners, top = [], _GAP
+    for images in groups:
+        corners += [
+            (
+                top + index // _COLUMNS * (height + _GAP),
+                _GAP + index % _COLUMNS * (width + _GAP),
+            )
+            for index in range(len(images))
+        ]
+        # Each group has margins of its own, and three gaps between them.
+        top += -(-len(images) // _COLUMNS) * (height + _GAP) + _BETWEEN_GROUPS
+    size = (top - _BETWEEN_GROUPS, _COLUMNS * (width + _GAP) + _GAP)
+    every = [image for images in groups for image in images]
+    return enlarged(on_white(mosaic(every, corners, size)), _SCALE)

@@ -29,16 +29,16 @@ def train(
     """Train a model on the training classes and keep the weights that are best on the others.
 
     Args:
-        data: Where the sets come from.
-        model: What is trained.
-        objective: What it is trained for.
-        training: How it is trained.
+        data: The data set.
+        model: The model.
+        objective: Weights of the objectives.
+        training: The optimisation.
         seed: Seed of initialisation, batches and noise.
         out: Directory of the run; by default runs/ and the name of the data set.
         device: auto, cpu or cuda.
         max_minutes: Length of the schedule in minutes, or training.steps if they end first.
-        resume: Go on with the run in the directory, as it was configured; only what is to change
-            need be given.
+        resume: Go on with the run in the directory, as it was configured; only changes need
+            be given.
         as_json: Print the last validation as JSON on standard output.
     """
     if max_minutes is not None:
@@ -67,6 +67,9 @@ def train_with_display(
         directory: Where the run lives.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: Go on with the run in the directory, if there is one.
+
+    Returns:
+        The model and its training set.
     """
     with TrainingDisplay() as display:
         return run_experiment(

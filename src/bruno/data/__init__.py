@@ -7,7 +7,7 @@ from bruno.lazy import lazy_exports
 if TYPE_CHECKING:
     from bruno.data.augmentation import Augmentation as Augmentation
     from bruno.data.augmentation import augment as augment
-    from bruno.data.context import Label as Label
+    from bruno.data.context import ContextFeature as ContextFeature
     from bruno.data.context import encode_context as encode_context
     from bruno.data.dataset import LabelledImages as LabelledImages
     from bruno.data.downloads import download as download
@@ -31,7 +31,7 @@ else:
             "Augmentation": "bruno.data.augmentation",
             "DataConfig": "bruno.data.registry",
             "Episode": "bruno.data.sets",
-            "Label": "bruno.data.context",
+            "ContextFeature": "bruno.data.context",
             "LabelledImages": "bruno.data.dataset",
             "Sets": "bruno.data.sets",
             "augment": "bruno.data.augmentation",
@@ -52,9 +52,9 @@ else:
 
 __all__ = [
     "Augmentation",
+    "ContextFeature",
     "DataConfig",
     "Episode",
-    "Label",
     "LabelledImages",
     "Sets",
     "augment",

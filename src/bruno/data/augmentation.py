@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_number
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are deformed; zero switches a deformation off.
+    """Ranges of random deformations; zero switches one off.
 
     Attributes:
         degrees: Largest angle of rotation, either way, in degrees.
@@ -33,13 +34,18 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{field.name}: expected a number of at least 0, got {value}")
-        if self.elastic_smoothness < 1:
-            raise UserError(
-                f"elastic_smoothness: expected at least 1 pixel, got {self.elastic_smoothness}"
+            check_number(
+                field.name,
+                getattr(self, field.name),
+                "a number of at least 0",
+                lambda value: 0 <= value < math.inf,
             )
+        check_number(
+            "elastic_smoothness",
+            self.elastic_smoothness,
+            "at least 1 pixel",
+            lambda pixels: pixels >= 1,
+        )
 
     @property
     def is_identity(self) -> bool:
@@ -56,7 +62,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         generator: Source of randomness, on the CPU.
 
     Returns:
-        uint8 of the same shape; what comes in from outside the image is black.
+        uint8 of the same shape; areas from outside the image are black.
 
     Raises:
         UserError: If ``images`` are not uint8 of four dimensions.

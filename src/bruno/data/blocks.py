@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from bruno.data.cache import Arrays, cached_arrays
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.errors import UserError
 from bruno.progress import track
+from bruno.validation import check_whole
 
 IMAGE_SIZE = 32
 VIEWS = 36
 ELEVATION = 30.0
 OBJECTS = {"train": 350, "val": 50, "test": 100}
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 LOADER_VERSION = 1
 
 _BOXES = (2, 5)
@@ -61,8 +61,7 @@ def load_blocks(split: str, *, seed: int = 0) -> LabelledImages:
         UserError: If the split is unknown or the seed negative.
     """
     check_split("blocks", split, SPLITS)
-    if seed < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {seed}")
+    check_whole("seed", seed, 0)
     count = OBJECTS[split]
     arrays = cached_arrays(
         f"blocks-{split}",
@@ -77,7 +76,7 @@ def load_blocks(split: str, *, seed: int = 0) -> LabelledImages:
         name="blocks",
         split=split,
         context=encode_context([AZIMUTH], {"azimuth": azimuths}).repeat(count, 1),
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
 
 
@@ -110,7 +109,7 @@ def render(
     """Return a view of boxes, uint8 ``(size, size)``, the nearest face of each ray on black.
 
     Args:
-        boxes: What to look at.
+        boxes: The boxes.
         azimuth: Where from, in degrees around the vertical axis.
         elevation: Where from, in degrees above the horizon.
         size: Height and width of the image, in pixels; it shows the ball of radius 1.

@@ -1,4 +1,4 @@
-"""What a conditional model is told about every image: named labels, and angles among them."""
+"""Context features of images for conditional models: named numbers, and angles among them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bruno.errors import MissingDataError, UserError
 
 
 @dataclass(frozen=True)
-class Label:
-    """A number known of every image.
+class ContextFeature:
+    """A number that describes every image, an input of conditional models.
 
     Attributes:
-        name: What it is called, as in ``azimuth``.
-        is_angle: Whether it is an angle in degrees: 359 is then next to 0, because the model is
-            told its sine and cosine.
+        name: Its name, such as ``azimuth``.
+        is_angle: Whether it is an angle in degrees, which enters the context as its sine and
+            cosine: 359 is next to 0.
     """
 
     name: str
@@ -31,56 +31,62 @@ class Label:
 
     @property
     def dim(self) -> int:
-        """Number of entries of the context that tell it."""
+        """Number of entries of the context."""
         return 2 if self.is_angle else 1
 
 
-def angle_positions(labels: Sequence[Label]) -> tuple[int, ...]:
-    """Return where the context that labels make up has the sine of an angle; its cosine follows.
+def angle_positions(features: Sequence[ContextFeature]) -> tuple[int, ...]:
+    """Return the positions of the sines of angles in a context; the cosine follows each.
 
     Example:
-        >>> angle_positions([Label("size"), Label("azimuth", is_angle=True)])
+        >>> angle_positions([ContextFeature("size"), ContextFeature("azimuth", is_angle=True)])
         (1,)
     """
-    ends = itertools.accumulate(label.dim for label in labels)
-    return tuple(end - 2 for end, label in zip(ends, labels, strict=True) if label.is_angle)
+    ends = itertools.accumulate(feature.dim for feature in features)
+    return tuple(end - 2 for end, feature in zip(ends, features, strict=True) if feature.is_angle)
 
 
-def labels_of_model(config: Mapping[str, Any]) -> tuple[Label, ...]:
-    """Return the labels a saved model is told, from its configuration; none if they are unknown."""
+def features_of_model(config: Mapping[str, Any]) -> tuple[ContextFeature, ...]:
+    """Return the context features of a saved model, from its configuration; none if unknown."""
     metadata = config.get("metadata")
-    kept = metadata.get("context_labels") if isinstance(metadata, Mapping) else None
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    kept = metadata.get("context_features", metadata.get("context_labels"))  # the older name
     if not isinstance(kept, Mapping):
         return ()
-    return tuple(Label(name, bool(is_angle)) for name, is_angle in kept.items())
+    return tuple(ContextFeature(name, bool(is_angle)) for name, is_angle in kept.items())
 
 
-def check_same_labels(
-    argument: str, source: str, labels: Sequence[Label], expected: Sequence[Label]
+def check_same_features(
+    argument: str,
+    source: str,
+    features: Sequence[ContextFeature],
+    expected: Sequence[ContextFeature],
 ) -> None:
-    """Raise if images are told other labels than expected, or in another order.
+    """Raise if images have other context features than expected, or in another order.
 
     Args:
         argument: Name of the argument, for the error.
         source: Where the images come from, for the error.
-        labels: What they are told.
-        expected: What they should be told.
+        features: Their context features.
+        expected: Those they should have.
 
     Raises:
         UserError: If the two differ.
     """
-    if tuple(labels) != tuple(expected):
+    if tuple(features) != tuple(expected):
         raise UserError(
-            f"{argument}: expected images told {_described(expected)}, got {_described(labels)} "
+            f"{argument}: expected images with {_described(expected)}, got {_described(features)} "
             f"from {source}"
         )
 
 
-def encode_context(labels: Sequence[Label], values: Mapping[str, Tensor | float]) -> Tensor:
-    """Return the context of images from their labels.
+def encode_context(
+    features: Sequence[ContextFeature], values: Mapping[str, Tensor | float]
+) -> Tensor:
+    """Return the context of images from their features.
 
     Args:
-        labels: The labels a model knows, in their order.
+        features: Context features of the model, in order.
         values: The value of each of them: numbers, or tensors of one shape ``(*B,)``; angles in
             degrees.
 
@@ -88,46 +94,46 @@ def encode_context(labels: Sequence[Label], values: Mapping[str, Tensor | float]
         float32 ``(*B, context_dim)``: an angle as its sine and cosine, other numbers as they are.
 
     Raises:
-        UserError: If a label is missing, unknown or not finite.
+        UserError: If a feature is missing, unknown or not finite.
 
     Example:
-        >>> encode_context([Label("azimuth", is_angle=True)], {"azimuth": 90.0})
+        >>> encode_context([ContextFeature("azimuth", is_angle=True)], {"azimuth": 90.0})
         tensor([1., 0.])
     """
-    known = [label.name for label in labels]
+    known = [feature.name for feature in features]
     if sorted(values) != sorted(known):
         raise UserError(
             f"context: expected a value of {_listing(known)}, got {_listing(sorted(values))}"
         )
     columns = []
-    for label in labels:
-        given = values[label.name]
+    for feature in features:
+        given = values[feature.name]
         device = given.device if torch.is_tensor(given) else "cpu"
         value = torch.as_tensor(given, device=device, dtype=torch.float64)
         wrong = value[~torch.isfinite(value)]
         if len(wrong):
             raise UserError(
-                f"context: expected finite numbers for {label.name}, got {float(wrong[0])}"
+                f"context: expected finite numbers for {feature.name}, got {float(wrong[0])}"
             )
         radians = value.deg2rad()
-        columns += [radians.sin(), radians.cos()] if label.is_angle else [value]
+        columns += [radians.sin(), radians.cos()] if feature.is_angle else [value]
     encoded = torch.stack(torch.broadcast_tensors(*columns), -1)
     # The cosine of 90 degrees is 6e-17 in floating point.
     return torch.where(encoded.abs() < 1e-15, 0.0, encoded).float()
 
 
-def read_labels(
+def read_context_file(
     file: Path, angles: Sequence[str], images: Sequence[str]
-) -> tuple[tuple[Label, ...], dict[str, Tensor]]:
-    """Read the labels of images from a CSV file.
+) -> tuple[tuple[ContextFeature, ...], dict[str, Tensor]]:
+    """Read the context features of images from a CSV file.
 
     Args:
-        file: A file with a header: a column ``file`` and one for every label.
-        angles: The labels that are angles in degrees.
-        images: The images whose labels are wanted, as the column ``file`` names them.
+        file: A file with a header: a column ``file`` and one for every feature.
+        angles: The features that are angles in degrees.
+        images: The images whose features are wanted, as the column ``file`` names them.
 
     Returns:
-        The labels, in the order of the columns, and the values of each for the images in order.
+        The features, in the order of the columns, and the values of each for the images in order.
 
     Raises:
         MissingDataError: If the file is not there.
@@ -135,7 +141,7 @@ def read_labels(
             image has two rows.
     """
     if not file.is_file():
-        raise MissingDataError(f"labels: {file} not found")
+        raise MissingDataError(f"context_file: {file} not found")
     try:
         # Spreadsheets put a byte order mark in front, which utf-8-sig leaves out.
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -143,29 +149,29 @@ def read_labels(
             columns = list(reader.fieldnames or ())
             listed = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"labels: expected CSV in UTF-8, {file} is not: {error}") from None
+        raise UserError(f"context_file: expected CSV in UTF-8, {file} is not: {error}") from None
     names = [name for name in columns if name != "file"]
     if "file" not in columns or not names or len(set(columns)) < len(columns) or "" in columns:
         raise UserError(
-            f"labels: expected a column file and one for every label, with names of their own, in "
-            f"{file}, got {_listing(list(map(repr, columns)))}"
+            "context_file: expected a column file and one for every feature, with names of their "
+            f"own, in {file}, got {_listing(list(map(repr, columns)))}"
         )
     longer = next((row["file"] for row in listed if None in row), None)
     if longer is not None:
-        raise UserError(f"labels: {file} has more columns for {longer} than names of columns")
+        raise UserError(f"context_file: {file} has more columns for {longer} than names of columns")
     unknown = [name for name in angles if name not in names]
     if unknown:
         raise UserError(
-            f"angles: {file} has the labels {_listing(names)}, but not {_listing(unknown)}"
+            f"angles: {file} has the features {_listing(names)}, but not {_listing(unknown)}"
         )
     rows = {row["file"]: row for row in listed}
     if len(rows) < len(listed):
         twice = next(row["file"] for row in listed if rows[row["file"]] is not row)
-        raise UserError(f"labels: {file} has more than one row for {twice}")
+        raise UserError(f"context_file: {file} has more than one row for {twice}")
     missing = [image for image in images if image not in rows]
     if missing:
         raise UserError(
-            f"labels: {file} has no row for {len(missing)} images, such as {missing[0]}"
+            f"context_file: {file} has no row for {len(missing)} images, such as {missing[0]}"
         )
     values = {
         name: torch.tensor(
@@ -175,7 +181,7 @@ def read_labels(
         )
         for name in names
     }
-    return tuple(Label(name, name in angles) for name in names), values
+    return tuple(ContextFeature(name, name in angles) for name in names), values
 
 
 def _number(file: Path, image: str, name: str, text: str | None) -> float:
@@ -184,13 +190,15 @@ def _number(file: Path, image: str, name: str, text: str | None) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) <= torch.finfo(torch.float32).max:
-        raise UserError(f"labels: expected a number for {name} of {image} in {file}, got {text!r}")
+        raise UserError(
+            f"context_file: expected a number for {name} of {image} in {file}, got {text!r}"
+        )
     return number
 
 
-def _described(labels: Sequence[Label]) -> str:
-    return _listing([f"{label.name}{' (an angle)' * label.is_angle}" for label in labels])
+def _described(features: Sequence[ContextFeature]) -> str:
+    return _listing([f"{feature.name}{' (an angle)' * feature.is_angle}" for feature in features])
 
 
 def _listing(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "no label"
+    return ", ".join(names) if names else "no feature"

@@ -1,4 +1,4 @@
-"""Labelled images in memory: what every loader returns and every sampler reads."""
+"""Labelled images in memory, as loaders return and samplers read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bruno.data.context import Label, check_same_labels
+from bruno.data.context import ContextFeature, check_same_features
 from bruno.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -24,11 +24,11 @@ class LabelledImages:
         class_names: One name per class, without repetition.
         name: Data set, such as ``"omniglot"``.
         split: Part of it, such as ``"train"``.
-        context: What a conditional model is told about every image, float32
-            ``(N, context_dim)``, or ``None``.
-        context_labels: The labels that :func:`~bruno.data.context.encode_context` made it from,
+        context: Context of every image for a conditional model, float32 ``(N, context_dim)``, or
+            ``None``.
+        context_features: The features that :func:`~bruno.data.context.encode_context` made it from,
             where they are known.
-        versions: Other versions of every image, which training may take in its place, uint8
+        augmented_images: Augmented copies of every image, drawn in its place in training, uint8
             ``(V, N, C, H, W)``, or ``None``.
 
     Raises:
@@ -41,8 +41,8 @@ class LabelledImages:
     name: str
     split: str
     context: Tensor | None = None
-    versions: Tensor | None = None
-    context_labels: tuple[Label, ...] = ()
+    augmented_images: Tensor | None = None
+    context_features: tuple[ContextFeature, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -74,15 +74,19 @@ class LabelledImages:
             )
         if self.context is not None and not bool(torch.isfinite(self.context).all()):
             raise UserError("context: expected finite numbers, got NaN or infinity")
-        told = sum(label.dim for label in self.context_labels)
-        if told and (self.context is None or self.context.shape[1] != told):
-            raise UserError(f"context_labels: they tell {told} numbers, got {self.context_dim}")
-        if self.versions is not None and (
-            self.versions.dtype != torch.uint8 or self.versions.shape[1:] != self.images.shape
+        size = sum(feature.dim for feature in self.context_features)
+        if size and (self.context is None or self.context.shape[1] != size):
+            raise UserError(
+                f"context_features: expected {size} entries of the context, got {self.context_dim}"
+            )
+        if self.augmented_images is not None and (
+            self.augmented_images.dtype != torch.uint8
+            or self.augmented_images.shape[1:] != self.images.shape
         ):
             raise UserError(
-                f"versions: expected a uint8 tensor (V, {', '.join(map(str, self.images.shape))}), "
-                f"got {_describe(self.versions)}"
+                "augmented_images: expected a uint8 tensor "
+                f"(V, {', '.join(map(str, self.images.shape))}), got "
+                f"{_describe(self.augmented_images)}"
             )
 
     @property
@@ -176,8 +180,10 @@ class LabelledImages:
             name=self.name,
             split=self.split,
             context=None if self.context is None else self.context[kept],
-            versions=None if self.versions is None else self.versions[:, kept],
-            context_labels=self.context_labels,
+            augmented_images=None
+            if self.augmented_images is None
+            else self.augmented_images[:, kept],
+            context_features=self.context_features,
         )
 
     def joined(self, other: "LabelledImages") -> "LabelledImages":
@@ -186,10 +192,11 @@ class LabelledImages:
         A class whose name is there already gets that of its data set and split in front.
 
         Args:
-            other: Images of the same shape, of other classes, told the same labels if any.
+            other: Images of the same shape, of other classes, with the same context features if
+                any.
 
         Raises:
-            UserError: If the shapes or the labels differ.
+            UserError: If the shapes or the context features differ.
         """
         if other.event_shape != self.event_shape:
             raise UserError(
@@ -197,18 +204,20 @@ class LabelledImages:
                 f"{other.event_shape} from {other.name}/{other.split}"
             )
         source = f"{other.name}/{other.split}"
-        check_same_labels("other", source, other.context_labels, self.context_labels)
+        check_same_features("other", source, other.context_features, self.context_features)
         if other.context_dim != self.context_dim:
             raise UserError(
-                f"other: expected {self.context_dim} numbers told of every image, as in "
+                f"other: expected {self.context_dim} context entries of every image, as in "
                 f"{self.name}/{self.split}, got {other.context_dim} from {source}"
             )
         added = tuple(
             f"{other.name}/{other.split}/{name}" if name in self.class_names else name
             for name in other.class_names
         )
-        number = max(0 if v is None else len(v) for v in (self.versions, other.versions))
-        versions = torch.cat([part._versions(number) for part in (self, other)], 1)
+        number = max(
+            0 if v is None else len(v) for v in (self.augmented_images, other.augmented_images)
+        )
+        augmented_images = torch.cat([part._augmented(number) for part in (self, other)], 1)
         return LabelledImages(
             images=torch.cat([self.images, other.images]),
             labels=torch.cat([self.labels, other.labels + self.num_classes]),
@@ -218,14 +227,16 @@ class LabelledImages:
             context=None
             if self.context is None or other.context is None
             else torch.cat([self.context, other.context]),
-            versions=versions if number else None,
-            context_labels=self.context_labels,
+            augmented_images=augmented_images if number else None,
+            context_features=self.context_features,
         )
 
-    def _versions(self, number: int) -> Tensor:
-        """Return so many versions, in turn; an image that has none stands for each of them."""
-        known = self.images.unsqueeze(0) if self.versions is None else self.versions
-        return known[torch.arange(number, device=known.device) % len(known)]
+    def _augmented(self, number: int) -> Tensor:
+        """Return ``number`` augmented copies, in turn; the image itself where there are none."""
+        copies = (
+            self.images.unsqueeze(0) if self.augmented_images is None else self.augmented_images
+        )
+        return copies[torch.arange(number, device=copies.device) % len(copies)]
 
 
 def check_split(name: str, split: str, known: Sequence[str]) -> None:
@@ -233,7 +244,7 @@ def check_split(name: str, split: str, known: Sequence[str]) -> None:
 
     Args:
         name: The data set.
-        split: What was asked for.
+        split: The split asked for.
         known: The splits it has.
 
     Raises:

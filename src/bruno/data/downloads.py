@@ -10,7 +10,7 @@ from bruno.errors import UserError
 
 
 def downloadable_names() -> tuple[str, ...]:
-    """Return the names that :func:`download` knows."""
+    """Return the names that :func:`download` takes."""
     return tuple(name for name, source in SOURCES.items() if source.files)
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bruno.data.cache import Arrays, cached_arrays, file_identity
-from bruno.data.context import Label, encode_context, read_labels
+from bruno.data.context import ContextFeature, encode_context, read_context_file
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.data.image_file import (
     DEFAULT_IMAGE_SIZE,
@@ -25,12 +25,13 @@ from bruno.paths import user_path
 from bruno.pixels import check_levels
 from bruno.progress import track
 from bruno.seeding import generator_for
+from bruno.validation import check_whole
 
 LOADER_VERSION = 3
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _MOST_SHOWN = 10
-# What systems put into folders of images, besides files whose names begin with a dot.
+# Files that systems put into folders of images, besides those whose names begin with a dot.
 _SYSTEM_FILES = frozenset(
     {
         "$recycle.bin",
@@ -55,8 +56,8 @@ def load_folder(
     image_size: int = DEFAULT_IMAGE_SIZE,
     channels: Channels = "grey",
     invert: bool = False,
-    skip_bad: bool = False,
-    labels: str | Path | None = None,
+    skip_unreadable: bool = False,
+    context_file: str | Path | None = None,
     angles: Sequence[str] = (),
     seed: int = 0,
 ) -> LabelledImages:
@@ -75,10 +76,11 @@ def load_folder(
         image_size: Height and width to bring every image to, in pixels.
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
-        skip_bad: Leave out files that are no readable images, with a warning, instead of failing.
-        labels: CSV file with a header and a row for every image: a column ``file``, the path
-            relative to ``root``, and one for every label that makes up the context.
-        angles: Which of these labels are angles in degrees.
+        skip_unreadable: Leave out files that are no readable images, with a warning, instead of
+            failing.
+        context_file: CSV file with a header and a row for every image: a column ``file``, the path
+            relative to ``root``, and one for every context feature.
+        angles: Which of these features are angles in degrees.
         seed: Seed of the split of the classes.
 
     Returns:
@@ -88,15 +90,14 @@ def load_folder(
         MissingDataError: If the folder or the split is not there.
         UserError: If it is not a folder, holds no class folders or no images, has too few classes
             to split, images outside of class folders, unreadable files, or only masks of 0 and 1;
-            if an image has no labels or one that is no number; or if an option is not as above.
+            if an image has no row or a value that is no number; or if an option is not as above.
     """
     root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
     check_options(image_size, channels)
-    if seed < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {seed}")
-    if angles and labels is None:
-        raise UserError("angles: expected labels to name columns of, got no labels")
+    check_whole("seed", seed, 0)
+    if angles and context_file is None:
+        raise UserError("angles: expected a context_file to name columns of, got none")
     files = _list_files(root, split, seed)
     arrays = cached_arrays(
         "folder",
@@ -107,10 +108,10 @@ def load_folder(
             image_size,
             channels,
             invert,
-            skip_bad,
+            skip_unreadable,
             file_identity(path for paths in files.values() for path in paths),
         ],
-        lambda: _decode(root, files, image_size, channels, invert, skip_bad),
+        lambda: _decode(root, files, image_size, channels, invert, skip_unreadable),
     )
     bad = arrays["bad"].tolist()
     if bad:
@@ -121,12 +122,12 @@ def load_folder(
     if on_other_paper:
         named = f"folder: {root}: {_listing(on_other_paper, 'images')}"
         warnings.warn(paper_warning(named, invert), stacklevel=2)
-    known: tuple[Label, ...] = ()
+    known: tuple[ContextFeature, ...] = ()
     context = None
-    if labels is not None:
+    if context_file is not None:
         names = [_relative(path, root) for paths in files.values() for path in paths]
         kept = [name for name in names if name not in bad]
-        known, values = read_labels(user_path(labels, "labels"), angles, kept)
+        known, values = read_context_file(user_path(context_file, "context_file"), angles, kept)
         context = encode_context(known, values)
     images = torch.from_numpy(arrays["images"])
     check_levels("root", images)
@@ -137,7 +138,7 @@ def load_folder(
         name="folder",
         split=split,
         context=context,
-        context_labels=known,
+        context_features=known,
     )
 
 
@@ -183,7 +184,7 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def data_in(folder: Path) -> list[Path]:
-    """Return what is in a folder, in alphabetical order, but hidden files and those of systems."""
+    """Return the content of a folder, in alphabetical order, without hidden and system files."""
     return sorted(path for path in folder.iterdir() if is_data(path.name))
 
 
@@ -251,7 +252,7 @@ def _decode(
     image_size: int,
     channels: Channels,
     invert: bool,
-    skip_bad: bool,
+    skip_unreadable: bool,
 ) -> Arrays:
     images, labels, on_other_paper = [], [], []
     bad: dict[str, str] = {}
@@ -266,11 +267,11 @@ def _decode(
         labels.append(label)
         if image.other_paper:
             on_other_paper.append(_relative(path, root))
-    if bad and not skip_bad:
+    if bad and not skip_unreadable:
         reason = next(iter(bad.values()))
         raise UserError(
             f"root: {root} has {_listing(list(bad), 'unreadable images')}; remove them, or set "
-            f"skip_bad to leave them out (the first: {reason})"
+            f"skip_unreadable to leave them out (the first: {reason})"
         )
     empty = [name for label, name in enumerate(files) if label not in set(labels)]
     if empty:

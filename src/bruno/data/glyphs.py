@@ -22,9 +22,9 @@ from bruno.data import strokes
 from bruno.data.alphabets import ALPHABETS, characters
 from bruno.data.cache import Arrays, cached_arrays, file_identity
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
-from bruno.errors import UserError
 from bruno.progress import track
 from bruno.seeding import generator_for
+from bruno.validation import check_whole
 
 IMAGE_SIZE = 28
 EXAMPLES_PER_CLASS = 20
@@ -68,10 +68,8 @@ def load_glyphs(
         UserError: If the split is unknown, the seed negative or there are no examples.
     """
     check_split("glyphs", split, SPLITS)
-    if seed < 0:
-        raise UserError(f"seed: expected a non-negative integer, got {seed}")
-    if examples_per_class < 1:
-        raise UserError(f"examples_per_class: expected at least 1, got {examples_per_class}")
+    check_whole("seed", seed, 0)
+    check_whole("examples_per_class", examples_per_class, 1)
     fonts = [_font_folder() / name for name in FONTS + COMPUTER_MODERN]
     arrays = cached_arrays(
         f"glyphs-{split}",
@@ -114,6 +112,9 @@ def draw(character: str, *, seed: int, example: int) -> NDArray[np.uint8]:
         character: A character of ``DejaVuSans``.
         seed: Seed of all drawings.
         example: Which drawing of this character.
+
+    Returns:
+        The drawing.
     """
     generator = generator_for(seed, ord(character), example)
     normal = torch.randn(6 + 2 * KNOTS**2, generator=generator, device="cpu", dtype=torch.float32)

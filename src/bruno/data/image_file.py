@@ -1,4 +1,4 @@
-"""One image file as 8-bit pixels, scaled as its format says."""
+"""One image file as 8-bit pixels, scaled by the rules of its format."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bruno.errors import MissingDataError, UserError
 from bruno.paths import user_path
+from bruno.validation import check_choice, check_whole
 
 Channels = Literal["grey", "colour"]
 
@@ -31,7 +32,7 @@ _SIGNED, _WHITE_IS_ZERO = 2, 0
 
 
 class UnreadableImageError(Exception):
-    """A file cannot be decoded, or its format does not say what its numbers mean."""
+    """A file cannot be decoded, or its format does not define its numbers."""
 
 
 class DecodedImage(NamedTuple):
@@ -68,9 +69,12 @@ def load_image(
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
 
+    Returns:
+        The image.
+
     Raises:
         MissingDataError: If the file is not there.
-        UserError: If it is no readable image; if its format does not say which number is white, as
+        UserError: If it is no readable image; if its format does not define white, as
             for signed or 32-bit integers and floats above 1; or if an option is not as above.
     """
     path = user_path(path)
@@ -89,17 +93,24 @@ def load_image(
 def check_options(image_size: int, channels: str) -> None:
     """Raise if an option of a loader of images is not as expected.
 
+    Args:
+        image_size: Height and width of images, in pixels.
+        channels: ``"grey"`` or ``"colour"``.
+
     Raises:
         UserError: With the option.
     """
-    if image_size < 1:
-        raise UserError(f"image_size: expected at least 1 pixel, got {image_size}")
-    if channels not in _MODES:
-        raise UserError(f"channels: expected 'grey' or 'colour', got {channels!r}")
+    check_whole("image_size", image_size, 1)
+    check_choice("channels", channels, _MODES)
 
 
 def paper_warning(images: str, invert: bool) -> str:
-    """Return what to warn of where images were laid on the other paper."""
+    """Return the warning of images that were laid on the other paper.
+
+    Args:
+        images: The images, in words.
+        invert: Whether images were inverted.
+    """
     dark, usual, other = ("light", "white", "black") if invert else ("dark", "black", "white")
     advice = "leave out invert" if invert else "set invert"
     return (
@@ -110,6 +121,12 @@ def paper_warning(images: str, invert: bool) -> str:
 
 def decode(path: Path, image_size: int, channels: Channels, invert: bool) -> DecodedImage:
     """Return the pixels of an image file; see :func:`load_image`.
+
+    Args:
+        path: The file.
+        image_size: Height and width of the result, in pixels.
+        channels: ``"grey"`` or ``"colour"``.
+        invert: Turn dark ink on white paper into bright ink on black.
 
     Raises:
         UnreadableImageError: With the reason.
@@ -138,7 +155,7 @@ def _black_and_white(file: Image.Image) -> tuple[float, float] | None:
     """Return the numbers that stand for black and white; none where Pillow has made them 8 bits.
 
     Raises:
-        UnreadableImageError: If the format does not say.
+        UnreadableImageError: If the format does not define them.
     """
     tags = getattr(file, "tag_v2", {})
     is_tiff = file.format == "TIFF"

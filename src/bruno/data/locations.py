@@ -30,7 +30,7 @@ def missing_data(name: str, sought: Path) -> MissingDataError:
     """Return the error for a data set that can be downloaded but is not here.
 
     Args:
-        name: The data set, as ``bruno download`` knows it.
+        name: The data set, as ``bruno download`` takes it.
         sought: The file or folder that was looked for.
     """
     folder = "fashion_mnist" if name == "fashion" else name

@@ -26,6 +26,7 @@ from bruno.data.folder import is_data
 from bruno.data.locations import missing_data
 from bruno.errors import UserError
 from bruno.progress import track
+from bruno.validation import check_whole
 
 FOLDER = "omniglot"
 PARTS = ("images_background", "images_evaluation")
@@ -33,13 +34,13 @@ SPLITS = ("train", "val", "trainval", "test")
 IMAGE_SIZE = 28
 LOADER_VERSION = 1
 
-# How far redrawings go, at most: degrees, relative change of size and of slant, pixels of the 105.
+# Largest offline augmentation: degrees, relative change of size and of slant, pixels of the 105.
 _TURN, _STRETCH, _SLANT, _SHIFT = 6.0, 0.08, 0.08, 5
 
 ReadImage = Callable[[], bytes]
 
 
-def load_omniglot(data_dir: Path, split: str, redrawings: int = 0) -> LabelledImages:
+def load_omniglot(data_dir: Path, split: str, offline_augmentations: int = 0) -> LabelledImages:
     """Load one split of Omniglot; a class is a character, named ``"Alphabet/characterNN"``.
 
     The split files list every character in four rotations; rotations are made when sets are
@@ -51,20 +52,21 @@ def load_omniglot(data_dir: Path, split: str, redrawings: int = 0) -> LabelledIm
             ``vinyals/{train,val,trainval,test}.txt``.
         split: ``"train"`` (1028 characters), ``"val"`` (172), ``"trainval"`` (1200) or
             ``"test"`` (423).
-        redrawings: So many other versions of every image, moved a little, every second one also
-            turned and stretched, at its full size of 105 x 105 before it is scaled down: they have
-            the greys of a scaled drawing, which a small image that is deformed has lost.
+        offline_augmentations: Number of augmented copies of every image, moved a little, every
+            second one also turned and stretched, at its full size of 105 x 105 before it is scaled
+            down: they have the greys of a scaled drawing, which a small image that is deformed has
+            lost.
 
     Returns:
         Images uint8 ``(N, 1, 28, 28)``, ink 255 on 0.
 
     Raises:
         MissingDataError: If a file is not there.
-        UserError: If the split is unknown, the redrawings negative, or a file is damaged.
+        UserError: If the split is unknown, ``offline_augmentations`` negative, or a file is
+            damaged.
     """
     check_split("omniglot", split, SPLITS)
-    if redrawings < 0:
-        raise UserError(f"redrawings: expected at least 0, got {redrawings}")
+    check_whole("offline_augmentations", offline_augmentations, 0)
     root = data_dir / FOLDER
     listing = root / "vinyals" / f"{split}.txt"
     sources = [_find_part(root, part) for part in PARTS]
@@ -72,8 +74,14 @@ def load_omniglot(data_dir: Path, split: str, redrawings: int = 0) -> LabelledIm
         raise missing_data("omniglot", listing)
     arrays = cached_arrays(
         f"omniglot-{split}",
-        ["omniglot", LOADER_VERSION, IMAGE_SIZE, redrawings, file_identity([listing, *sources])],
-        lambda: _decode(listing, sources, redrawings),
+        [
+            "omniglot",
+            LOADER_VERSION,
+            IMAGE_SIZE,
+            offline_augmentations,
+            file_identity([listing, *sources]),
+        ],
+        lambda: _decode(listing, sources, offline_augmentations),
     )
     images = torch.from_numpy(arrays["images"])
     return LabelledImages(
@@ -82,7 +90,7 @@ def load_omniglot(data_dir: Path, split: str, redrawings: int = 0) -> LabelledIm
         class_names=tuple(arrays["class_names"].tolist()),
         name="omniglot",
         split=split,
-        versions=images[1:] if redrawings else None,
+        augmented_images=images[1:] if offline_augmentations else None,
     )
 
 
@@ -93,7 +101,7 @@ def _find_part(root: Path, part: str) -> Path:
     raise missing_data("omniglot", root / f"{part}.zip")
 
 
-def _decode(listing: Path, sources: list[Path], redrawings: int) -> Arrays:
+def _decode(listing: Path, sources: list[Path], offline_augmentations: int) -> Arrays:
     class_names = read_characters(listing)
     drawings: dict[str, dict[str, ReadImage]] = defaultdict(dict)
     archives = []
@@ -116,8 +124,10 @@ def _decode(listing: Path, sources: list[Path], redrawings: int) -> Arrays:
             for file_name, read in sorted(drawings[name].items()):
                 ink = _read_ink(f"{name}/{file_name}", read)
                 generator = np.random.default_rng(len(labels))
-                redrawn = [_redrawn(ink, generator, bool(i % 2)) for i in range(redrawings)]
-                images.append([_scaled(drawing) for drawing in (ink, *redrawn)])
+                augmented = [
+                    _augmented(ink, generator, bool(i % 2)) for i in range(offline_augmentations)
+                ]
+                images.append([_scaled(drawing) for drawing in (ink, *augmented)])
                 labels.append(label)
     finally:
         for archive in archives:
@@ -187,7 +197,7 @@ def _read_ink(name: str, read: ReadImage) -> Image.Image:
         raise UserError(f"omniglot: cannot read {name} ({error})") from error
 
 
-def _redrawn(ink: Image.Image, generator: np.random.Generator, bent: bool) -> Image.Image:
+def _augmented(ink: Image.Image, generator: np.random.Generator, bent: bool) -> Image.Image:
     """Return a drawing moved by whole pixels and, if bent, turned and stretched about its middle.
 
     One that is only moved keeps the greys that straight lines along an axis have.

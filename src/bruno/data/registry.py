@@ -17,11 +17,12 @@ from bruno.data.remote import FASHION_FILES, MNIST_FILES, OMNIGLOT_FILES, Remote
 from bruno.data.turntable import DEFAULT_FILE, FOLDER, load_turntable
 from bruno.errors import UserError
 from bruno.paths import user_path
+from bruno.validation import check_choice
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images to learn from.
+    """The data set and its options.
 
     Attributes:
         name: Data set: glyphs, digits, blocks (built in), omniglot, mnist, fashion (after
@@ -33,18 +34,20 @@ class DataConfig:
         image_size: Height and width to bring images to, in pixels, 28 by default; for folder only.
         channels: Grey or colour images; for folder only.
         invert: Turn dark ink on white paper into bright ink on black; for folder only.
-        skip_bad: Leave out files that are no readable images, with a warning; for folder only.
-        labels: CSV file with a row per image: its ``file``, relative to ``root``, and a column for
-            every label a conditional model is told; for folder only.
-        angles: Which of these labels are angles in degrees; for folder only.
+        skip_unreadable: Leave out files that are no readable images, with a warning; for folder
+            only.
+        context_file: CSV file with a row per image: its ``file``, relative to ``root``, and a
+            column for every context feature of a conditional model; for folder only.
+        angles: Which of these features are angles in degrees; for folder only.
         seed: Seed of glyphs and blocks, and of the split of the classes of a folder.
         train_classes: Names of the classes to keep for training; all by default.
         val_classes: Names of the classes to keep for validation; all by default.
         test_classes: Names of the classes to keep for testing; all by default.
-        unlabelled: Leave out what a conditional model would be told, for an unconditional one.
-        redrawings: Versions of every training image, deformed at its full size; for omniglot only.
-        learn_val: Learn from the validation classes too; for a last run, whose length and settings
-            were chosen without them: its own validation is then of classes it has seen.
+        drop_context: Leave out the context of the images, to train an unconditional model.
+        offline_augmentations: Number of augmented copies of every training image, deformed at its
+            full size; for omniglot only.
+        train_on_val: Train on the validation classes, too; for a last run, whose length and
+            settings were chosen without them: its own validation is then of training classes.
     """
 
     name: str = "glyphs"
@@ -53,20 +56,20 @@ class DataConfig:
     image_size: int | None = None
     channels: Literal["grey", "colour"] = "grey"
     invert: bool = False
-    skip_bad: bool = False
-    labels: str | None = None
+    skip_unreadable: bool = False
+    context_file: str | None = None
     angles: list[str] | None = None
     seed: int = 0
     train_classes: list[str] | None = None
     val_classes: list[str] | None = None
     test_classes: list[str] | None = None
-    unlabelled: bool = False
-    redrawings: int = 0
-    learn_val: bool = False
+    drop_context: bool = False
+    offline_augmentations: int = 0
+    train_on_val: bool = False
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Return the names that :class:`DataConfig` knows."""
+    """Return the names that :class:`DataConfig` takes."""
     return tuple(SOURCES)
 
 
@@ -77,6 +80,9 @@ def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
         config: Which data; a name stands for the defaults with that name.
         split: ``"train"``, ``"val"`` or ``"test"``; ``"trainval"`` of omniglot and ``"all"`` of a
             folder too.
+
+    Returns:
+        The images of the split.
 
     Raises:
         MissingDataError: If its files are not on this machine.
@@ -93,16 +99,15 @@ def load_dataset(config: DataConfig | str, split: str) -> LabelledImages:
     }.get(split)
     if chosen is not None:
         dataset = dataset.restrict(chosen)
-    if config.unlabelled:
-        dataset = replace(dataset, context=None, context_labels=())
-    if split == "train" and config.learn_val:
+    if config.drop_context:
+        dataset = replace(dataset, context=None, context_features=())
+    if split == "train" and config.train_on_val:
         dataset = dataset.joined(load_dataset(config, "val"))
     return dataset
 
 
 def _load(config: DataConfig, split: str) -> LabelledImages:
-    if config.name not in SOURCES:
-        raise UserError(f"name: expected one of {', '.join(SOURCES)}, got {config.name!r}")
+    check_choice("name", config.name, SOURCES)
     unset = DataConfig()
     for option in sorted(set().union(*(source.options for source in SOURCES.values()))):
         value = getattr(config, option)
@@ -116,8 +121,8 @@ def _load(config: DataConfig, split: str) -> LabelledImages:
 
 
 def _load_omniglot(config: DataConfig, split: str) -> LabelledImages:
-    redrawings = config.redrawings if split in {"train", "trainval"} else 0
-    return load_omniglot(data_directory(config.data_dir), split, redrawings)
+    offline_augmentations = config.offline_augmentations if split in {"train", "trainval"} else 0
+    return load_omniglot(data_directory(config.data_dir), split, offline_augmentations)
 
 
 def _load_turntable(config: DataConfig, split: str) -> LabelledImages:
@@ -135,8 +140,8 @@ def _load_folder(config: DataConfig, split: str) -> LabelledImages:
         image_size=DEFAULT_IMAGE_SIZE if config.image_size is None else config.image_size,
         channels=config.channels,
         invert=config.invert,
-        skip_bad=config.skip_bad,
-        labels=config.labels,
+        skip_unreadable=config.skip_unreadable,
+        context_file=config.context_file,
         angles=config.angles or (),
         seed=config.seed,
     )
@@ -163,7 +168,9 @@ SOURCES = {
     "glyphs": Source(lambda config, split: load_glyphs(split, seed=config.seed), built_in=True),
     "digits": Source(lambda _, split: load_digits(split), built_in=True),
     "blocks": Source(lambda config, split: load_blocks(split, seed=config.seed), built_in=True),
-    "omniglot": Source(_load_omniglot, files=OMNIGLOT_FILES, options=frozenset({"redrawings"})),
+    "omniglot": Source(
+        _load_omniglot, files=OMNIGLOT_FILES, options=frozenset({"offline_augmentations"})
+    ),
     "mnist": Source(
         lambda config, split: load_mnist(data_directory(config.data_dir), split), files=MNIST_FILES
     ),
@@ -175,7 +182,15 @@ SOURCES = {
     "folder": Source(
         _load_folder,
         options=frozenset(
-            {"root", "image_size", "channels", "invert", "skip_bad", "labels", "angles"}
+            {
+                "root",
+                "image_size",
+                "channels",
+                "invert",
+                "skip_unreadable",
+                "context_file",
+                "angles",
+            }
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Sampling of sets and episodes, and what 8-bit pixels become before a density sees them."""
+"""Sampling of sets and episodes, and dequantisation of 8-bit pixels."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ def sample_sets(
     generator: torch.Generator,
     *,
     rotations: bool = False,
-    versions: bool = False,
+    augmented_images: bool = False,
 ) -> Sets:
     """Draw sets of distinct images, each set from a different class.
 
@@ -57,13 +58,18 @@ def sample_sets(
         size: Number of images n in each.
         generator: Source of randomness.
         rotations: Turn every set by a random multiple of 90 degrees, the same for all its images.
-        versions: Take a random version of every image, where the data set has some.
+        augmented_images: Take a random one of every image and its augmented copies, if there are
+            any.
+
+    Returns:
+        Images ``(S, n, C, H, W)``, their classes ``(S,)`` and, if there is one, their context.
 
     Raises:
         UserError: If there are fewer classes than ``sets``, if a class has fewer images than
             ``size``, or if ``rotations`` are asked of images that are not square.
     """
-    _check_at_least_one(sets=sets, size=size)
+    check_whole("sets", sets, 1)
+    check_whole("size", size, 1)
     if sets > dataset.num_classes:
         raise UserError(
             f"sets: {dataset.name}/{dataset.split} has {dataset.num_classes} classes, "
@@ -82,11 +88,11 @@ def sample_sets(
     members = keys.topk(size, dim=1, largest=False, sorted=True).indices
     indices = table.gather(1, members)
     images = dataset.images[indices]
-    if versions and dataset.versions is not None:
-        number = len(dataset.versions) + 1
+    if augmented_images and dataset.augmented_images is not None:
+        number = len(dataset.augmented_images) + 1
         which = torch.randint(number, indices.shape, generator=generator, device=device)
-        redrawn = dataset.versions[(which - 1).clamp_min(0), indices]
-        images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, redrawn, images)
+        copies = dataset.augmented_images[(which - 1).clamp_min(0), indices]
+        images = torch.where(which.view(*which.shape, 1, 1, 1) > 0, copies, images)
     if rotations:
         turns = torch.randint(4, (sets,), generator=generator, device=device)
         images = _rotate_each(images, turns)
@@ -113,10 +119,15 @@ def sample_episode(
         generator: Source of randomness.
         rotations: Turn every class by a random multiple of 90 degrees, the same for all its images.
 
+    Returns:
+        Support ``(way, shot, C, H, W)``, queries ``(way, queries, C, H, W)`` and classes
+        ``(way,)``.
+
     Raises:
         UserError: As :func:`sample_sets`, for sets of ``shot + queries`` images.
     """
-    _check_at_least_one(way=way, shot=shot, queries=queries)
+    for name, number in (("way", way), ("shot", shot), ("queries", queries)):
+        check_whole(name, number, 1)
     drawn = sample_sets(dataset, way, shot + queries, generator, rotations=rotations)
     return Episode(
         support=drawn.images[:, :shot], query=drawn.images[:, shot:], classes=drawn.classes
@@ -129,6 +140,9 @@ def rotate(images: Tensor, quarter_turns: int) -> Tensor:
     Args:
         images: ``(..., H, W)``.
         quarter_turns: Any integer; negative turns are clockwise.
+
+    Returns:
+        Images of the same shape, or with height and width exchanged.
     """
     return torch.rot90(images, quarter_turns, dims=(-2, -1))
 
@@ -188,12 +202,6 @@ def _rotate_each(images: Tensor, turns: Tensor) -> Tensor:
         chosen = turns == quarter_turns
         rotated[chosen] = rotate(images[chosen], quarter_turns)
     return rotated
-
-
-def _check_at_least_one(**numbers: int) -> None:
-    for argument, number in numbers.items():
-        if number < 1:
-            raise UserError(f"{argument}: expected at least 1, got {number}")
 
 
 def _check_class_sizes(dataset: LabelledImages, size: int) -> None:

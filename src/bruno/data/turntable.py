@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bruno.data.context import Label, encode_context
+from bruno.data.context import ContextFeature, encode_context
 from bruno.data.dataset import SPLITS, LabelledImages, check_split
 from bruno.errors import MissingDataError, UserError
 from bruno.pixels import check_levels
 
 FOLDER = "turntable"
 DEFAULT_FILE = "models.npz"
-AZIMUTH = Label("azimuth", is_angle=True)
+AZIMUTH = ContextFeature("azimuth", is_angle=True)
 
 # A single array in the place of an archive is a TypeError or an AttributeError.
 _UNREADABLE = (
@@ -73,7 +73,7 @@ def load_turntable(file: Path, split: str) -> LabelledImages:
         name="turntable",
         split=split,
         context=context.repeat(len(chosen), 1),
-        context_labels=(AZIMUTH,),
+        context_features=(AZIMUTH,),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the estimators share: a model fitted to a table, or a pretrained one, and its storage."""
+"""Base of the estimators: a model fitted to a table, or a pretrained one, and its storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from bruno.device import resolve_device
 from bruno.errors import CheckpointError, UserError
-from bruno.estimators.checks import check_choice, check_whole
 from bruno.estimators.dense import fit_dense
 from bruno.estimators.encoding import as_rows, decoded, encoded
 from bruno.estimators.scales import has_one_unit
@@ -31,14 +30,15 @@ from bruno.pretrained import PROCESSES, load, locate
 from bruno.processes import ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
+from bruno.validation import check_choice, check_whole
 
-_FLOWS = (None, "affine", "linear", "dense")
-_SCALES = ("auto", "columns", "common")
+_FLOWS = (None, "diagonal", "affine", "dense")
+_SCALES = ("auto", "per_feature", "global")
 _DEVICES = ("auto", "cpu", "cuda")
 # A linear map that mixes more dimensions than this costs more than it is likely to bring.
 _MOST_MIXED = 1024
-# Rounding errors of what is left when elements are forgotten: in standard deviations, or relative
-# to the variance.
+# Largest rounding errors of the evidence after elements are forgotten: in standard deviations, or
+# relative to the variance.
 _MOST_ROUNDING = 1e-9
 # Elements that are encoded again in double precision differ by less than this, relatively. Rounding
 # errors of a hundred thousand updates scatter less than this, relative to the variance within
@@ -95,7 +95,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         self.__dict__ = fitted.__dict__
 
     def _check_parameters(self) -> None:
-        """Raise if a parameter is not what is expected, whatever the data."""
+        """Raise if a parameter is invalid for any data."""
         check_choice("process", self.process, PROCESSES)
         check_choice("flow", self.flow, _FLOWS)
         check_choice("scale", self.scale, _SCALES)
@@ -151,8 +151,8 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Return a copy of the model that is given by a parameter, ready for use, if there is one.
 
         Raises:
-            UserError: If it is of a kind that an estimator cannot use, or other parameters say
-                what it should be.
+            UserError: If it is of a kind that an estimator cannot use, or other parameters
+                contradict it.
         """
         if self.model is None:
             return None
@@ -169,7 +169,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             raise UserError("model: expected one that takes no context, got a conditional model")
         if self.flow is not None:
             raise UserError(f"flow: expected None beside a model, which has one, got {self.flow!r}")
-        # The default cannot be told from a choice.
+        # The default cannot be distinguished from an explicit choice.
         if self.process != "student_t" and type(model.process) is not PROCESSES[self.process]:
             raise UserError(
                 f"process: expected the default beside a model, which has a "
@@ -178,16 +178,16 @@ class BrunoEstimator(BaseEstimator, ABC):
         return model.requires_grad_(False).to(resolve_device(self.device))
 
     def _choose(self, x: np.ndarray, given: Bruno | None) -> None:
-        """Set ``scale_`` and ``flow_``, as given by parameters or as a table suggests."""
+        """Set ``scale_`` and ``flow_``, as given by parameters or estimated from a table."""
         self.scale_ = self.flow_ = None
         if given is not None:
             return
         self.scale_ = self.scale
         if self.scale == "auto":
-            self.scale_ = "common" if has_one_unit(torch.from_numpy(x.copy())) else "columns"
+            self.scale_ = "global" if has_one_unit(torch.from_numpy(x.copy())) else "per_feature"
         number, dim = x.shape
         may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
-        self.flow_ = self.flow or ("linear" if may_mix else "affine")
+        self.flow_ = self.flow or ("affine" if may_mix else "diagonal")
 
     def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
         """Return a model that is fitted to classes, with ``scale_`` and ``flow_``."""
@@ -198,7 +198,7 @@ class BrunoEstimator(BaseEstimator, ABC):
                 elements,
                 labels,
                 self.process,
-                common_scale=self.scale_ == "common",
+                global_scale=self.scale_ == "global",
                 steps=self.steps,
                 seed=self._seed(),
                 verbose=self.verbose,
@@ -208,8 +208,8 @@ class BrunoEstimator(BaseEstimator, ABC):
                 elements,
                 labels,
                 self.process,
-                full=self.flow_ == "linear",
-                common_scale=self.scale_ == "common",
+                full=self.flow_ == "affine",
+                global_scale=self.scale_ == "global",
             )
         return model.to(device)
 
@@ -224,7 +224,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
 
     def _shown(self, description: str) -> Shown:
-        """Return what shows the progress through a sequence as it is iterated, if that is asked."""
+        """Return a progress display of a sequence as it is iterated, if ``verbose``."""
         return partial(track, description=description) if self.verbose else iter
 
     def _seed(self) -> int:
@@ -238,11 +238,11 @@ class BrunoEstimator(BaseEstimator, ABC):
         return scores
 
     def _without(self, seen: Evidence, forgotten: Evidence) -> Evidence:
-        """Return what is left of the evidence of one set when elements of it are forgotten.
+        """Return the evidence of one set without elements of it.
 
         Raises:
             UserError: If these cannot have been part of it, or if they lie so far from the others
-                that what is left has lost too many digits beside them.
+                that the rest would lose too many digits.
         """
         noise = self.model_.process.noise
         left = seen.without(forgotten, _ROUNDING, _LEAST_SCATTER * noise)
@@ -252,7 +252,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             error = torch.maximum(error, seen.scatter / (noise + left.scatter))
         if left.count and torch.finfo(torch.float64).eps * float(error.max()) > _MOST_ROUNDING:
             raise UserError(
-                "forget: expected elements nearer to the others; what is left would be lost in "
+                "forget: expected elements nearer to the others; the rest would be lost in "
                 "rounding errors, fit to it again"
             )
         return left
@@ -264,21 +264,21 @@ class BrunoEstimator(BaseEstimator, ABC):
         corpus: Any,
         top_k: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        r"""Rank elements by how well they belong with a handful of examples of something new.
+        r"""Rank elements by their log-likelihood ratio given a handful of examples of a new class.
 
         By :math:`\log p(x | \text{handful}) - \log p(x)`, as in *Bayesian Sets* (Ghahramani &
-        Heller, NeurIPS 2005). What was seen so far does not matter, only the model does.
+        Heller, NeurIPS 2005). The evidence seen so far has no influence, only the model has.
 
         Args:
             query_set: The handful, ``(n, D)``.
-            corpus: What to rank, ``(N, D)``.
+            corpus: Elements to rank, ``(N, D)``.
             top_k: How many to return; by default all.
 
         Returns:
             Rows of the corpus, best first, and their scores in nats.
 
         Raises:
-            ValueError: If the data are not what is expected.
+            ValueError: If the data are invalid.
         """
         check_is_fitted(self)
         if top_k is not None:
@@ -312,7 +312,7 @@ class BrunoEstimator(BaseEstimator, ABC):
 
     @abstractmethod
     def _all_evidence(self) -> Evidence:
-        """Return what is known, as it is saved; likewise."""
+        """Return the evidence, as it is saved; likewise."""
 
     @abstractmethod
     def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
@@ -328,13 +328,13 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Write the fitted estimator to a directory, as safetensors and JSON.
 
         The directory can be moved: a model that was given as an object or a path is saved with it,
-        and the parameter ``model`` of what is loaded again names the directory.
+        and the parameter ``model`` of the loaded estimator names the directory.
 
         Raises:
             NotFittedError: If it is not fitted.
             UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
-            OSError: If the disk is full or cannot be written; what was at this path is then still
-                there.
+            OSError: If the disk is full or cannot be written; the old files are then
+                still there.
         """
         check_is_fitted(self)
         saved = SavedEstimator(self.get_params(deep=False), self._state(), self._all_evidence())

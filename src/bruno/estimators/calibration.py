@@ -1,13 +1,12 @@
-"""How sure class probabilities are: a separate head, the densities stay what they are.
+"""Calibration of class probabilities and of open-set rejection; densities are not changed.
 
-Where a model takes dimensions for independent that are not, it counts the same evidence more than
-once, and its class probabilities are too sure. Dividing the log-densities of all classes by one
+Where dimensions are modelled as independent and are not, they overstate the evidence, and class
+probabilities are overconfident. Dividing the log-densities of all classes by one
 number before normalising (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017; as
-the weight of a composite likelihood: Pauli, Racugno & Ventura, Statistica Sinica 2011) mends that.
+the weight of a composite likelihood: Pauli, Racugno & Ventura, Statistica Sinica 2011) corrects it.
 
-The density of a class never seen is what a model says least surely of all, more so if it was
-trained to tell classes apart. Elements of classes that are left out, one group after the other,
-show by how much it is off.
+The densities of unseen classes are the least calibrated, above all after discriminative training.
+Classes that are held out, one group after the other, measure by how much they are off.
 """
 
 from __future__ import annotations
@@ -25,54 +24,55 @@ from torch.nn.functional import logsigmoid, softplus
 
 from bruno.progress import Shown
 
-# Of the temperature to start from. Chosen on splits of scikit-learn's small data sets with one to
-# five examples per class (benchmarks/estimators.py measures on others) and, for many dimensions, on
-# 512 to 4096 random features of digits and on 784 pixels.
+# Constants of the starting temperature. Chosen on splits of scikit-learn's small data sets with one
+# to five examples per class (benchmarks/estimators.py measures on others) and, for many dimensions,
+# on 512 to 4096 random features of digits and on 784 pixels.
 _FEW_DEGREES = 2.0
 _MANY_DIMENSIONS, _MOST_DIMENSIONS, _MANY_EXAMPLES = 64, 1024, 120
 _LOWEST, _HIGHEST, _HIGHEST_TIMES_START, _NUMBER_OF_CANDIDATES = 0.5, 20.0, 4.0, 30
-# Worth of the belief in the starting value, in nats for a factor of e.
-_BELIEF = 20.0
-# With fewer folds too few examples are left to learn from, and what is learnt says little of all.
+# Penalty of the starting value, in nats for a factor of e.
+_PRIOR_STRENGTH = 20.0
+# With fewer folds too few examples are left for training to represent the whole.
 _FEWEST_FOLDS, _FOLDS = 3, 5
 _REPEATS, _ENOUGH = 3, 300
-# Deviations of the belief in the slope and the intercept of the log-odds of a new class, centred on
-# 1 and 0, what the model says. Wide: they are there for the few examples that separate by chance.
-_NOVELTY_DEVIATIONS = np.array([1.0, 30.0])
-# With a slope of 0 nothing would be told from anything.
+# Standard deviations of the normal prior of slope and intercept, centred on 1 and 0, which leave
+# the model unchanged. Wide: the prior matters only where few examples are separable by chance.
+_PLATT_STD = np.array([1.0, 30.0])
+# At a slope of 0 known and unknown classes would have the same odds.
 _LEAST_SLOPE = 0.01
-# Log-ratios beyond this, in nats, are all as sure.
-_SUREST = 1e4
+# Log-ratios beyond this, in nats, are clipped.
+_LARGEST_RATIO = 1e4
 
 Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From the rows to learn from and ``N`` rows to score, log p(x | class) of the ``K`` classes among
-the former in order, ``(N, K)``, and log p(x) of a class nothing is known of, ``(N,)``; up to one
+the former in order, ``(N, K)``, and log p(x) of an unknown class (the prior predictive), ``(N,)``;
+up to one
 constant for each row."""
 
 
-def starting_temperature(number: int, dim: int, *, common_scale: bool) -> float:
-    """Return what to expect of a model that was fitted to few examples.
+def starting_temperature(number: int, dim: int, *, global_scale: bool) -> float:
+    """Return the starting temperature of a model that was fitted to few examples.
 
     Args:
-        number: How many.
-        dim: Their dimensions.
-        common_scale: Whether all have the same scale, which is then told from all of them.
+        number: Number of examples.
+        dim: Their dimension.
+        global_scale: Whether one scale is estimated from all dimensions.
     """
     few = math.sqrt(min(dim, _MANY_DIMENSIONS)) / 2
-    # Many hang together more than few examples tell.
+    # Correlated dimensions overstate the evidence; few examples cannot estimate all correlations.
     many = min(dim, _MOST_DIMENSIONS) / 16 / (1 + number / _MANY_EXAMPLES)
-    # A scale that was told from very few numbers was told badly.
-    degrees = max(1, (number - 1) * (dim if common_scale else 1))
+    # Scales estimated from few values are unreliable.
+    degrees = max(1, (number - 1) * (dim if global_scale else 1))
     return max(1.0, few, many) * (1 + (_FEW_DEGREES / degrees) ** 2)
 
 
 def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
-    """Return the temperature with the least log-loss, if that says enough against ``start``.
+    """Return the temperature with the least log-loss, penalised for its distance from ``start``.
 
     Args:
         log_prob: log p(x | class) of examples that were held out, ``(repeats, N, K)``.
         truth: Their classes, int64 ``(N,)``.
-        start: The temperature believed before.
+        start: The starting temperature.
     """
     repeats = len(log_prob)
     truth = truth.repeat(repeats)
@@ -80,7 +80,7 @@ def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
     def cost(temperature: float) -> float:
         scores = log_prob.flatten(0, 1) / temperature
         loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
-        return float(loss) / max(1, repeats) + _BELIEF * math.log(temperature / start) ** 2
+        return float(loss) / max(1, repeats) + _PRIOR_STRENGTH * math.log(temperature / start) ** 2
 
     highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
     candidates: list[float] = np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()
@@ -98,10 +98,10 @@ def cross_validated(
     """Return held-out log p(x | class) of every example, ``(repeats, N, K)``.
 
     Args:
-        score: Learns from some rows and scores others.
+        score: Fits to some rows and scores others.
         classes: Class of every row, int64 ``(N,)``.
         generator: Source of the divisions into folds.
-        once: Whether to divide only once, into the fewest folds, because learning takes long.
+        once: Whether to divide only once, into the fewest folds, because fitting takes long.
         shown: Shows the progress through a sequence as it is iterated.
 
     Returns:
@@ -121,7 +121,7 @@ def cross_validated(
     return scores
 
 
-def novelty(
+def log_odds_unknown(
     score: Score,
     classes: Tensor,
     log_prior: Tensor,
@@ -131,17 +131,17 @@ def novelty(
     once: bool = False,
     shown: Shown = iter,
 ) -> tuple[Tensor, Tensor]:
-    """Return how much likelier than the known classes a new one makes examples held out.
+    """Return log-odds of an unknown class, without prior, of held-out examples.
 
     Classes are left out in groups; from each of the others some examples are held out, too.
 
     Args:
-        score: Learns from some rows and scores others; called once for every group.
+        score: Fits to some rows and scores others; called once for every group.
         classes: Class of every row, int64 ``(N,)``.
         log_prior: Logarithms of the prior of the classes, ``(K,)``.
-        temperature: What log-densities are divided by.
+        temperature: Divisor of log-densities.
         generator: Source of the groups and folds.
-        once: Whether to use the fewest groups and folds, because learning takes long.
+        once: Whether to use the fewest groups and folds, because fitting takes long.
         shown: Shows the progress through a sequence as it is iterated.
 
     Returns:
@@ -170,14 +170,14 @@ def novelty(
     return torch.cat(of_known), torch.cat(of_new)
 
 
-def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
+def fit_platt_scaling(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
     """Return slope and intercept of log-odds over log-ratios, those with the least log-loss.
 
     The log-odds that an element is of a new class, before any prior, are slope · ratio + intercept
     (Platt, *Probabilistic Outputs for Support Vector Machines*, 1999).
 
     Args:
-        of_known: Log-ratios of examples of known classes, as of :func:`novelty`.
+        of_known: Log-ratios of examples of known classes, as of :func:`log_odds_unknown`.
         of_new: Those of classes left out; all together they count as much as the known ones.
 
     Returns:
@@ -193,9 +193,9 @@ def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float
     def cost_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
         against = sign * (values[0] * ratios + values[1])
         pull = weight * sign * expit(against)
-        from_belief = (values - [1.0, 0.0]) / _NOVELTY_DEVIATIONS
-        cost = weight @ np.logaddexp(0, against) + 0.5 * from_belief @ from_belief
-        gradient = np.array([pull @ ratios, pull.sum()]) + from_belief / _NOVELTY_DEVIATIONS
+        from_prior = (values - [1.0, 0.0]) / _PLATT_STD
+        cost = weight @ np.logaddexp(0, against) + 0.5 * from_prior @ from_prior
+        gradient = np.array([pull @ ratios, pull.sum()]) + from_prior / _PLATT_STD
         return float(cost), gradient
 
     # Convex, so that it does not matter where it begins.
@@ -210,36 +210,36 @@ def choose_novelty_scale(of_known: Tensor, of_new: Tensor) -> tuple[float, float
 
 
 def with_rejection(
-    scores: Tensor, of_none: Tensor, slope: float, intercept: float, reject: float
+    scores: Tensor, of_none: Tensor, slope: float, intercept: float, unknown_prior: float
 ) -> Tensor:
     """Return log p(class | x), ``(N, K + 1)``, the last for none of the known classes.
 
     Args:
         scores: log p(x, class), tempered, ``(N, K)``.
-        of_none: log p(x) of a class nothing is known of, tempered, ``(N,)``.
-        slope: Of the log-odds of none of them over log-ratios (:func:`choose_novelty_scale`).
+        of_none: log p(x) of an unknown class, tempered, ``(N,)``.
+        slope: Of the log-odds of none of them over log-ratios (:func:`fit_platt_scaling`).
         intercept: Of the same.
-        reject: Prior probability that an element is of none of them.
+        unknown_prior: Prior probability that an element is of none of them.
     """
     of_known = scores.logsumexp(1)
     log_odds = slope * (of_none - of_known) + intercept
-    log_odds = log_odds + math.log(reject) - math.log1p(-reject)
+    log_odds = log_odds + math.log(unknown_prior) - math.log1p(-unknown_prior)
     known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
     return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 
 
 def _without_extremes(ratios: Tensor) -> Tensor:
-    """Return log-ratios none of which lies far outside the middle nine tenths.
+    """Return log-ratios clipped not far outside of the central 90 per cent.
 
-    The loss grows with the distance: a single strange example would say more than all others.
+    The loss grows with the distance, so a single outlier would dominate all other examples.
     """
-    ratios = ratios.clamp(-_SUREST, _SUREST)
+    ratios = ratios.clamp(-_LARGEST_RATIO, _LARGEST_RATIO)
     low, high = ratios.quantile(0.05), ratios.quantile(0.95)
     return ratios.clamp(low - (high - low), high + (high - low))
 
 
 def _number_of_folds(available: int, *, once: bool) -> int:
-    """Return into how many folds to divide so many; 0 if there are too few."""
+    """Return the number of folds for a number of examples or classes; 0 if there are too few."""
     folds = min(_FEWEST_FOLDS if once else _FOLDS, available)
     return folds if folds >= _FEWEST_FOLDS else 0
 

@@ -30,7 +30,7 @@ class ClassEvidence:
     """The evidence of every class, by label.
 
     Every update is one assignment to a dictionary, so that threads that read meanwhile, and an
-    interrupt, find all of an update or nothing of it. What was read never changes afterwards. To
+    interrupt, find all of an update or nothing of it. Objects that were read never change. To
     replace, add or drop a class takes O(D), however many classes there are. Of threads that
     update, one must exclude the other.
 
@@ -91,7 +91,7 @@ class ClassEvidence:
         return now
 
     def update(self, changed: Mapping[Any, Evidence | None], dtype: np.dtype | None = None) -> None:
-        """Take the evidence of classes in the place of what was known; None drops a class.
+        """Take the evidence of classes in the place of earlier evidence; None drops a class.
 
         Args:
             changed: The evidence, of batch shape ``()``.

@@ -1,4 +1,4 @@
-"""Prior probabilities of classes, as the parameter ``class_prior`` says them."""
+"""Prior probabilities of classes, from the parameter ``class_prior``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from bruno.errors import UserError
-from bruno.estimators.checks import check_choice
+from bruno.validation import check_choice
 
 
 def check_prior(class_prior: Any) -> None:
-    """Raise if a class prior is not what is expected, however many classes there are.
+    """Raise if a class prior is invalid for any number of classes.
 
     Raises:
         UserError: If it is neither a known name nor probabilities.
@@ -25,8 +25,12 @@ def check_prior(class_prior: Any) -> None:
 def log_prior(class_prior: Any, count: np.ndarray) -> np.ndarray:
     """Return the logarithms of the prior, ``(K,)``, by how many examples were seen of each class.
 
+    Args:
+        class_prior: ``uniform``, ``empirical`` or probabilities.
+        count: Number of examples of every class, ``(K,)``.
+
     Raises:
-        UserError: If the prior is not what is expected, or one of other than K classes.
+        UserError: If the prior is invalid, or one of other than K classes.
     """
     check_prior(class_prior)
     if not isinstance(class_prior, str):

@@ -15,21 +15,21 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
     Score,
-    choose_novelty_scale,
     choose_temperature,
     cross_validated,
-    novelty,
+    fit_platt_scaling,
+    log_odds_unknown,
     starting_temperature,
     with_rejection,
 )
-from bruno.estimators.checks import check_number
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
-from bruno.estimators.encoding import CHUNK_ELEMENTS, TooFarError, encoded
+from bruno.estimators.encoding import TooFarError, encoded
 from bruno.estimators.labels import (
     as_array,
     checked_classes,
@@ -43,9 +43,10 @@ from bruno.estimators.labels import (
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.validation import check_number, check_share
 
-# Where there are very many classes, so many elements are scored at once all the same: the evidence
-# of the classes takes more memory.
+# Elements scored at once, however many classes there are: the evidence of very many classes takes
+# more memory than their scores.
 _FEWEST_AT_ONCE = 256
 
 
@@ -54,39 +55,38 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     :math:`p(c | x) \propto p(c) \, p(x | x^c_1..x^c_n)`, with the predictive of an exchangeable
     process (Korshunova et al., *BRUNO*, NeurIPS 2018, section 3) in the latent space of an
-    invertible map. A class is nothing but the count, mean and scatter of its examples there, so
-    one more example, or one more class, costs one update of these, and one less takes it back.
+    invertible map. A class is represented by the count, mean and scatter of its examples there, so
+    one more example, or one more class, costs one update of these, and forgetting reverses it.
 
     Args:
         model: A pretrained :class:`~bruno.Bruno`, its directory or name (``"omniglot"``, for rows
             of 784 grey levels); the estimator works on a copy. By default a model is fitted to the
-            classes given to ``fit``, and then stays as it is: later examples and classes are
-            described in its terms. The parameters ``process``, ``flow``, ``scale`` and ``steps``
-            are for that; a model that is given has a process and a flow, and those that say
-            otherwise are refused.
+            classes given to ``fit``, and then is not changed by later examples and
+            classes. The parameters ``process``, ``flow``, ``scale`` and ``steps``
+            are for that; a model that is given has a process and a flow, and conflicting ones are
+            refused.
         process: ``student_t``, which also learns from the examples of a class how much that class
             varies, or ``gaussian``, which scores many elements against many classes some fifty
             times faster.
-        flow: How to reach the latent space: ``linear``, standardisation and a linear map (the
-            two-covariance model) of all features, or, of N examples with at least 4 N features, of
-            what they span, in O(D · N) for an example; ``affine``, standardisation only, in O(D);
-            ``dense``, a dense Real NVP trained on the classes as sets. By default ``linear`` where
+        flow: How to reach the latent space: ``affine``, standardisation and a linear map (the
+            two-covariance model) of all features, or, of N examples with at least 4 N features,
+            of their span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
+            ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
-            ``affine``.
-        scale: ``columns`` where every feature has a unit of its own, as in most tables, or
-            ``common`` where all have the same, as pixels and embeddings have: what hardly varies
-            among the examples is then not taken for important. ``auto`` takes it for common unless
-            some feature varies ten times as much as the median one, or ten times less and apart
-            from the others. With ``flow="dense"`` it decides how much noise each feature is
-            trained with.
+            ``diagonal``.
+        scale: ``per_feature`` where every feature has a unit of its own, as in most tables, or
+            ``global`` where all have the same, as pixels and embeddings have: one global scale
+            keeps low-variance features small. ``auto`` chooses ``global`` unless some feature
+            varies ten times as much as the median one, or ten times less and apart from the others.
+            With ``flow="dense"`` it decides how much noise each feature is trained with.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
-        reject: Prior probability, between 0 and 1, that an element is of none of the known
+        unknown_prior: Prior probability, between 0 and 1, that an element is of none of the known
             classes; its density is then that of the first element of an unknown class, and
             probabilities have a column more than ``classes_``. By default everything is of a known
             class.
-        temperature: What log-densities are divided by before they become class probabilities;
-            ``auto`` chooses it by cross-validation in ``fit``, and with ``reject`` also
+        temperature: Divisor of log-densities in the softmax of class probabilities;
+            ``auto`` chooses it by cross-validation in ``fit``, and with ``unknown_prior`` also
             ``unknown_slope_`` and ``unknown_intercept_``, by leaving classes out, too. With
             ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
@@ -96,20 +96,22 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     Attributes:
         classes_: The known classes, sorted, ``(K,)``.
-        evidence_: What is known of them, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
+        evidence_: Their evidence, an :class:`~bruno.Evidence` of batch shape ``(K,)``; a
             copy.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
         temperature_: The temperature.
-        unknown_slope_: With ``reject``, the log-odds of none of the known classes are
-            ``unknown_slope_`` · r + ``unknown_intercept_`` + log(reject / (1 − reject)), where r is
-            log p(x | an unknown class) − log p(x | the known classes), tempered, in nats.
+        unknown_slope_: With ``unknown_prior``, the log-odds of none of the known classes are
+            ``unknown_slope_`` · r + ``unknown_intercept_`` + log(p / (1 − p)) with p =
+            ``unknown_prior``, where r is log p(x | an unknown class) − log p(x | the known
+            classes), tempered, in nats.
         unknown_intercept_: See there. The slope is 1 and the intercept 0 where ``fit`` had no
-            ``reject``, a ``temperature`` that is a number, fewer than three classes, or fewer than
-            three examples of some class.
-        unknown_label_: What ``predict`` returns for an element of none of the known classes: −1,
-            or ``"unknown"`` where classes are strings. With ``reject`` no class may be called that.
+            ``unknown_prior``, a ``temperature`` that is a number, fewer than three classes, or
+            fewer than three examples of some class.
+        unknown_label_: Prediction for an element of none of the known classes: −1, or
+            ``"unknown"`` where classes are strings. With ``unknown_prior`` no class may be called
+            that.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -137,7 +139,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         flow: str | None = None,
         scale: str = "auto",
         class_prior: Any = "uniform",
-        reject: float | None = None,
+        unknown_prior: float | None = None,
         temperature: float | str = "auto",
         steps: int = 400,
         device: str = "auto",
@@ -149,7 +151,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.flow = flow
         self.scale = scale
         self.class_prior = class_prior
-        self.reject = reject
+        self.unknown_prior = unknown_prior
         self.temperature = temperature
         self.steps = steps
         self.device = device
@@ -164,8 +166,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             X: Examples, ``(N, D)``; for image models also ``(N, *event)``.
             y: Their classes, ``(N,)``.
 
+        Returns:
+            The estimator itself.
+
         Raises:
-            ValueError: If the data or a parameter are not what is expected; then nothing changes.
+            ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
         fitted._fit(X, y)
@@ -196,10 +201,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Args:
             X: Examples, ``(N, D)``.
             y: Their classes, ``(N,)``.
-            classes: Classes to know from now on, whether or not there are examples of them.
+            classes: Classes to predict from now on, whether or not there are examples of them.
+
+        Returns:
+            The estimator itself.
 
         Raises:
-            ValueError: If the data are not what is expected; then nothing changes.
+            ValueError: If the data are invalid; then nothing changes.
         """
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
@@ -226,20 +234,23 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     @updates
     def forget(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Take examples back, exactly: as if they had never been given to ``partial_fit``.
+        """Remove examples from the evidence, exactly (inverse of ``partial_fit``).
 
-        The model stays as it is, with what ``fit`` learnt of scales. A class without examples is
-        no longer known.
+        The model and the scales estimated by ``fit`` do not change. A class without examples is
+        removed.
 
         Args:
             X: Examples that were given before, ``(N, D)``.
             y: Their classes.
 
+        Returns:
+            The estimator itself.
+
         Raises:
             ValueError: If a class is unknown, if these cannot have been among its examples, if
                 they lie so far from the others that rounding errors would be left, or if nothing
                 would be left; then nothing is forgotten. Examples that were never given cannot be
-                told where they are near enough to the others (:meth:`~bruno.Evidence.without`).
+                detected where they are near enough to the others (:meth:`~bruno.Evidence.without`).
         """
         check_is_fitted(self)
         x, labels = self._validated_pair(X, y, reset=False)
@@ -266,7 +277,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the probability of every class, ``(N, K)``, and of none of them if ``reject``."""
+        """Return the probability of every class, ``(N, K)``.
+
+        With ``unknown_prior`` a last column is for none of the known classes.
+        """
         probabilities: np.ndarray = np.exp(self.predict_log_proba(X))
         return probabilities
 
@@ -274,7 +288,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return logarithms of :meth:`predict_proba`.
 
-        Columns are as ``classes_``; with ``reject`` a last one is for none of the known classes.
+        Columns are as ``classes_``; with ``unknown_prior`` a last one is for none of the known
+        classes.
         """
         parts = [scores.log_softmax(1).cpu().numpy() for scores in self._log_joint(X)]
         log_proba: np.ndarray = np.concatenate(parts)
@@ -283,29 +298,30 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _log_joint(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield log p(x, class), tempered, of some elements after the other: ``(n, K)`` each.
 
-        With ``reject`` it is log p(class | x), with a last column for none of the known classes.
+        With ``unknown_prior`` it is log p(class | x), with a last column for none of the known
+        classes.
         """
         check_is_fitted(self)
         z, _ = encoded(self.model_, self._validated(X, reset=False))
         process, evidence = self.model_.process, self._present.evidence
         prior = log_prior(self.class_prior, evidence.count.cpu().numpy())
-        if self.reject is not None:
-            self._check_reject()
-            self._check_not_reserved("reject", self._present.labels)
+        if self.unknown_prior is not None:
+            self._check_unknown_prior()
+            self._check_not_reserved("unknown_prior", self._present.labels)
         widest = max(len(evidence.count), z.shape[1])
-        parts = z.split(max(_FEWEST_AT_ONCE, CHUNK_ELEMENTS // widest))
+        parts = z.split(max(_FEWEST_AT_ONCE, chunks.rows_per_chunk(widest, chunks.TABLE_ELEMENTS)))
         for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
             scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
-            if self.reject is not None:
+            if self.unknown_prior is not None:
                 of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
                 scale = self.unknown_slope_, self.unknown_intercept_
-                scores = with_rejection(scores, of_none, *scale, self.reject)
+                scores = with_rejection(scores, of_none, *scale, self.unknown_prior)
             yield scores
 
     @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return log p(x) of elements of a class nothing is known of, in nats, ``(N,)``."""
+        """Return log p(x) of elements of an unknown class, in nats, ``(N,)``."""
         check_is_fitted(self)
         z, log_det = encoded(self.model_, self._validated(X, reset=False))
         log_prob = self.model_.process.log_prob(z.unsqueeze(1)) + log_det
@@ -341,14 +357,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
     @property
     def evidence_(self) -> Evidence:
-        """What is known of the classes, of batch shape ``(K,)``; a copy."""
+        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
         check_is_fitted(self)
         known = self._known.now().evidence
         return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
 
     @property
     def unknown_label_(self) -> Any:
-        """What ``predict`` returns for elements of none of the known classes."""
+        """Prediction for elements of none of the known classes."""
         check_is_fitted(self)
         return unknown_label(self._known.kind)
 
@@ -363,16 +379,16 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         return copied
 
     def _names(self) -> np.ndarray:
-        """Return what the columns of probabilities stand for."""
+        """Return the classes of the columns of probabilities."""
         classes = self._present.labels
-        if self.reject is None:
+        if self.unknown_prior is None:
             return classes.copy()
         return with_unknown(classes)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.reject is not None:
-            self._check_reject()
+        if self.unknown_prior is not None:
+            self._check_unknown_prior()
         if not (isinstance(self.temperature, str) and self.temperature == "auto"):
             check_number(
                 "temperature",
@@ -382,16 +398,16 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             )
         check_prior(self.class_prior)
 
-    def _check_reject(self) -> None:
-        check_number("reject", self.reject, "a probability between 0 and 1", lambda p: 0 < p < 1)
+    def _check_unknown_prior(self) -> None:
+        check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
 
     def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
-        """Raise if the label of what is rejected is also the label of a class."""
+        """Raise if the label of rejected elements is also the label of a class."""
         label = unknown_label(kind_of(classes))
-        if self.reject is not None and label in classes.tolist():
+        if self.unknown_prior is not None and label in classes.tolist():
             raise UserError(
-                f"{name}: expected no class {label!r}, which with reject stands for none of the "
-                "known classes, got it among them"
+                f"{name}: expected no class {label!r}, which with unknown_prior stands for none of "
+                "the known classes, got it among them"
             )
 
     def _validated_pair(
@@ -427,8 +443,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         start = 1.0
         if given is None:
             # A dense flow scales every column itself.
-            common_scale = self.scale_ == "common" and self.flow_ != "dense"
-            start = starting_temperature(*x.shape, common_scale=common_scale)
+            global_scale = self.scale_ == "global" and self.flow_ != "dense"
+            start = starting_temperature(*x.shape, global_scale=global_scale)
         self.temperature_ = start
         # Held out, an element may be too far from all others to have a density.
         with suppress(TooFarError):
@@ -436,22 +452,22 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             shown = iter if once else self._shown("choosing the temperature")
             log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
             self.temperature_ = choose_temperature(log_joint, truth, start)
-        if self.reject is not None:
+        if self.unknown_prior is not None:
             prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
                 shown = iter if once else self._shown("leaving classes out")
-                ratios = novelty(
+                ratios = log_odds_unknown(
                     score, truth, prior, self.temperature_, generator, once=once, shown=shown
                 )
-                self.unknown_slope_, self.unknown_intercept_ = choose_novelty_scale(*ratios)
+                self.unknown_slope_, self.unknown_intercept_ = fit_platt_scaling(*ratios)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
     ) -> Score:
-        """Return how to learn from some rows and score others.
+        """Return a function that fits to some rows and scores others.
 
-        What was fitted to examples is too sure of them: they are held out from the model, too,
-        unless it was given.
+        A model is overconfident of the examples it was fitted to: they are held out from the model,
+        too, unless it was given.
         """
 
         def score(learn: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
@@ -471,7 +487,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _announced(
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
     ) -> dict[Any, Evidence | None]:
-        """Return no evidence of those classes that there is none of yet."""
+        """Return empty evidence of the classes without evidence."""
         process = self.model_.process
         nothing = Evidence.empty(process.dim, device=process.loc.device)
         return {
@@ -488,7 +504,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             labels: The arrays that the labels of new ones come from, by argument.
 
         Raises:
-            UserError: If the new ones are of another type, or have the label of what is rejected;
+            UserError: If the new ones are of another type, or have the label of rejected elements;
                 then nothing changes.
         """
         if all(label in self._known for label in changed):

@@ -1,4 +1,4 @@
-"""A dense Real NVP, learnt with the classes of a table as sets."""
+"""A dense Real NVP, trained on the classes of a table as sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bruno.training.objectives import Objective, ObjectiveConfig
 _SETS, _SET_SIZE = 32, 8
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-3, 1e-2
 # Tables hold whole numbers and repeated values, on which a density could grow without bound. Noise
-# of this share of the deviation keeps it smooth (Rothfuss et al., 2019).
+# of this share of the standard deviation keeps it smooth (Rothfuss et al., 2019).
 _NOISE = 0.1
 
 
@@ -27,7 +27,7 @@ def fit_dense(
     classes: Tensor,
     process: str,
     *,
-    common_scale: bool,
+    global_scale: bool,
     steps: int,
     seed: int,
     verbose: bool,
@@ -38,7 +38,7 @@ def fit_dense(
         x: Elements, float64 ``(N, D)``, of at least two dimensions.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
-        common_scale: Whether all dimensions have one unit, as pixels have, and so the same noise.
+        global_scale: Whether all dimensions have one unit, as pixels have, and so the same noise.
         steps: Number of steps of the optimiser.
         seed: Seed of the weights, the sets and the noise.
         verbose: Whether to show progress on standard error.
@@ -53,8 +53,8 @@ def fit_dense(
         model = build({"event_shape": (x.shape[1],), "preset": "dense"}, process)
     model.flow.double()
     generator = generator_for(seed)
-    mean, deviation = standard_scale(x, common=common_scale)
-    x = (x - mean) / deviation
+    mean, std = standard_scale(x, global_scale=global_scale)
+    x = (x - mean) / std
 
     def noisy(elements: Tensor) -> Tensor:
         return elements + _NOISE * torch.randn(
@@ -64,11 +64,11 @@ def fit_dense(
     if len(x) > 1:
         model.flow.initialise(noisy(x))
     rows = [torch.nonzero(classes == k).flatten() for k in range(int(classes.max()) + 1)]
-    # A single example says nothing of how those of a class vary.
+    # The variance of a class cannot be estimated from a single example.
     rows = [members for members in rows if len(members) > 1] or rows
     size = min(_SET_SIZE, min(map(len, rows)))
-    tells_apart = float(size > 1 and len(rows) > 1)
-    objective = Objective(model, ObjectiveConfig(discriminative_weight=tells_apart))
+    discriminative = float(size > 1 and len(rows) > 1)
+    objective = Objective(model, ObjectiveConfig(discriminative_weight=discriminative))
     optimiser = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
     for _ in track(range(steps), "learning the flow") if verbose else range(steps):
@@ -82,13 +82,13 @@ def fit_dense(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    _take_units(model, mean, deviation)
+    _take_units(model, mean, std)
     return model.requires_grad_(False)
 
 
 @torch.no_grad()
-def _take_units(model: Bruno, mean: Tensor, deviation: Tensor) -> None:
-    """Make a model of ``(x - mean) / deviation`` one of ``x``, through its first norm."""
+def _take_units(model: Bruno, mean: Tensor, std: Tensor) -> None:
+    """Make a model of ``(x - mean) / std`` one of ``x``, through its first norm."""
     norm = next(layer for layer in model.flow.modules() if isinstance(layer, ActivationNorm))
-    norm.shift.mul_(deviation).sub_(mean)
-    norm.log_scale.sub_(deviation.log())
+    norm.shift.mul_(std).sub_(mean)
+    norm.log_scale.sub_(std.log())

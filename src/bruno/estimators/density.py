@@ -1,4 +1,4 @@
-"""The density of one set, and what does not belong to it."""
+"""Density of one set, and detection of outliers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from bruno.estimators.base import BrunoEstimator
-from bruno.estimators.checks import check_number
 from bruno.estimators.encoding import encoded
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
+from bruno.validation import check_share
 
 
 class _OneSet(BrunoEstimator):
@@ -24,10 +24,17 @@ class _OneSet(BrunoEstimator):
 
     @updates
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
-        """Fit the model, unless one is given, and take the elements ``(N, D)``.
+        """Fit the model, unless one is given, and take the elements.
+
+        Args:
+            X: Elements, ``(N, D)``; for image models also ``(N, *event)``.
+            y: Ignored.
+
+        Returns:
+            The estimator itself.
 
         Raises:
-            ValueError: If the data or a parameter are not what is expected; then nothing changes.
+            ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
         fitted._fit(X)
@@ -49,8 +56,15 @@ class _OneSet(BrunoEstimator):
     def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`.
 
+        Args:
+            X: Elements, ``(N, D)``.
+            y: Ignored.
+
+        Returns:
+            The estimator itself.
+
         Raises:
-            ValueError: If the data are not what is expected; then nothing changes.
+            ValueError: If the data are invalid; then nothing changes.
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
@@ -60,7 +74,7 @@ class _OneSet(BrunoEstimator):
 
     @updates
     def forget(self, X: Any) -> Self:  # noqa: N803
-        """Take elements back, exactly: as if they had never been given to ``partial_fit``.
+        """Remove elements from the evidence, exactly (inverse of ``partial_fit``).
 
         Raises:
             ValueError: If these cannot have been among the elements seen, or lie so far from the
@@ -102,7 +116,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         verbose: As for :class:`~bruno.BrunoClassifier`.
 
     Attributes:
-        evidence_: What is known of the set.
+        evidence_: Sufficient statistics of the set.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
@@ -138,7 +152,12 @@ class BrunoDensity(DensityMixin, _OneSet):
         self.verbose = verbose
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803, ARG002
-        """Return the sum of :meth:`score_samples`, in nats."""
+        """Return the sum of :meth:`score_samples`, in nats.
+
+        Args:
+            X: Elements, ``(N, D)``.
+            y: Ignored.
+        """
         return float(self.score_samples(X).sum())
 
     @reads
@@ -146,6 +165,10 @@ class BrunoDensity(DensityMixin, _OneSet):
         """Return ``n`` new elements, ``(n, D)``, independent of each other given those seen.
 
         Of a model of images these are grey levels, in uint8.
+
+        Args:
+            n: How many.
+            random_state: Seed; by default the estimator's.
 
         Raises:
             ValueError: If ``n`` is no number of elements.
@@ -156,11 +179,11 @@ class BrunoDensity(DensityMixin, _OneSet):
 
 
 class BrunoOutlierDetector(OutlierMixin, _OneSet):
-    r"""Tell what does not belong to a set: elements of low predictive density.
+    r"""Outlier detection: elements of low predictive density given a set.
 
-    With a ``model`` that was given, what counts is how much more probable the set makes an element
-    than it was before, :math:`\log p(x | \text{set}) - \log p(x)`: such a model knows what elements
-    are like in general, and a simple image has a high density wherever it belongs (Nalisnick et
+    With a pretrained ``model``, the score is the log-likelihood ratio
+    :math:`\log p(x | \text{set}) - \log p(x)`: the density alone is dominated by the complexity of
+    an image, so that simple images have a high density under any set (Nalisnick et
     al., *Do Deep Generative Models Know What They Don't Know?*, ICLR 2019).
 
     Args:
@@ -178,7 +201,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         offset_: The score, in nats, below which an element is an outlier. ``fit`` sets it, by the
             elements given to it; ``partial_fit`` and ``forget`` change the scores and leave it as
             it is.
-        evidence_: What is known of the set.
+        evidence_: Sufficient statistics of the set.
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
@@ -218,7 +241,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
 
     def _fit(self, X: Any) -> None:  # noqa: N803
         super()._fit(X)
-        # By what the parameter was then, for the threshold is of those scores.
+        # The threshold belongs to the scores of the parameter at this time.
         self._scores_gain = self.model is not None
         self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
 
@@ -243,12 +266,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_number(
-            "contamination",
-            self.contamination,
-            "a share in (0, 0.5]",
-            lambda share: 0 < share <= 0.5,
-        )
+        check_share("contamination", self.contamination, highest=0.5, without_zero=True)
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"offset_": self.offset_, "scores_gain": self._scores_gain}

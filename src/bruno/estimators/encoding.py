@@ -9,26 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.pixels import check_levels, in_bins
 
-# What is computed at once: numbers of a table (16 MiB in float64), or pixels of images, each worth
-# some dozens of filters.
-CHUNK_ELEMENTS = 2**21
-_CHUNK_PIXELS = 2**19
 _DENSE_UNITS = 256
 # Squares of latent coordinates up to this, and sums of very many, are finite.
 _FURTHEST = 1e100
 
 
 class TooFarError(UserError):
-    """An element is so far from what a model was fitted to that its density is no number."""
+    """An element is so far from the training data of a model that its density is no number."""
 
 
 def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
     """Return images of this shape as rows of pixels, and all else as it is.
+
+    Args:
+        X: A table or images.
+        event_shape: Shape of an element of the model.
 
     Raises:
         UserError: If these are images of another shape.
@@ -50,6 +51,10 @@ def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
 
 def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return latent vectors ``(N, D)`` and log-determinants ``(N,)`` of rows, in float64.
+
+    Args:
+        model: The model.
+        x: Elements as rows, ``(N, D)``.
 
     Raises:
         UserError: If a model of images is given pixels of the wrong kind; see :mod:`bruno.pixels`.
@@ -85,7 +90,12 @@ def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def decoded(model: Bruno, z: Tensor) -> np.ndarray:
-    """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8."""
+    """Return the elements of latent vectors ``(N, D)`` as rows; of images grey levels in uint8.
+
+    Args:
+        model: The model.
+        z: Latent vectors, ``(N, D)``.
+    """
     parts = [model.decode(rows).flatten(1) for rows in z.split(_rows_at_once(model))]
     rows: np.ndarray = torch.cat(parts).double().cpu().numpy()
     if len(model.event_shape) == 1:
@@ -98,5 +108,5 @@ def _rows_at_once(model: Bruno) -> int:
     """Return how many elements pass the flow at once, in bounded memory."""
     dim = model.process.dim
     if len(model.event_shape) == 3:
-        return max(1, _CHUNK_PIXELS // dim)
-    return max(1, CHUNK_ELEMENTS // max(dim, _DENSE_UNITS))
+        return chunks.rows_per_chunk(dim, chunks.PIXELS)
+    return chunks.rows_per_chunk(max(dim, _DENSE_UNITS), chunks.TABLE_ELEMENTS)

@@ -87,6 +87,10 @@ def common_type(first: np.dtype, second: np.dtype) -> np.dtype:
 
     Whole numbers of different types become int64, floats among them too: a float that is a label
     is a whole number, and not every int64 is a float.
+
+    Args:
+        first: One type.
+        second: The other.
     """
     numbers = first.kind in "biuf" and second.kind in "biuf"
     if first != second and numbers and not first.kind == second.kind == "f":

@@ -17,7 +17,7 @@ import torch
 
 
 class Shared(Protocol):
-    """What is read and changed by several threads."""
+    """An object that several threads read and change."""
 
     @property
     def _updating(self) -> RLock:

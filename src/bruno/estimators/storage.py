@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save as save_tensors
 
+from bruno.compatibility import current_estimator
 from bruno.errors import CheckpointError, UserError
 from bruno.evidence import Evidence
 from bruno.model import Bruno
@@ -29,12 +30,12 @@ _HERE = "."  # as the parameter ``model`` on disk: the directory the estimator i
 
 @dataclass(frozen=True)
 class SavedEstimator:
-    """What is on disk beside the model.
+    """A fitted estimator without its model, as it is saved.
 
     Attributes:
         parameters: Of the estimator's constructor.
-        state: What JSON can hold of what was fitted.
-        evidence: What the estimator knows, on the CPU.
+        state: The fitted attributes, as JSON.
+        evidence: Its evidence, on the CPU.
     """
 
     parameters: dict[str, Any]
@@ -48,12 +49,13 @@ def write_estimator(path: str | Path, kind: str, saved: SavedEstimator, model: B
     Args:
         path: The directory.
         kind: Name of the estimator's class.
-        saved: What is written; a model that was given as an object or a path becomes the one here.
+        saved: Parameters, state and evidence; a model that was given as an object or a path becomes
+            the one here.
         model: Its fitted model.
 
     Raises:
         UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
-        OSError: If the disk is full or cannot be written; then what was there still is.
+        OSError: If the disk is full or cannot be written; then the old files are still there.
     """
     parameters = dict(saved.parameters)
     if parameters["model"] is not None and not _is_name(parameters["model"]):
@@ -73,7 +75,7 @@ def write_estimator(path: str | Path, kind: str, saved: SavedEstimator, model: B
 
 
 def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
-    """Return what was written of an estimator; never executes code from the files.
+    """Return a saved estimator; never executes code from the files.
 
     Args:
         path: The directory.
@@ -92,7 +94,9 @@ def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
         raise UserError(f"path: expected a saved {kind} in {path}")
     try:
         check_description(path, config)
-        parameters = dict(metadata["parameters"])
+        parameters, state = current_estimator(
+            metadata["parameters"], state, config["format_version"]
+        )
         if parameters["model"] == _HERE:
             parameters["model"] = str(path.resolve())
         tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])

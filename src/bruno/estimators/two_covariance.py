@@ -1,10 +1,10 @@
-r"""The two-covariance model: classes scatter in one way, the elements of a class in another.
+r"""The two-covariance model: one covariance between classes, another within classes.
 
 Elements are :math:`x = \mu + y_c + \varepsilon` with :math:`y_c \sim N(0, B)` for every class and
 :math:`\varepsilon \sim N(0, W)` for every element (Ioffe, *Probabilistic Linear Discriminant
 Analysis*, ECCV 2006; Brümmer & de Villiers, *The Speaker Partitioning Problem*, Odyssey 2010). One
-linear map makes :math:`W` the identity and :math:`B` diagonal, and what is left is an exchangeable
-process in every dimension, with :math:`\rho = B_{dd}` and :math:`v = 1 + B_{dd}`.
+linear map makes :math:`W` the identity and :math:`B` diagonal, which leaves an exchangeable process
+in every dimension, with :math:`\rho = B_{dd}` and :math:`v = 1 + B_{dd}`.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 _ONE_AT_A_TIME = Lock()
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
-# What is believed before seeing data: in standard units, elements of a class have this variance
-# about its mean, which is worth so many observations for each dimension that mixes with others.
+# Prior of the variance within classes, in standard units, and its weight in pseudo-observations:
+# per dimension where dimensions are mixed, and in all where each is on its own.
 # Chosen by log-loss with 1 to 10 examples per class on random splits of scikit-learn's small data
 # sets; benchmarks/estimators.py measures on other splits.
 _WITHIN = 0.6
 _STRENGTH, _STRENGTH_EACH = 3.0, 10.0
 _SMALLEST_BETWEEN = 0.05
-# Log-normal belief about the degrees of freedom beyond 2, narrower where there are more dimensions:
-# what hangs together among them, and is taken for independent, counts as often. Where elements do
-# not scatter at all, as in some direction if there are fewer of them than dimensions, the
-# likelihood has no largest value at the lower end; they are kept within a range.
-_EXCESS, _LARGEST_DEVIATION, _DEVIATION_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
+# Log-normal prior of the degrees of freedom beyond 2, narrower for more dimensions, because
+# correlated dimensions overstate the evidence. Where elements do not scatter at all, as in some
+# direction if there are fewer of them than dimensions, the likelihood has no largest value at the
+# lower end; they are kept within a range.
+_EXCESS, _LARGEST_STD, _STD_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
 _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
-# Where a thousandth of a parameter changes less than a ten-thousandth of a nat, it is found.
+# Converged where a thousandth of a parameter changes less than a ten-thousandth of a nat.
 _ITERATIONS, _STEEPEST = 50, 3e-2
 
 
 def fit_two_covariance(
-    x: Tensor, classes: Tensor, process: str, *, full: bool, common_scale: bool
+    x: Tensor, classes: Tensor, process: str, *, full: bool, global_scale: bool
 ) -> Bruno:
-    """Return the model that a few examples of some classes make most plausible.
+    """Return the maximum a posteriori two-covariance model of a few examples of some classes.
 
-    The scatter within and between classes is shrunk towards what is believed of any data; then
-    variance, covariance and degrees of freedom of every latent dimension are those of the largest
-    marginal likelihood of the classes, times that belief (empirical Bayes). The order of the
+    The scatter within and between classes is shrunk towards the prior; then variance, covariance
+    and degrees of freedom of every latent dimension maximise the marginal likelihood of the
+    classes times that prior (empirical Bayes). The order of the
     elements does not matter, nor, unless classes have an element in common, their numbers.
 
     Args:
         x: Elements, float64 ``(N, D)``.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
-        full: Whether dimensions may be mixed (a flow of preset ``linear``, in O(D²) for every
-            element) or are only scaled (preset ``affine``, in O(D)).
-        common_scale: Whether all dimensions have one unit, as pixels have.
+        full: Whether dimensions may be mixed (a flow of preset ``affine``, in O(D²) for every
+            element) or are only scaled (preset ``diagonal``, in O(D)).
+        global_scale: Whether all dimensions have one unit, as pixels have.
 
     Returns:
         A model with its flow in float64.
     """
     x, classes = _in_order(x, classes)
-    mean, deviation = standard_scale(x, common=common_scale)
-    flow, within, between = (_mixed if full else _scaled)(x, classes, mean, deviation)
+    mean, std = standard_scale(x, global_scale=global_scale)
+    flow, within, between = (_mixed if full else _scaled)(x, classes, mean, std)
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
@@ -86,15 +86,20 @@ def fit_two_covariance(
 
 
 def spans_little(number: int, dim: int) -> bool:
-    """Return whether to mix what so many elements span takes less time than to mix all."""
+    """Return whether mixing only the span of the elements takes less time than mixing all.
+
+    Args:
+        number: Number of elements.
+        dim: Their dimension.
+    """
     return 4 * number <= dim
 
 
 def _in_order(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return elements and their classes in an order that hangs on what they are alone.
+    """Return elements and their classes sorted by value, independent of the input order.
 
-    Where few elements leave directions alike, rounding alone would choose a basis of these, which
-    is not the same to a Student-t process.
+    Few elements leave some eigenvalues equal; rounding would then choose the basis, on which a
+    Student-t process depends.
     """
     # A zero is added to make all zeros positive.
     bits = torch.cat([x, classes.unsqueeze(1).to(x)], 1).add(0.0).numpy().view(np.int64)
@@ -107,40 +112,38 @@ def _in_order(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(
-    x: Tensor, classes: Tensor, mean: Tensor, deviation: Tensor
+    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor
 ) -> tuple[RealNVP, Tensor, Tensor]:
     """Return a flow that scales, and variances within and between classes behind it, ``(D,)``."""
-    flow = RealNVP(x.shape[1:], preset="affine").double()
+    flow = RealNVP(x.shape[1:], preset="diagonal").double()
     norm = _only(ActivationNorm, flow)
     with torch.no_grad():
         norm.shift.copy_(-mean)
-        norm.log_scale.copy_(-deviation.log())
-    return flow, *_variances((x - mean) / deviation, classes)
+        norm.log_scale.copy_(-std.log())
+    return flow, *_variances((x - mean) / std, classes)
 
 
-def _mixed(
-    x: Tensor, classes: Tensor, mean: Tensor, deviation: Tensor
-) -> tuple[RealNVP, Tensor, Tensor]:
-    """Return a flow behind which no dimensions hang together, and variances, ``(D,)``, there.
+def _mixed(x: Tensor, classes: Tensor, mean: Tensor, std: Tensor) -> tuple[RealNVP, Tensor, Tensor]:
+    """Return a flow to uncorrelated dimensions, and variances, ``(D,)``, there.
 
-    With few elements for the dimension the flow mixes what they span only: outside, all
-    directions are alike.
+    With few elements for the dimension the flow mixes their span only: outside of it all
+    directions have the same variance.
     """
     number, dim = x.shape
     strength = _strength(dim)
-    x = (x - mean) / deviation
+    x = (x - mean) / std
     if not spans_little(number, dim):
         within, between, basis, second_basis = _covariances(x, classes, strength)
-        flow = RealNVP((dim,), preset="linear").double()
+        flow = RealNVP((dim,), preset="affine").double()
         matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
         _only(FullAffine, flow).set(
             -mean,
-            matrix / deviation.unsqueeze(1),
-            inverse * deviation,
-            log_abs_det - deviation.log().sum(),
+            matrix / std.unsqueeze(1),
+            inverse * std,
+            log_abs_det - std.log().sum(),
         )
         return flow, torch.ones_like(between), between
-    flow = RealNVP((dim,), preset="linear", rank=number).double()
+    flow = RealNVP((dim,), preset="affine", rank=number).double()
     spanned = _only(LowRankAffine, flow)
     within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
     within_outside, between_outside, *_ = _covariances(
@@ -148,13 +151,13 @@ def _mixed(
     )
     outside = within_outside.sqrt()
     whitening = _whitening(within.sqrt() / outside, basis, second_basis)
-    spanned.set(-mean, 1 / (deviation * outside), *whitening)
+    spanned.set(-mean, 1 / (std * outside), *whitening)
     between = torch.cat([between, between_outside.expand(dim - number)])
     return flow, torch.ones_like(between), between
 
 
 def _strength(dim: int) -> float:
-    """Return how many observations the belief is worth where dimensions are mixed."""
+    """Return the pseudo-observations of the prior where dimensions are mixed."""
     return _STRENGTH * dim
 
 
@@ -164,7 +167,7 @@ def _covariances(
     """Diagonalise the covariance within and between classes of elements in standard units.
 
     Both are shrunk: the one within towards a multiple of the identity, the one between towards
-    what is left of the total covariance, which in turn is shrunk towards the identity.
+    the rest of the total covariance, which in turn is shrunk towards the identity.
 
     Returns:
         Variances within, ``(D,)``, along the columns of a basis ``(D, D)``; and, where these are
@@ -182,9 +185,9 @@ def _covariances(
     whitening = basis / within.sqrt()
     means = evidence.mean @ whitening
     spread = means.T @ means - (1 / evidence.count.double()).sum() * identity
-    believed = whitening.T @ total @ whitening - identity
+    prior = whitening.T @ total @ whitening - identity
     between, second_basis = torch.linalg.eigh(
-        (spread + strength * believed) / (len(means) - 1 + strength)
+        (spread + strength * prior) / (len(means) - 1 + strength)
     )
     return within, between, basis, second_basis
 
@@ -208,10 +211,10 @@ def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:
 def _whitening(
     within: Tensor, basis: Tensor, second_basis: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a matrix ``(D, D)`` that makes deviations 1, its inverse and log-determinant.
+    """Return a matrix ``(D, D)`` that makes standard deviations 1, its inverse and log-determinant.
 
     Args:
-        within: The deviations along the columns of ``basis``, ``(D,)``.
+        within: Standard deviations along the columns of ``basis``, ``(D,)``.
         basis: Orthogonal, ``(D, D)``.
         second_basis: Orthogonal, to turn to when they are 1.
     """
@@ -221,44 +224,44 @@ def _whitening(
 
 @cache
 def _threads() -> ThreadpoolController:
-    """Return what finds the libraries that compute in threads; it takes some milliseconds."""
+    """Return the controller of thread pools, cached because finding them takes milliseconds."""
     return ThreadpoolController()
 
 
 def maximise_marginal_likelihood(
     process: ExchangeableProcess, evidence: Evidence, strength: float
 ) -> None:
-    """Set the parameters of a process to the most plausible ones, in place.
+    """Set the parameters of a process to their maximum a posteriori, in place.
 
-    The belief is that of ``strength`` observations of the parameters the process comes with (the
-    inverse gamma of both variances) and a log-normal of the degrees of freedom.
+    The prior of both variances is inverse gamma, ``strength`` pseudo-observations of the parameters
+    of the process as it comes; that of the degrees of freedom is log-normal.
 
     Args:
-        process: The process, at the values believed.
+        process: The process, at the prior values.
         evidence: The classes, of batch shape ``(K,)``.
-        strength: How much the belief counts, in observations.
+        strength: Weight of the prior, in pseudo-observations.
     """
     noise, covariance = process.noise.detach(), process.covariance.detach()
-    deviation = min(_LARGEST_DEVIATION, _DEVIATION_TIMES_DIMENSIONS / process.dim)
+    std = min(_LARGEST_STD, _STD_TIMES_DIMENSIONS / process.dim)
     parameters = dict(process.named_parameters())
     # In these units all are about as hard to move.
-    unit = np.repeat([deviation if name == "raw_df" else 1.0 for name in parameters], process.dim)
+    unit = np.repeat([std if name == "raw_df" else 1.0 for name in parameters], process.dim)
 
     def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(values * unit), parameters.values())
-        belief = sum(
+        penalty = sum(
             (now.log() + then / now).sum()
             for now, then in ((process.noise, noise), (process.covariance, covariance))
         )
-        loss = 0.5 * strength * belief - process.log_prob_of(evidence).sum()
+        loss = 0.5 * strength * penalty - process.log_prob_of(evidence).sum()
         if isinstance(process, ExchangeableStudentT):
             distance = (process.df - 2).log() - math.log(_EXCESS)
-            loss = loss + 0.5 * (distance / deviation).square().sum()
+            loss = loss + 0.5 * (distance / std).square().sum()
         gradient = torch.autograd.grad(loss, list(parameters.values()))
         return float(loss.detach()), parameters_to_vector(gradient).numpy() * unit
 
     bounds = [
-        tuple(np.divide(_RAW_EXCESS_RANGE, deviation)) if name == "raw_df" else (None, None)
+        tuple(np.divide(_RAW_EXCESS_RANGE, std)) if name == "raw_df" else (None, None)
         for name in parameters
         for _ in range(process.dim)
     ]

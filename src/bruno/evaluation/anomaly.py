@@ -1,4 +1,4 @@
-"""Finding what does not belong: a set of one class with a few images of others planted in it."""
+"""Anomaly detection: sets of one class that contain a few images of other classes."""
 
 from __future__ import annotations
 
@@ -18,43 +18,49 @@ from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
 class AnomalyResult:
-    """How well planted images are told from the others of their set.
+    """Separation of images of other classes from the rest of their set.
 
     Attributes:
         dataset: Data set and split, such as ``"omniglot/test"``.
         sets: Number of sets.
-        set_size: Images in each, the planted ones included.
-        planted: Planted images in each.
-        area: Area under the receiver operating characteristic within a set, averaged over sets:
+        set_size: Images in each, the anomalies included.
+        n_anomalies: Images of other classes in each.
+        auroc: Area under the receiver operating characteristic within a set, averaged over sets:
             0.5 is chance, 1 perfect.
-        precision: Average precision within a set, averaged over sets; chance is about
-            ``planted / (set_size - 1)``.
+        average_precision: Average precision within a set, averaged over sets; chance is about
+            ``n_anomalies / (set_size - 1)``.
         seed: Seed of the sets and of the dequantisation noise.
     """
 
     dataset: str
     sets: int
     set_size: int
-    planted: int
-    area: Estimate
-    precision: Estimate
+    n_anomalies: int
+    auroc: Estimate
+    average_precision: Estimate
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        estimates = {"area": self.area.to_dict(), "precision": self.precision.to_dict()}
+        estimates = {
+            "auroc": self.auroc.to_dict(),
+            "average_precision": self.average_precision.to_dict(),
+        }
         return self.__dict__ | estimates
 
     def rows(self) -> list[list[str]]:
         """Return anomalies per set, area under the curve, average precision and sets."""
-        area, precision = (
-            f"{one.mean:.3f} ± {one.half_width:.3f}" for one in (self.area, self.precision)
+        auroc, average_precision = (
+            f"{one.mean:.3f} ± {one.half_width:.3f}" for one in (self.auroc, self.average_precision)
         )
-        return [[f"{self.planted} of {self.set_size}", area, precision, f"{self.sets}"]]
+        return [
+            [f"{self.n_anomalies} of {self.set_size}", auroc, average_precision, f"{self.sets}"]
+        ]
 
 
 @torch.no_grad()
@@ -63,37 +69,40 @@ def set_anomalies(
     dataset: LabelledImages,
     *,
     set_size: int = 20,
-    planted: int = 2,
+    n_anomalies: int = 2,
     sets_per_class: int = 1,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> AnomalyResult:
-    r"""Measure how well images that were planted into sets of another class are found.
+    r"""Measure the detection of images of other classes in sets of one class.
 
     An image scores :math:`\log p(z_n | z_{<n}) - \log p(z_n)`: how much more likely the images
     before it make it ("set anomaly detection" of Korshunova et al., *BRUNO*, NeurIPS 2018). The
-    planted images stay in the set, so what comes after is judged by a support with strangers in
-    it. The first image has nothing before it; it is never planted and not scored.
+    anomalies stay in the set, so later images are scored by a contaminated support.
+    The first image has nothing before it; it is never an anomaly and not scored.
 
     Args:
         model: The model.
         dataset: Images of classes it was not trained on.
-        set_size: Images in a set, the planted ones included.
-        planted: How many of them are of other classes, each of a random one.
+        set_size: Images in a set, the anomalies included.
+        n_anomalies: How many of them are of other classes, each of a random one.
         sets_per_class: Sets of every class.
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
         progress: Told the number of images encoded.
 
+    Returns:
+        AUROC and average precision, with intervals.
+
     Raises:
         UserError: If there are fewer than two classes, a class has too few images, or a number
-            leaves nothing to tell apart.
+            leaves no anomaly or no other image.
     """
-    if not 1 <= planted <= set_size - 2:
+    if not 1 <= n_anomalies <= set_size - 2:
         raise UserError(
-            f"planted: expected at least 1 and at most set_size - 2 = {set_size - 2}, got {planted}"
+            f"n_anomalies: expected at least 1 and at most set_size - 2 = {set_size - 2}, got "
+            f"{n_anomalies}"
         )
-    if sets_per_class < 1:
-        raise UserError(f"sets_per_class: expected at least 1, got {sets_per_class}")
+    check_whole("sets_per_class", sets_per_class, 1)
     if dataset.num_classes < 2:
         raise UserError(f"data: {dataset.name}/{dataset.split} has one class; expected at least 2")
     generator = generator_for(seed, Stream.ANOMALY_SETS)
@@ -105,7 +114,7 @@ def set_anomalies(
     images = torch.cat([part.images for part in drawn])
     contexts = [part.context for part in drawn if part.context is not None]
     context = torch.cat(contexts) if contexts else None
-    foreign = _plant(images, context, classes, dataset, planted, generator)
+    foreign = _plant(images, context, classes, dataset, n_anomalies, generator)
     z, _ = encode_dataset(
         model,
         images.flatten(0, 1),
@@ -116,7 +125,7 @@ def set_anomalies(
     scores = _scores(model, z.unflatten(0, foreign.shape)).cpu()
     truth, wrongness = foreign[:, 1:].numpy(), -scores[:, 1:].numpy()
     pairs = list(zip(truth, wrongness, strict=True))
-    area, precision = (
+    auroc, average_precision = (
         torch.tensor([score(*pair) for pair in pairs], device="cpu", dtype=torch.float64)
         for score in (roc_auc_score, average_precision_score)
     )
@@ -124,9 +133,9 @@ def set_anomalies(
         dataset=f"{dataset.name}/{dataset.split}",
         sets=len(classes),
         set_size=set_size,
-        planted=planted,
-        area=estimate(area, classes),
-        precision=estimate(precision, classes),
+        n_anomalies=n_anomalies,
+        auroc=estimate(auroc, classes),
+        average_precision=estimate(average_precision, classes),
         seed=seed,
     )
 
@@ -136,18 +145,18 @@ def _plant(
     context: Tensor | None,
     classes: Tensor,
     dataset: LabelledImages,
-    planted: int,
+    n_anomalies: int,
     generator: torch.Generator,
 ) -> Tensor:
     """Replace some images of every set, in place, and return which: bool ``(S, n)``."""
     sets, size = images.shape[:2]
-    places = 1 + uniform((sets, size - 1), generator).argsort(1)[:, :planted]
+    places = 1 + uniform((sets, size - 1), generator).argsort(1)[:, :n_anomalies]
     step = torch.randint(
         1, dataset.num_classes, places.shape, generator=generator, device=generator.device
     )
-    strangers = (classes.unsqueeze(1) + step) % dataset.num_classes
-    which = uniform(places.shape, generator) * dataset.class_sizes[strangers]
-    rows = dataset.index_table[strangers].gather(2, which.long().unsqueeze(2)).squeeze(2)
+    contaminating = (classes.unsqueeze(1) + step) % dataset.num_classes
+    which = uniform(places.shape, generator) * dataset.class_sizes[contaminating]
+    rows = dataset.index_table[contaminating].gather(2, which.long().unsqueeze(2)).squeeze(2)
     here = torch.arange(sets, device=generator.device).unsqueeze(1)
     images[here, places] = dataset.images[rows]
     if context is not None and dataset.context is not None:

@@ -1,4 +1,4 @@
-"""Learning to correlate: which latent dimensions carry what the elements of a set share."""
+"""Latent dimensions that are correlated within a set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def correlated_dimensions(
 ) -> Tensor:
     r"""Count the latent dimensions whose correlation :math:`\rho / v` exceeds thresholds.
 
-    Only these let a set say anything about its next element (BRUNO paper, appendix).
+    The predictive depends on the set through these only (BRUNO paper, appendix).
 
     Args:
         process: The process.

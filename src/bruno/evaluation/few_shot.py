@@ -22,7 +22,7 @@ from bruno.seeding import generator_for
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """How often the true class of a query was found.
+    """Accuracy of few-shot classification.
 
     Attributes:
         dataset: Data set and split, such as ``"omniglot/test"``.
@@ -34,7 +34,7 @@ class FewShotResult:
         accuracy: In per cent, the interval clustered by class.
         cross_entropy: Mean of −log p(true class | query), in nats; chance is log(way).
         seed: Seed of the episodes.
-        strangers: Images of other classes among the support images of every class.
+        contaminants: Images of other classes among the support images of every class.
     """
 
     dataset: str
@@ -46,7 +46,7 @@ class FewShotResult:
     accuracy: Estimate
     cross_entropy: Estimate
     seed: int
-    strangers: int = 0
+    contaminants: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -70,7 +70,7 @@ def few_shot_accuracy(
     rotations: bool,
     trials: int = 20,
     seed: int = 0,
-    strangers: int = 0,
+    contaminants: int = 0,
     encoded: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> FewShotResult:
@@ -88,12 +88,15 @@ def few_shot_accuracy(
         shot: Number of support images of each.
         rotations: Query every class in four rotations, each a class of its own.
         trials: How often every class is queried.
-        strangers: Replace so many support images of every class by images of other classes, to
-            see how robust the model is; the usual figure is without.
+        contaminants: Number of support images of every class replaced by images of other classes,
+            to see how robust the model is; the usual figure is without.
         seed: Seed of the episodes.
         encoded: The data set encoded by :func:`~bruno.evaluation.encoding.encode_rotations`, to
             share between several (way, shot).
         progress: Told the number of images encoded, then of trials done.
+
+    Returns:
+        Accuracy and cross-entropy, with intervals.
 
     Raises:
         UserError: If there are too few classes or too few images of one, if images to be rotated
@@ -102,8 +105,8 @@ def few_shot_accuracy(
     check_trials(dataset, way, shot, trials)
     if encoded is None:
         encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
-    if not 0 <= strangers < shot:
-        raise UserError(f"strangers: expected 0 to {shot - 1}, got {strangers}")
+    if not 0 <= contaminants < shot:
+        raise UserError(f"contaminants: expected 0 to {shot - 1}, got {contaminants}")
     turns = 4 if rotations else 1
     expected = (turns, len(dataset), model.process.dim)
     if encoded.shape != expected:
@@ -111,7 +114,7 @@ def few_shot_accuracy(
     correct, losses, characters = [], [], []
     for index in range(trials):
         generator = generator_for(seed, Stream.FEW_SHOT_TRIALS, index)
-        trial = draw_trial(dataset, way, shot, turns, generator, strangers=strangers)
+        trial = draw_trial(dataset, way, shot, turns, generator, contaminants=contaminants)
         scores = trial_scores(model.process, encoded.flatten(0, 1), trial)
         correct.append(is_correct(scores))
         losses.append(-scores.log_softmax(-1)[:, 0])
@@ -129,5 +132,5 @@ def few_shot_accuracy(
         accuracy=estimate(100.0 * torch.cat(correct), clusters),
         cross_entropy=estimate(torch.cat(losses), clusters),
         seed=seed,
-        strangers=strangers,
+        contaminants=contaminants,
     )

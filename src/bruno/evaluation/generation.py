@@ -1,4 +1,4 @@
-"""Few-shot generation: are samples given a few examples of a class named as that class?
+"""Few-shot generation: share of samples that a judge assigns to the class of the examples.
 
 Likelihood and accuracy can both be good while samples are noise. So an independent judge, a
 few-shot classifier that was never trained with the model, names the samples among several unseen
@@ -25,6 +25,7 @@ from bruno.few_shot import classify
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
+from bruno.validation import check_number, check_whole
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """From real examples of every class, uint8 ``(K, n, C, H, W)``, and images, uint8
@@ -36,12 +37,12 @@ JUDGED_SPLIT = (6, 4)
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """How samples given some examples of a class compare with real images of that class.
+    """Samples given some examples of a class, compared with real images of that class.
 
     Attributes:
         dataset: Data set and split.
         given: Examples of every class that the model is given.
-        temperature: Temperature of the samples; 1 for exact ones.
+        latent_scale: Latent scale of the samples; 1 for exact ones.
         way: Classes among which the judge chooses.
         samples: Samples judged in all.
         judged: Share of samples named as their class, in per cent, clustered by class.
@@ -57,7 +58,7 @@ class GenerationResult:
 
     dataset: str
     given: int
-    temperature: float
+    latent_scale: float
     way: int
     samples: int
     judged: Estimate
@@ -76,12 +77,12 @@ class GenerationResult:
         }
 
     def rows(self) -> list[list[str]]:
-        """Return examples given, temperature, judged, real, variance, spread and nearest given."""
+        """Return examples given, latent scale, judged, real, variance, spread and nearest given."""
         ratios = (self.variance, self.spread, self.nearest_given)
         return [
             [
                 f"{self.given}",
-                f"{self.temperature:g}",
+                f"{self.latent_scale:g}",
                 f"{self.judged}",
                 f"{self.real}",
                 *(f"{ratio.mean:.2f}" for ratio in ratios),
@@ -131,7 +132,7 @@ def generation(
     judge: Judge,
     *,
     given: Sequence[int] = (1, 5, 10),
-    temperatures: Sequence[float] = (1.0, 0.5),
+    latent_scales: Sequence[float] = (1.0, 0.5),
     way: int = 20,
     episodes: int = 5,
     samples: int = 4,
@@ -141,7 +142,7 @@ def generation(
 ) -> list[GenerationResult]:
     """Judge samples given a few examples of unseen classes, beside real images of them.
 
-    All numbers of examples and all temperatures share their classes, real images and the examples
+    All numbers of examples and all latent scales share their classes, real images and the examples
     of the judge.
 
     Args:
@@ -149,7 +150,7 @@ def generation(
         dataset: Images of classes that neither the model nor the judge was trained on.
         judge: Names images among classes; see :data:`Judge` and :func:`judge_of`.
         given: Numbers of examples of every class that the model is given.
-        temperatures: Temperatures of the samples; 1 for exact ones.
+        latent_scales: Latent scales of the samples; 1 for exact ones.
         way: Classes among which the judge chooses.
         episodes: How often that many classes are drawn.
         samples: Samples of every class in an episode, at least 2.
@@ -158,26 +159,26 @@ def generation(
         progress: Told the number of episodes done.
 
     Returns:
-        One result for every number of examples and every temperature.
+        One result for every number of examples and every latent scale.
 
     Raises:
         UserError: If there are too few classes or images of one, or a number is out of range.
     """
-    _check(dataset, given, temperatures, way, episodes, samples)
+    _check(dataset, given, latent_scales, way, episodes, samples)
     most = max(given)
     for_judge_size, real_size = JUDGED_SPLIT
-    settings = [(number, temperature) for number in given for temperature in temperatures]
+    settings = [(number, latent_scale) for number in given for latent_scale in latent_scales]
     figures: dict[tuple[int, float], list[dict[str, Tensor]]] = {key: [] for key in settings}
     for episode in range(episodes):
         generator = generator_for(seed, Stream.GENERATION, episode)
         sets = sample_sets(dataset, way, most + sum(JUDGED_SPLIT), generator)
         examples, for_judge, real = sets.images.split([most, for_judge_size, real_size], 1)
         real_right = _named_right(judge, for_judge, real)
-        for number, temperature in settings:
+        for number, latent_scale in settings:
             seen = examples[:, :number]
-            drawn = _samples(model, seen, samples, temperature, generator)
+            drawn = _samples(model, seen, samples, latent_scale, generator)
             comparison = _compared(drawn, sets.images, seen, real, training)
-            figures[number, temperature].append(
+            figures[number, latent_scale].append(
                 {
                     "judged": _named_right(judge, for_judge, drawn),
                     "real": real_right,
@@ -195,12 +196,12 @@ def generation(
 
 
 def _samples(
-    model: Bruno, seen: Tensor, number: int, temperature: float, generator: torch.Generator
+    model: Bruno, seen: Tensor, number: int, latent_scale: float, generator: torch.Generator
 ) -> Tensor:
     """Return samples given each set, uint8 ``(K, number, C, H, W)``."""
     device = model.device
     predictive = model.condition(dequantise(seen, generator).to(device))
-    drawn = predictive.sample(number, generator=generator, temperature=temperature)
+    drawn = predictive.sample(number, generator=generator, latent_scale=latent_scale)
     return quantise(drawn.cpu()).transpose(0, 1)
 
 
@@ -244,7 +245,7 @@ def _nearest(x: Tensor, others: Tensor) -> Tensor:
 def _result(
     episodes: list[dict[str, Tensor]],
     given: int,
-    temperature: float,
+    latent_scale: float,
     *,
     dataset: str,
     way: int,
@@ -257,7 +258,7 @@ def _result(
     return GenerationResult(
         dataset=dataset,
         given=given,
-        temperature=temperature,
+        latent_scale=latent_scale,
         way=way,
         samples=samples * len(classes),
         judged=estimates["judged"],
@@ -273,7 +274,7 @@ def _result(
 def _check(
     dataset: LabelledImages,
     given: Sequence[int],
-    temperatures: Sequence[float],
+    latent_scales: Sequence[float],
     way: int,
     episodes: int,
     samples: int,
@@ -281,10 +282,11 @@ def _check(
     least = {"way": (way, 2), "episodes": (episodes, 1), "samples": (samples, 2)}
     least |= {"given": (min(given, default=0), 1)}
     for name, (value, low) in least.items():
-        if value < low:
-            raise UserError(f"{name}: expected at least {low}, got {value}")
-    if min(temperatures, default=-1.0) < 0:
-        raise UserError(f"temperatures: expected numbers of at least 0, got {list(temperatures)}")
+        check_whole(name, value, low)
+    if not latent_scales:
+        raise UserError("latent_scales: expected at least one, got none")
+    for scale in latent_scales:
+        check_number("latent_scales", scale, "numbers of at least 0", lambda scale: scale >= 0)
     if way > dataset.num_classes:
         raise UserError(
             f"way: expected at most the {dataset.num_classes} classes of "

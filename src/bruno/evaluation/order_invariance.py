@@ -1,4 +1,4 @@
-"""Is the model as exchangeable in floating point as it is on paper?"""
+"""Order invariance of the joint log-density in floating point."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.model import Bruno
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
 class ExchangeabilityResult:
-    """By how much laws that hold exactly on paper are missed through rounding.
+    """Rounding errors of laws that hold exactly in real arithmetic.
 
     Attributes:
         elements: Size of the set.
@@ -67,11 +68,13 @@ def exchangeability(
         generator: Source of the orders, on the CPU.
         context: Labels of the elements for a conditional model, ``(n, context_dim)``.
 
+    Returns:
+        The differences.
+
     Raises:
         UserError: If ``permutations`` is below 1, or ``x`` is not one set the flow takes.
     """
-    if permutations < 1:
-        raise UserError(f"permutations: expected at least 1, got {permutations}")
+    check_whole("permutations", permutations, 1)
     if x.shape[1:] != model.event_shape:
         event = ", ".join(map(str, model.event_shape))
         raise UserError(f"x: expected one set of shape (n, {event}), got {tuple(x.shape)}")

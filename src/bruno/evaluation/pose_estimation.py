@@ -1,4 +1,4 @@
-"""Pose estimation: from which side is an object seen? The label that makes a view most likely."""
+"""Pose estimation: from which side is an object seen? The angle with the highest likelihood."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EVEN = 0.5  # degrees by which equal steps may differ
 
 @dataclass(frozen=True)
 class PoseResult:
-    """What :func:`pose` measured, after one number of views.
+    """Pose estimation after one number of views.
 
     Attributes:
         dataset: Data set and split.
@@ -74,19 +74,22 @@ def pose(
     """Estimate the angle of a view by trying all angles; one result for every number of views.
 
     Args:
-        model: A conditional model that is told one angle, as its sine and cosine.
+        model: A conditional model of one angle, as its sine and cosine.
         dataset: Objects it was not trained on; a class is an object, its images are views.
         given: Numbers of views to give with their angle.
         seed: Seed of views and noise.
         progress: Told the number of objects done, for every number of views.
 
+    Returns:
+        One result for every number of views.
+
     Raises:
-        UserError: If the model or the data have no such label, an object has too few views, or
+        UserError: If the model or the data have no such feature, an object has too few views, or
             fewer than two objects have a unique pose.
     """
     check_conditional(model, dataset)
-    if [label.is_angle for label in dataset.context_labels] != [True]:
-        raise UserError(f"data: expected one angle as the label of {dataset.name}")
+    if [feature.is_angle for feature in dataset.context_features] != [True]:
+        raise UserError(f"data: expected one angle as the context of {dataset.name}")
     views, context = by_object(dataset)
     if not given or not 0 <= min(given) <= max(given) < views.shape[1]:
         raise UserError(
@@ -110,7 +113,7 @@ def pose(
             query, seen = order[index, 0], order[index, 1 : 1 + count]
             sides = context[index]
             predictive = condition(model, noisy[index, seen].unsqueeze(0), sides[seen][None])
-            scores = scores_by_label(predictive, noisy[index, query], sides)
+            scores = scores_by_context(predictive, noisy[index, query], sides)
             errors.append(angle_between(angles[index, scores.argmax()], angles[index, query]))
             others = torch.arange(len(sides), device=scores.device) != query
             margins.append(scores[query] - scores[others].mean())
@@ -133,13 +136,13 @@ def pose(
 
 
 @torch.no_grad()
-def scores_by_label(predictive: Predictive, x: Tensor, context: Tensor) -> Tensor:
-    """Return log p(x | seen, label) of one image for every label, in nats, ``(K,)``, on the CPU.
+def scores_by_context(predictive: Predictive, x: Tensor, context: Tensor) -> Tensor:
+    """Return log p(x | seen, context) of one image for every context, in nats, ``(K,)``, CPU.
 
     Args:
-        predictive: What is known of the object, of batch shape ``()`` or ``(1,)``.
+        predictive: Predictive given views of the object, of batch shape ``()`` or ``(1,)``.
         x: An image, shape ``event``.
-        context: The labels to try, ``(K, context_dim)``.
+        context: The contexts to try, ``(K, context_dim)``.
     """
     device = predictive.model.device
     shape = (len(context), *(1 for _ in predictive.batch_shape))
@@ -151,7 +154,7 @@ def scores_by_label(predictive: Predictive, x: Tensor, context: Tensor) -> Tenso
 def degrees(context: Tensor) -> Tensor:
     """Return the angles whose sine and cosine a context is, ``(*B, 2) -> (*B,)``.
 
-    Rounded to a thousandth, so that the difference of two is what it would be without the detour.
+    Rounded to a thousandth, so that differences of angles are exact to that precision.
     """
     sine, cosine = context.double().unbind(-1)
     return torch.atan2(sine, cosine).rad2deg().round(decimals=3)
@@ -159,7 +162,7 @@ def degrees(context: Tensor) -> Tensor:
 
 def objects_with_unique_pose(dataset: LabelledImages) -> list[int]:
     """Return the objects whose angle is identifiable; none where the context is not one angle."""
-    if [label.is_angle for label in dataset.context_labels] != [True]:
+    if [feature.is_angle for feature in dataset.context_features] != [True]:
         return []
     views, context = by_object(dataset)
     unique: list[int] = has_unique_pose(views, degrees(context)).nonzero().flatten().tolist()
@@ -175,8 +178,8 @@ def has_unique_pose(views: Tensor, angles: Tensor) -> Tensor:
 
     Returns:
         bool ``(objects,)``: whether turning the object by 30 degrees or more always changes its
-        views by a tenth of what they differ from black, in root mean square. That can be told from
-        views all around at equal steps; other objects are taken to have a unique pose.
+        views by a tenth of their root mean square. This needs views all around at equal steps;
+        other objects are taken to have a unique pose.
     """
     angles, order = (angles % 360).sort(1)
     objects = torch.arange(len(views), device=views.device).unsqueeze(1)
@@ -193,7 +196,12 @@ def has_unique_pose(views: Tensor, angles: Tensor) -> Tensor:
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle between two directions, in degrees, 0 to 180, to a thousandth."""
+    """Return the angle between two directions, in degrees, 0 to 180, to a thousandth.
+
+    Args:
+        a: Angles, in degrees.
+        b: Angles of a shape that broadcasts with it.
+    """
     return ((a - b + 180) % 360 - 180).abs().round(decimals=3)
 
 

@@ -8,13 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.evaluation.trials import Trial
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
-
-# Elements of a temporary (Q, way, D). On a CPU pieces of 1 MiB stay in the cache, which is several
-# times faster than passing through memory for every operation; a GPU needs larger ones to be busy.
-_CPU_CHUNK, _GPU_CHUNK = 2**17, 2**24
 
 
 def is_correct(scores: Tensor) -> Tensor:
@@ -39,8 +36,7 @@ def trial_scores(process: ExchangeableProcess, z: Tensor, trial: Trial) -> Tenso
         Shape ``(Q, way)``, float64.
     """
     way = trial.support.shape[1]
-    chunk = _CPU_CHUNK if z.device.type == "cpu" else _GPU_CHUNK
-    rows = max(1, chunk // (way * z.shape[-1]))
+    rows = chunks.rows_per_chunk(way * z.shape[-1], chunks.device_limit(z.device))
     with _one_thread():
         scores = [
             process.predictive(_evidence_of_rows(z, support)).log_prob(_rows(z, query.unsqueeze(1)))

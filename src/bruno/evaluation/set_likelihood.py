@@ -1,4 +1,4 @@
-"""Test likelihood of sets: what an image costs, and how much the set before it helps."""
+"""Test likelihood of sets: of an image alone, and given the images before it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import Sets, sample_sets
 from bruno.errors import UserError
@@ -18,9 +19,7 @@ from bruno.evaluation.streams import Stream
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
-
-# Elements of a temporary (sets, n, D): 8 MiB in float64.
-_CHUNK_ELEMENTS = 2**20
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class LikelihoodResult:
         sets: Number of sets.
         set_size: Images in each.
         dim: Values in an image, for bits/dim.
-        nats: Mean of −log p(x_n | x_<n) over all positions n.
+        nll: Mean of −log p(x_n | x_<n) over all positions n.
         first: −log p(x_1), without any example.
         last: −log p(x_n | x_<n) at the last position.
-        gain: First minus last, paired by set: what the examples are worth.
+        conditioning_gain: First minus last, paired by set: the value of the examples.
         curve: −log p(x_n | x_<n) at every position, the first to the last.
         seed: Seed of the sets and of the dequantisation noise.
         importance_samples: Noise draws of the importance-weighted figure, or 0.
@@ -47,10 +46,10 @@ class LikelihoodResult:
     sets: int
     set_size: int
     dim: int
-    nats: Estimate
+    nll: Estimate
     first: Estimate
     last: Estimate
-    gain: Estimate
+    conditioning_gain: Estimate
     curve: tuple[Estimate, ...]
     seed: int
     importance_samples: int = 0
@@ -59,12 +58,12 @@ class LikelihoodResult:
     @property
     def bits_per_dim(self) -> Estimate:
         """The mean over all positions in bits per dimension."""
-        return self.nats.scaled(1 / (self.dim * math.log(2)))
+        return self.nll.scaled(1 / (self.dim * math.log(2)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         plain = {key: value for key, value in self.__dict__.items() if isinstance(value, str | int)}
-        estimates = ["nats", "bits_per_dim", "first", "last", "gain"]
+        estimates = ["nll", "bits_per_dim", "first", "last", "conditioning_gain"]
         if self.importance_weighted is not None:
             estimates.append("importance_weighted")
         return {
@@ -76,10 +75,10 @@ class LikelihoodResult:
     def rows(self) -> list[list[str]]:
         """Return positions in the set, nats per image and bits/dim."""
         rows = [
-            ["all positions", f"{self.nats}", f"{self.bits_per_dim.mean:.3f}"],
+            ["all positions", f"{self.nll}", f"{self.bits_per_dim.mean:.3f}"],
             ["first (prior)", f"{self.first}", ""],
             [f"last (given {self.set_size - 1})", f"{self.last}", ""],
-            ["gained by conditioning", f"{self.gain}", ""],
+            ["gained by conditioning", f"{self.conditioning_gain}", ""],
         ]
         if self.importance_weighted is not None:
             name = f"importance-weighted, {self.importance_samples} noise draws"
@@ -106,15 +105,17 @@ def likelihood(
         sets: Number of sets, each of one class. Classes take turns, so that none has two sets
             more than another; by default one set of each class.
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
-        importance_samples: Draw the noise of every set so many times and report the logarithm of
+        importance_samples: Number of draws of the noise of every set; report the logarithm of
             the mean joint density, too; 0 for not.
         progress: Told the number of images encoded.
+
+    Returns:
+        Negative log-likelihoods, with intervals.
 
     Raises:
         UserError: If a class has fewer than ``set_size`` images or a number is below 1.
     """
-    if importance_samples < 0:
-        raise UserError(f"importance_samples: expected at least 0, got {importance_samples}")
+    check_whole("importance_samples", importance_samples, 0)
     sets = dataset.num_classes if sets is None else sets
     drawn = _draw_sets(dataset, sets, set_size, seed)
     images = torch.cat([part.images for part in drawn])
@@ -132,7 +133,7 @@ def likelihood(
         one_step = _one_step_terms(model, z.unflatten(0, (sets, set_size)))
         return one_step + log_det.reshape(sets, set_size)
 
-    nats = -terms()
+    nll = -terms()
     weighted = None
     if importance_samples:
         joints = torch.stack([terms(draw).sum(1) for draw in range(importance_samples)])
@@ -143,11 +144,11 @@ def likelihood(
         sets=sets,
         set_size=set_size,
         dim=model.process.dim,
-        nats=estimate(nats.flatten(), classes.repeat_interleave(set_size)),
-        first=estimate(nats[:, 0], classes),
-        last=estimate(nats[:, -1], classes),
-        gain=estimate(nats[:, 0] - nats[:, -1], classes),
-        curve=tuple(estimate(position, classes) for position in nats.unbind(1)),
+        nll=estimate(nll.flatten(), classes.repeat_interleave(set_size)),
+        first=estimate(nll[:, 0], classes),
+        last=estimate(nll[:, -1], classes),
+        conditioning_gain=estimate(nll[:, 0] - nll[:, -1], classes),
+        curve=tuple(estimate(position, classes) for position in nll.unbind(1)),
         seed=seed,
         importance_samples=importance_samples,
         importance_weighted=None if weighted is None else estimate(weighted, classes),
@@ -155,8 +156,7 @@ def likelihood(
 
 
 def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:
-    if sets < 1:
-        raise UserError(f"sets: expected at least 1, got {sets}")
+    check_whole("sets", sets, 1)
     smallest = int(dataset.class_sizes.argmin())
     available = int(dataset.class_sizes[smallest])
     if not 1 <= set_size <= available:
@@ -175,5 +175,5 @@ def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> 
 @torch.no_grad()
 def _one_step_terms(model: Bruno, z: Tensor) -> Tensor:
     """Return log p(z_i | z_<i) of sets ``(S, n, D)``, shape ``(S, n)``, some sets at a time."""
-    rows = max(1, _CHUNK_ELEMENTS // (z.shape[1] * z.shape[2]))
+    rows = chunks.rows_per_chunk(z.shape[1] * z.shape[2], chunks.MEMORY_ELEMENTS)
     return torch.cat([model.process.predictive_log_prob(part) for part in z.split(rows)])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bruno.data.context import Label, check_same_labels
+from bruno.data.context import ContextFeature, check_same_features
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, sample_sets
 from bruno.errors import UserError
@@ -33,7 +33,7 @@ _EXAMPLES_GIVEN, _JUDGED_WAY = (1, 5, 10), 20
 
 
 class Result(Protocol):
-    """What a protocol returns: figures for programs and rows of a table for people."""
+    """Result of a protocol: figures for programs and rows of a table for people."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -44,7 +44,7 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured.
+    """The model that is measured, its data and its competitors.
 
     Attributes:
         model: The model.
@@ -72,8 +72,8 @@ class Settings:
     """Settings of the protocols.
 
     Attributes:
-        ways: Numbers of classes to choose from; by default 5 and 20, as far as there are so many.
-        shots: Numbers of examples per class; by default 1 and 5, as far as there are so many.
+        ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
+        shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
         rotations: Count each class in four rotations, in few-shot classification.
         set_size: Images in a set; fewer where the smallest class has fewer.
@@ -258,7 +258,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         several=True,
     ),
     "anomalies": EvaluationProtocol(
-        "detection of images of other classes planted in a set",
+        "detection of images of other classes in a set",
         ("anomalies in a set of", "AUROC", "average precision", "sets"),
         _anomalies,
         applies=lambda subject: not subject.is_conditional and subject.dataset.num_classes > 1,
@@ -267,7 +267,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     "generation": EvaluationProtocol(
         "share of samples given a few examples that a judge names as their class",
         (
-            *("examples given", "temperature", "judged right %", "real images %"),
+            *("examples given", "latent scale", "judged right %", "real images %"),
             *("variance", "spread", "nearest given", "nearest training"),
         ),
         _generation,
@@ -287,7 +287,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     ),
     "views": EvaluationProtocol(
         "new views of objects from a few seen ones, by a conditional model",
-        ("views given", "nats per view", "bits/dim", "gain", "without context"),
+        ("views given", "nats per view", "bits/dim", "conditioning gain", "without context"),
         _views,
         applies=lambda subject: subject.is_conditional,
     ),
@@ -341,11 +341,14 @@ def evaluate(
     """Measure a model by several protocols.
 
     Args:
-        subject: What is measured, on which data.
+        subject: The model and its data.
         settings: Settings of the protocols.
         protocols: Names from :data:`PROTOCOLS`; by default those that apply to the model and the
             data and are measured by default.
         progress: Told the stage and how much of it is done.
+
+    Returns:
+        The results of every protocol.
 
     Raises:
         UserError: If a protocol is unknown or does not apply, or a setting does not fit the data.
@@ -361,12 +364,12 @@ def evaluate(
     )
 
 
-def check_subject(subject: Subject, labels: Sequence[Label] = ()) -> None:
+def check_subject(subject: Subject, features: Sequence[ContextFeature] = ()) -> None:
     """Raise if a model cannot be measured on a data set.
 
     Args:
         subject: The model and the data.
-        labels: The context features the model was trained with, where they are known.
+        features: The context features the model was trained with, where they are known.
 
     Raises:
         UserError: If shapes or context features do not agree.
@@ -383,9 +386,9 @@ def check_subject(subject: Subject, labels: Sequence[Label] = ()) -> None:
         check_unconditional(subject.unconditional, dataset)
     if subject.is_conditional:
         check_conditional(model, dataset)
-        if labels:
+        if features:
             source = f"{dataset.name}/{dataset.split}"
-            check_same_labels("data", source, dataset.context_labels, labels)
+            check_same_features("data", source, dataset.context_features, features)
 
 
 def _chosen(subject: Subject, names: Sequence[str] | None) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.seeding import uniform
+from bruno.validation import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def draw_trial(
     turns: int,
     generator: torch.Generator,
     *,
-    strangers: int = 0,
+    contaminants: int = 0,
 ) -> Trial:
     """Draw the decisions of one trial: every class in every rotation is queried once.
 
@@ -51,7 +52,10 @@ def draw_trial(
         shot: Number of support images of each.
         turns: Number of rotations, 1 or 4.
         generator: Source of randomness.
-        strangers: How many images of every support are replaced by images of other classes.
+        contaminants: How many images of every support are replaced by images of other classes.
+
+    Returns:
+        The decisions.
     """
     device = generator.device
     own = torch.arange(dataset.num_classes, device=device).repeat(turns)
@@ -67,12 +71,14 @@ def draw_trial(
     support_turns = torch.cat([own_turn[:, None], other_turns], 1)
     support = support_turns[..., None] * len(dataset) + support
     classes = torch.cat([own[:, None], others], 1)
-    if strangers:
-        support[..., :strangers] = _draw_strangers(dataset, classes, strangers, turns, generator)
+    if contaminants:
+        support[..., :contaminants] = _draw_contaminants(
+            dataset, classes, contaminants, turns, generator
+        )
     return Trial(query=own_turn * len(dataset) + own_images[:, 0], support=support, classes=classes)
 
 
-def _draw_strangers(
+def _draw_contaminants(
     dataset: LabelledImages, classes: Tensor, number: int, turns: int, generator: torch.Generator
 ) -> Tensor:
     """Return rows of random images of any class but the given ones: ``(Q, way, number)``."""
@@ -87,13 +93,18 @@ def _draw_strangers(
 def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> None:
     """Raise if few-shot trials cannot be drawn.
 
+    Args:
+        dataset: The images.
+        way: Number of classes to choose from.
+        shot: Number of support images of each.
+        trials: How often every class is queried.
+
     Raises:
         UserError: If a number is too small, there are fewer classes than ``way``, or a class has
             fewer than ``shot + 1`` images.
     """
     for argument, number, least in (("way", way, 2), ("shot", shot, 1), ("trials", trials, 1)):
-        if number < least:
-            raise UserError(f"{argument}: expected at least {least}, got {number}")
+        check_whole(argument, number, least)
     where = f"{dataset.name}/{dataset.split}"
     if way > dataset.num_classes:
         raise UserError(f"way: {where} has {dataset.num_classes} classes, too few for {way}-way")

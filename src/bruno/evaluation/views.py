@@ -1,7 +1,7 @@
-"""New views of an object from a few seen ones: how likely the true one is, how close a drawn one.
+"""Prediction of new views of an object: likelihood of the true view, error of predicted ones.
 
-The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a label
-each, such as the azimuth they were taken from, predict its image at another label.
+The test of *Conditional BRUNO* (Korshunova et al., 2018): given images of an object with a
+context each, such as the azimuth they were taken from, predict its image at another context.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bruno import chunks
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
 from bruno.errors import UserError
@@ -25,6 +26,7 @@ from bruno.model import Bruno
 from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
+from bruno.validation import check_whole
 
 _BATCH = 500
 _SIMILARITY_WINDOW = 7
@@ -32,7 +34,7 @@ _SIMILARITY_WINDOW = 7
 
 @dataclass(frozen=True)
 class ReconstructionError:
-    """How close pictures are to the truth, with intervals over objects.
+    """Distance of pictures from the truth, with intervals over objects.
 
     Attributes:
         rmse: Root of the mean squared difference of an object's pixels, where white is 1.
@@ -50,44 +52,44 @@ class ReconstructionError:
 
 @dataclass(frozen=True)
 class ViewsGiven:
-    """What a model says of new views after seeing so many.
+    """Predictions of new views after a number of seen ones.
 
     Attributes:
         given: Views seen.
-        nats: Of a new view, −log p(x | seen views, its label).
-        gain: How many nats fewer that is than with the fewest views, with an interval over the
+        nll: Of a new view, −log p(x | seen views, its context).
+        conditioning_gain: Decrease of ``nll`` from the fewest views, with an interval over the
             differences of objects.
-        step: How many nats fewer than with the number of views before this one, likewise.
-        unconditional_nats: Of a new view after as many, by the unconditional model if there is one.
+        step: Decrease of ``nll`` from the number of views before this one, likewise.
+        unconditional_nll: Of a new view after as many, by the unconditional model if there is one.
         pictures: How close they come: ``mean`` of the samples and one ``sample`` each, and the
             competitors: ``nearest training object``, ``mean training view``, and ``unconditional
             model`` if there is one.
     """
 
     given: int
-    nats: Estimate
-    gain: Estimate
+    nll: Estimate
+    conditioning_gain: Estimate
     step: Estimate
-    unconditional_nats: Estimate | None
+    unconditional_nll: Estimate | None
     pictures: Mapping[str, ReconstructionError]
 
     def to_dict(self, bits_per_nat: float) -> dict[str, Any]:
         """Return what JSON can hold."""
-        alone = self.unconditional_nats
+        alone = self.unconditional_nll
         return {
             "given": self.given,
-            "nats": self.nats.to_dict(),
-            "bits_per_dim": self.nats.scaled(bits_per_nat).to_dict(),
-            "gain": self.gain.to_dict(),
+            "nll": self.nll.to_dict(),
+            "bits_per_dim": self.nll.scaled(bits_per_nat).to_dict(),
+            "conditioning_gain": self.conditioning_gain.to_dict(),
             "step": self.step.to_dict(),
-            **({} if alone is None else {"unconditional_nats": alone.to_dict()}),
+            **({} if alone is None else {"unconditional_nll": alone.to_dict()}),
             "pictures": {name: one.to_dict() for name, one in self.pictures.items()},
         }
 
 
 @dataclass(frozen=True)
 class ViewsResult:
-    """What :func:`novel_views` measured.
+    """Predictions of new views for every number of given views.
 
     Attributes:
         dataset: Data set and split.
@@ -109,7 +111,7 @@ class ViewsResult:
 
     @property
     def bits_per_nat(self) -> float:
-        """What turns nats per view into bits per value of an image."""
+        """Factor from nats per view to bits per value of an image."""
         return 1 / (self.dim * math.log(2))
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,10 +125,10 @@ class ViewsResult:
         return [
             [
                 f"{row.given}",
-                f"{row.nats}",
-                f"{row.nats.mean * self.bits_per_nat:.3f}",
-                f"{row.gain}",
-                f"{row.unconditional_nats or ''}",
+                f"{row.nll}",
+                f"{row.nll.mean * self.bits_per_nat:.3f}",
+                f"{row.conditioning_gain}",
+                f"{row.unconditional_nll or ''}",
             ]
             for row in self.by_given
         ]
@@ -157,12 +159,15 @@ def novel_views(
         given: Numbers of views to give, ascending.
         targets: New views of every object.
         samples: Samples a mean picture is made of.
-        unconditional: A model of the same images without labels, as a competitor.
+        unconditional: A model of the same images without context, as a competitor.
         seed: Seed of views, noise and samples.
         progress: Told the number of objects done, for every number of views.
 
+    Returns:
+        Figures for every number of given views.
+
     Raises:
-        UserError: If the model or the data have no labels, a number is not positive, an object
+        UserError: If the model or the data have no context, a number is not positive, an object
             has too few views, or the models do not take such images.
     """
     check_conditional(model, dataset)
@@ -173,8 +178,7 @@ def novel_views(
             f"given: expected ascending numbers of views of at least 0, got {list(given)}"
         )
     for name, number in (("targets", targets), ("samples", samples)):
-        if number < 1:
-            raise UserError(f"{name}: expected at least 1, got {number}")
+        check_whole(name, number, 1)
     views, context = by_object(dataset)
     training_views = None
     if training is not None:
@@ -194,19 +198,19 @@ def novel_views(
     wanted = order[:, :targets]
     truth = _unit(views[here, wanted])
     rows: list[ViewsGiven] = []
-    of_objects: list[Tensor] = []  # nats for every number of views, (objects,) each
+    of_objects: list[Tensor] = []  # nll for every number of views, (objects,) each
     for count in given:
         seen = order[:, targets : targets + count]
-        nats, pictures, others, other_pictures = [], [], [], []
+        nll, pictures, others, other_pictures = [], [], [], []
         for start in range(0, objects, _objects_at_once(model)):
             part = slice(start, start + _objects_at_once(model))
-            new, label = noisy[here, wanted][part], context[here, wanted][part]
+            new, target_context = noisy[here, wanted][part], context[here, wanted][part]
             predictive = condition(model, noisy[here, seen][part], context[here, seen][part])
-            nats.append(_nats(predictive, new, label))
-            pictures.append(_drawn(predictive, label, samples, generator))
+            nll.append(_nll(predictive, new, target_context))
+            pictures.append(_drawn(predictive, target_context, samples, generator))
             if unconditional is not None:
                 alone = condition(unconditional, noisy[here, seen][part], None)
-                others.append(_nats(alone, new, None))
+                others.append(_nll(alone, new, None))
                 other_pictures.append(_drawn(alone, None, samples, generator))
             if progress is not None:
                 progress(f"views, {count} given", min(part.stop, objects), objects)
@@ -220,15 +224,17 @@ def novel_views(
         if unconditional is not None:
             alike = torch.cat(other_pictures, 1).mean(0).unsqueeze(1)
             shown["unconditional model"] = alike.expand_as(truth)
-        of_objects.append(torch.cat(nats))
+        of_objects.append(torch.cat(nll))
         rows.append(
             ViewsGiven(
                 count,
                 estimate(of_objects[-1]),
-                gain=estimate(of_objects[0] - of_objects[-1]),
+                conditioning_gain=estimate(of_objects[0] - of_objects[-1]),
                 step=estimate(of_objects[max(0, len(rows) - 1)] - of_objects[-1]),
-                unconditional_nats=estimate(torch.cat(others)) if others else None,
-                pictures={name: closeness(picture, truth) for name, picture in shown.items()},
+                unconditional_nll=estimate(torch.cat(others)) if others else None,
+                pictures={
+                    name: reconstruction_error(picture, truth) for name, picture in shown.items()
+                },
             )
         )
     return ViewsResult(
@@ -242,8 +248,16 @@ def novel_views(
     )
 
 
-def closeness(pictures: Tensor, truth: Tensor) -> ReconstructionError:
-    """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1]."""
+def reconstruction_error(pictures: Tensor, truth: Tensor) -> ReconstructionError:
+    """Compare pictures of objects with the truth, both ``(objects, views, C, H, W)`` in [0, 1].
+
+    Args:
+        pictures: Predicted views, in [0, 1].
+        truth: True views of the same shape.
+
+    Returns:
+        Errors, with intervals over objects.
+    """
     squares = (pictures - truth).square().flatten(1).mean(1)
     smaller_side = min(truth.shape[-2:])
     window = min(_SIMILARITY_WINDOW, smaller_side - 1 + smaller_side % 2)
@@ -254,7 +268,11 @@ def closeness(pictures: Tensor, truth: Tensor) -> ReconstructionError:
 
 
 def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
-    """Raise if a model is not told what the data tell.
+    """Raise if a model does not take the context of a data set.
+
+    Args:
+        model: The model.
+        dataset: The data set.
 
     Raises:
         UserError: If the model takes no context, or one of another size than the data have.
@@ -263,13 +281,17 @@ def check_conditional(model: Bruno, dataset: LabelledImages) -> None:
         raise UserError("model: expected a conditional model, got one that takes no context")
     if dataset.context_dim != model.flow.context_dim:
         raise UserError(
-            f"data: the model is told {model.flow.context_dim} numbers of every image, "
+            f"data: the model takes a context of {model.flow.context_dim} numbers, "
             f"{dataset.name} has {dataset.context_dim}"
         )
 
 
 def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
-    """Raise if a model cannot compete on the same images without their labels.
+    """Raise if a model cannot compete on the same images without their context.
+
+    Args:
+        model: The model without context.
+        dataset: The data set.
 
     Raises:
         UserError: If it takes a context, or images of another shape.
@@ -284,7 +306,7 @@ def check_unconditional(model: Bruno, dataset: LabelledImages) -> None:
 
 
 def by_object(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Return as many views of every object as the one with the fewest has, and their labels.
+    """Return as many views of every object as the one with the fewest has, and their context.
 
     Returns:
         Views, uint8 ``(objects, V, C, H, W)``, and context, ``(objects, V, context_dim)``.
@@ -293,7 +315,7 @@ def by_object(dataset: LabelledImages) -> tuple[Tensor, Tensor]:
         UserError: If there is no context.
     """
     if dataset.context is None:
-        raise UserError(f"data: expected labelled views, {dataset.name} has no labels")
+        raise UserError(f"data: expected views with a context, {dataset.name} has none")
     table = dataset.index_table[:, : int(dataset.class_sizes.min())]
     return dataset.images[table], dataset.context[table]
 
@@ -309,9 +331,15 @@ def _unit(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def _nats(predictive: Predictive, new: Tensor, label: Tensor | None) -> Tensor:
-    """Return the nats of new views ``(objects, targets, *event)``, averaged: ``(objects,)``."""
-    context = None if label is None else _first(predictive, label)
+def _nll(predictive: Predictive, new: Tensor, target_context: Tensor | None) -> Tensor:
+    """Return the mean negative log-likelihood of the new views of every object, ``(objects,)``.
+
+    Args:
+        predictive: Of batch shape ``(objects,)``.
+        new: Views, ``(objects, targets, *event)``.
+        target_context: Their contexts, ``(objects, targets, context_dim)``.
+    """
+    context = None if target_context is None else _first(predictive, target_context)
     return -predictive.log_prob(_first(predictive, new), context).mean(0).cpu()
 
 
@@ -321,11 +349,17 @@ def _first(predictive: Predictive, of_objects: Tensor) -> Tensor:
 
 
 def _objects_at_once(model: Bruno) -> int:
-    return max(1, _BATCH * 28 * 28 // (16 * model.process.dim))
+    return chunks.rows_per_chunk(16 * model.process.dim, _BATCH * 28 * 28)
 
 
 def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
-    """Return what a model expects of objects after views ``(objects, n, *event)``."""
+    """Return the predictive of objects given views ``(objects, n, *event)``.
+
+    Args:
+        model: The model.
+        x: Seen views, ``(objects, n, *event)``; n may be 0.
+        context: Their context, ``(objects, n, context_dim)``, if the model takes one.
+    """
     device = model.device
     if x.shape[1] == 0:
         empty = Evidence.empty(model.process.dim, (len(x),), device=device)
@@ -334,12 +368,14 @@ def condition(model: Bruno, x: Tensor, context: Tensor | None) -> Predictive:
 
 
 def _drawn(
-    predictive: Predictive, label: Tensor | None, samples: int, generator: torch.Generator
+    predictive: Predictive, target_context: Tensor | None, samples: int, generator: torch.Generator
 ) -> Tensor:
     """Return samples in [0, 1], ``(samples, objects, targets, *event)``, or without targets."""
-    if label is None:
+    if target_context is None:
         return _unit(quantise(predictive.sample(samples, generator=generator).cpu()))
-    drawn = predictive.sample((samples, label.shape[1]), _first(predictive, label), generator)
+    drawn = predictive.sample(
+        (samples, target_context.shape[1]), _first(predictive, target_context), generator
+    )
     return _unit(quantise(drawn.transpose(1, 2).cpu()))
 
 

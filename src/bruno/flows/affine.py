@@ -34,20 +34,44 @@ class ActivationNorm(Bijection):
         self.shift = nn.Parameter(torch.zeros(channels, **FACTORY_KWARGS))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``(x + shift) · exp(log_scale)`` and its log-determinant."""
+        """Return ``(x + shift) · exp(log_scale)`` and its log-determinant.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         log_scale = self.log_scale
         z = (x + _along_channels(self.shift, x)) * _along_channels(log_scale.exp(), x)
         return z, _log_det_of_scale(log_scale, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``z · exp(−log_scale) − shift`` and its log-determinant."""
+        """Return ``z · exp(−log_scale) − shift`` and its log-determinant.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
+        """
         log_scale = -self.log_scale
         x = z * _along_channels(log_scale.exp(), z) - _along_channels(self.shift, z)
         return x, _log_det_of_scale(log_scale, z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Standardise every channel on a batch, in place."""
+        """Standardise every channel on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent of the batch, of the same shape.
+        """
         mean, std = channel_moments(x)
         self.shift.copy_(-mean)
         self.log_scale.copy_(-std.log())
@@ -111,11 +135,27 @@ class InvertibleConv1x1(Bijection):
         return self.permutation.double() @ lower @ upper
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply the channels of every position by the weight."""
+        """Multiply the channels of every position by the weight.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         return self._multiply(x, self.weight()), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply the channels of every position by the inverse of the weight."""
+        """Multiply the channels of every position by the inverse of the weight.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
+        """
         return self._multiply(z, torch.linalg.inv(self.weight())), -self._log_det(z)
 
     @staticmethod
@@ -157,7 +197,15 @@ class DiscreteCosineTransform(Bijection):
         self.register_buffer("order", frequency.argsort(stable=True), persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the coefficients and zeros."""
+        """Return the coefficients and zeros.
+
+        Args:
+            x: Data, ``(B, C, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent ``(B, C·H·W)`` and log-determinants ``(B,)``, in nats.
+        """
         rows, columns = (_cosines(size, x) for size in self.shape[1:])
         with torch.autocast(device_type=x.device.type, enabled=False):
             coefficients = rows @ x @ columns.T
@@ -165,7 +213,15 @@ class DiscreteCosineTransform(Bijection):
         return ordered.transpose(1, 2).flatten(1), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the image of given coefficients and zeros."""
+        """Return the image of given coefficients and zeros.
+
+        Args:
+            z: Latent, ``(B, C·H·W)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, C, H, W)`` and log-determinants ``(B,)``, in nats.
+        """
         rows, columns = (_cosines(size, z) for size in self.shape[1:])
         ordered = z.unflatten(1, (-1, self.shape[0])).transpose(1, 2)
         coefficients = ordered[..., self.order.argsort()].unflatten(2, self.shape[1:])
@@ -223,16 +279,40 @@ class FullAffine(Bijection):
         self.log_abs_det.copy_(log_abs_det)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Shift, then multiply by the matrix."""
+        """Shift, then multiply by the matrix.
+
+        Args:
+            x: Data, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         return (x + self.shift) @ self.matrix, self.log_abs_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Multiply by its inverse, then shift back."""
+        """Multiply by its inverse, then shift back.
+
+        Args:
+            z: Latent, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         return z @ self.inverse_matrix - self.shift, -self.log_abs_det.expand(z.shape[0])
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Standardise every dimension on a batch, in place."""
+        """Standardise every dimension on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent of the batch, ``(B, D)``.
+        """
         mean, std = channel_moments(x)
         self.set(-mean, (1 / std).diag(), std.diag(), -std.log().sum())
         return super().initialise(x, context)
@@ -321,7 +401,15 @@ class LowRankAffine(Bijection):
         self.log_abs_det.copy_(log_abs_det + scale.log().sum())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Shift, scale, rotate, then multiply the first dimensions by the matrix."""
+        """Shift, scale, rotate, then multiply the first dimensions by the matrix.
+
+        Args:
+            x: Data, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         x = (x + self.shift) * self.scale
         x = torch.addmm(x, x @ self.reflectors, self.weighted, alpha=-1)
         rank = self.matrix.shape[0]
@@ -329,7 +417,15 @@ class LowRankAffine(Bijection):
         return z, self.log_abs_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Undo the four steps in reverse order."""
+        """Undo the four steps in reverse order.
+
+        Args:
+            z: Latent, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         rank = self.matrix.shape[0]
         x = torch.cat([z[:, :rank] @ self.inverse_matrix, z[:, rank:]], 1)
         x = torch.addmm(x, x @ self.weighted.T, self.reflectors.T, alpha=-1)
@@ -337,7 +433,15 @@ class LowRankAffine(Bijection):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Standardise every dimension on a batch, without rotation, in place."""
+        """Standardise every dimension on a batch, without rotation, in place.
+
+        Args:
+            x: A batch of data, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent of the batch, ``(B, D)``.
+        """
         mean, std = channel_moments(x)
         matrix = self.matrix
         identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)

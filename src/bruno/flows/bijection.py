@@ -36,11 +36,27 @@ class Bijection(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map data to latent; return ``(z, log_det)``."""
+        """Map data to latent; return ``(z, log_det)``.
+
+        Args:
+            x: Data, ``(B, ...)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent ``(B, ...)`` and log-determinants ``(B,)``, in nats.
+        """
 
     @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map latent to data; return ``(x, log_det)``."""
+        """Map latent to data; return ``(x, log_det)``.
+
+        Args:
+            z: Latent, ``(B, ...)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, ...)`` and log-determinants ``(B,)``, in nats.
+        """
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Set what depends on the scale of the data from a batch, in place.

@@ -87,7 +87,15 @@ class BlockSums(NormalScores):
         self.is_code_only = False
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map pixels to the code and the normal scores of pixels given it."""
+        """Map pixels to the code and the normal scores of pixels given it.
+
+        Args:
+            x: Data, ``(B, C, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         level, position = _levels(x)
         scores, log_det = self._code_scores(level, position)
         code, of_code = self.code(scores, context)
@@ -99,7 +107,15 @@ class BlockSums(NormalScores):
         return torch.cat([code, z.flatten(1)], 1), log_det + of_pixels
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the code and the normal scores of pixels back to pixels."""
+        """Map the code and the normal scores of pixels back to pixels.
+
+        Args:
+            z: Latent, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, C, H, W)`` and log-determinants ``(B,)``, in nats.
+        """
         code, rest = z.double().split([self.code_dim, z.shape[1] - self.code_dim], 1)
         scores, of_code = self.code.inverse(code, context)
         sums, first, log_det = self._sums(scores)
@@ -113,7 +129,15 @@ class BlockSums(NormalScores):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Count sums and grey levels, and set the scales of the code, on a batch, in place."""
+        """Count sums and grey levels, and set the scales of the code, on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, C, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent of the batch, ``(B, D)``.
+        """
         level, position = _levels(x)
         total, top, upper_left, lower_left = _pyramid(level)
         most = 16 * (LEVELS - 1)

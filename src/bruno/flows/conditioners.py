@@ -72,7 +72,12 @@ class ResidualConditioner(nn.Module):
         self.scales = _scales(context_dim, widths) if modulated else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the ``(B, out_channels, H, W)`` output."""
+        """Return the ``(B, out_channels, H, W)`` output.
+
+        Args:
+            x: Input, ``(B, in_channels, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
+        """
         x = x.to(self.last.weight.dtype)
         hidden = elu(self._add_context(self.first(x), 0, context))
         for layer in range(0, len(self.hidden), 2):
@@ -123,7 +128,12 @@ class DenseConditioner(nn.Module):
         self.scales = _scales(context_dim, [units] * 2) if modulated and context_dim else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the ``(B, out_features)`` output."""
+        """Return the ``(B, out_features)`` output.
+
+        Args:
+            x: Input, ``(B, in_features)``.
+            context: Context of the elements, ``(B, context_dim)``.
+        """
         x = x.to(self.last.weight.dtype)
         extra = None
         if self.context is not None and context is not None:

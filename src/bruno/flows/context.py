@@ -39,16 +39,40 @@ class EncodedContext(Bijection):
         self.inner = inner
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Apply the inner bijection."""
+        """Apply the inner bijection.
+
+        Args:
+            x: Data, ``(B, ...)``.
+            context: Raw context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent ``(B, ...)`` and log-determinants ``(B,)``, in nats.
+        """
         result: tuple[Tensor, Tensor] = self.inner(x, self._encoded(context))
         return result
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Undo the inner bijection."""
+        """Undo the inner bijection.
+
+        Args:
+            z: Latent, ``(B, ...)``.
+            context: Raw context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, ...)`` and log-determinants ``(B,)``, in nats.
+        """
         return self.inner.inverse(z, self._encoded(context))
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Initialise the inner bijection on a batch, in place."""
+        """Initialise the inner bijection on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, ...)``.
+            context: Raw context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent of the batch, ``(B, ...)``.
+        """
         return self.inner.initialise(x, self._encoded(context))
 
     def _encoded(self, context: Tensor | None) -> Tensor | None:
@@ -104,11 +128,27 @@ class ContextRotation(Bijection):
         self.register_buffer("frequency", pair % _FREQUENCIES, persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Turn ``(B, D)`` vectors back by the angles of a context ``(B, context_dim)``."""
+        """Turn ``(B, D)`` vectors back by the angles of a context ``(B, context_dim)``.
+
+        Args:
+            x: Data, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         return self._turned(x, context, -1), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Turn vectors by the angles of a context."""
+        """Turn vectors by the angles of a context.
+
+        Args:
+            z: Latent, ``(B, D)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, D)`` and log-determinants ``(B,)``, in nats.
+        """
         return self._turned(z, context, 1), z.new_zeros(z.shape[0])
 
     def _turned(self, x: Tensor, context: Tensor | None, direction: int) -> Tensor:

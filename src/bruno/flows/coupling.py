@@ -22,7 +22,15 @@ class Coupling(Bijection):
     conditioner: nn.Module
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Standardise the hidden activations of the conditioner on a batch, in place."""
+        """Standardise the hidden activations of the conditioner on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent of the batch, of the same shape.
+        """
         with data_dependent_initialisation(self.conditioner):
             return super().initialise(x, context)
 
@@ -47,12 +55,28 @@ class MaskedCoupling(Coupling):
         return log_scale * (1 - self.mask), shift * (1 - self.mask)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scale and shift what the mask does not keep."""
+        """Scale and shift the elements that the mask does not keep.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         log_scale, shift = self._scale_and_shift(x, context)
         return x * log_scale.exp() + shift, log_scale.flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Shift and scale back."""
+        """Shift and scale back.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
+        """
         log_scale, shift = self._scale_and_shift(z, context)
         return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
 
@@ -72,13 +96,29 @@ class SplitCoupling(Coupling):
         self.conditioner = conditioner
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scale and shift the moved channels."""
+        """Scale and shift the moved channels.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         kept, moved = x[:, self.kept], x[:, self.moved]
         log_scale, shift = _log_scale_and_shift(self.conditioner, kept, context)
         return self._replaced(x, moved * log_scale.exp() + shift), log_scale.flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Shift and scale back."""
+        """Shift and scale back.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
+        """
         kept, moved = z[:, self.kept], z[:, self.moved]
         log_scale, shift = _log_scale_and_shift(self.conditioner, kept, context)
         return self._replaced(z, (moved - shift) * (-log_scale).exp()), -log_scale.flatten(1).sum(1)

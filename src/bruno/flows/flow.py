@@ -59,7 +59,7 @@ class Flow(nn.Module):
 
     @property
     def code_dim(self) -> int:
-        """Leading latent dimensions that a set can tell something about.
+        """Number of leading latent dimensions that may be correlated within a set.
 
         Those behind them are independent of everything by design, and standard normal.
         """
@@ -68,7 +68,7 @@ class Flow(nn.Module):
 
     @property
     def name(self) -> str:
-        """What the flow is called in messages."""
+        """Name of the flow, for messages."""
         return f"chain of {len(self.layers)} layers"
 
     @property

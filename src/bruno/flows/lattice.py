@@ -30,7 +30,7 @@ _GROUP_MARGIN = 5e-7
 class LatticeGaussianisation(PixelGaussianisation):
     r"""Give every pixel a standard normal distribution *given the pixels of coarser lattices*.
 
-    The pixels are dealt out to nested lattices, as in the parallel multiscale ordering of Reed et
+    The pixels are divided among nested lattices, as in the parallel multiscale ordering of Reed et
     al. (*Parallel Multiscale Autoregressive Density Estimation*, ICML 2017, section 3): every
     fourth one along each axis first, then, at each halving of the distance, the centres of the
     squares between them, then the remaining pixels. From all coarser pixels a network predicts the
@@ -101,7 +101,15 @@ class LatticeGaussianisation(PixelGaussianisation):
         self.others = nn.ModuleList(conditioner(2, 2, width) for width in filters)
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Count grey levels and standardise hidden activations on a batch, in place."""
+        """Count grey levels and standardise hidden activations on a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, C, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent of the batch, of the same shape.
+        """
         with data_dependent_initialisation(self):
             return super().initialise(x, context)
 
@@ -111,7 +119,15 @@ class LatticeGaussianisation(PixelGaussianisation):
         self.group_of_level.copy_(group_levels(self.mass, self.groups))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map pixels to the real line."""
+        """Map pixels to the real line.
+
+        Args:
+            x: Data, ``(B, C, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         check_pixels(x)
         wide = x.double()
         level = wide.detach().long().clamp_max(LEVELS - 1)
@@ -147,7 +163,15 @@ class LatticeGaussianisation(PixelGaussianisation):
         return z, log_det + inner
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the real line to pixels, one lattice after the other."""
+        """Map the real line to pixels, one lattice after the other.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, C, H, W)`` and log-determinants ``(B,)``, in nats.
+        """
         table = self._distribution()
         groups = self._group_distribution(table)
         wide = z.double()

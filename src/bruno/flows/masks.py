@@ -11,6 +11,11 @@ from bruno.flows.bijection import FACTORY_KWARGS
 def checkerboard_mask(height: int, width: int, parity: int = 0) -> Tensor:
     """Return a ``(1, height, width)`` mask: with parity 0 it is 1 where row + column is odd.
 
+    Args:
+        height: Height of the image.
+        width: Width of the image.
+        parity: 0, or 1 for the complement.
+
     Example:
         >>> checkerboard_mask(2, 3)
         tensor([[[0., 1., 0.],
@@ -23,6 +28,10 @@ def checkerboard_mask(height: int, width: int, parity: int = 0) -> Tensor:
 def channel_mask(channels: int, parity: int = 0) -> Tensor:
     """Return a ``(channels, 1, 1)`` mask: with parity 0 it keeps the first half of the channels.
 
+    Args:
+        channels: Number of channels.
+        parity: 0, or 1 for the complement.
+
     Example:
         >>> channel_mask(4).flatten()
         tensor([1., 1., 0., 0.])
@@ -34,6 +43,10 @@ def channel_mask(channels: int, parity: int = 0) -> Tensor:
 
 def alternating_mask(dim: int, parity: int = 0) -> Tensor:
     """Return a ``(dim,)`` mask: with parity 0 ("even") it keeps odd indices.
+
+    Args:
+        dim: Number of dimensions.
+        parity: 0, or 1 for the complement.
 
     Example:
         >>> alternating_mask(4)

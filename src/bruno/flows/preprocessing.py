@@ -46,7 +46,15 @@ class PixelLogit(Bijection):
         self.alpha = alpha
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map pixels to the real line."""
+        """Map pixels to the real line.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` in [0, 256].
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         check_pixels(x)
         # log(y) and log(1 − y) separately: near white, 1 − y has no digits left in float32.
         log_y = self._log_unit(x)
@@ -55,7 +63,15 @@ class PixelLogit(Bijection):
         return log_y - log_rest, (slope - log_y - log_rest).flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the real line to pixels; what lies outside [0, 256] by rounding or α is clamped."""
+        """Map the real line to pixels; values outside [0, 256] by rounding or α are clamped.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, C, H, W)`` in [0, 256] and log-determinants ``(B,)``, in nats.
+        """
         x = ((torch.sigmoid(z) - self.alpha / 2) * (LEVELS / (1 - self.alpha))).clamp(0, LEVELS)
         slope = math.log((1 - self.alpha) / LEVELS)
         log_y = torch.nn.functional.logsigmoid(z)
@@ -83,14 +99,19 @@ class Cdf(NamedTuple):
         return torch.cat([self.below[1:], self.below.new_ones(1)])
 
     def inside(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return the position within the level, 0 to 1, of probabilities below and above it."""
+        """Return the position within the level, 0 to 1, of probabilities below and above it.
+
+        Args:
+            lower: Probabilities below the value.
+            upper: Probabilities above the value, of the same shape.
+        """
         from_below = (lower - self.below) / self.mass
         from_above = 1 - (upper - self.above) / self.mass
         return torch.where(lower <= upper, from_below, from_above).clamp(0, 1)
 
 
 class NormalScores(Bijection):
-    """What maps through a distribution function and the normal quantile: both ways, and densities.
+    """Base of maps through a distribution function and the normal quantile, in both directions.
 
     Args:
         alpha: How far probabilities are kept from 0 and 1, together.
@@ -132,7 +153,7 @@ class PixelGaussianisation(NormalScores):
     :math:`z = \Phi^{-1}(\alpha/2 + (1 - \alpha) F(x))`, where :math:`F` is linear within each of
     the 256 grey levels. Dequantisation noise is uniform within a level, so this straightens it
     exactly: on images that are mostly black, the logit leaves the noise of every black pixel with
-    the shape of an exponential distribution, which affine couplings cannot mend (marginal
+    the shape of an exponential distribution, which affine couplings cannot correct (marginal
     Gaussianisation: Chen & Gopinath, NeurIPS 2000).
 
     All levels are equally probable until :meth:`initialise` counts them in a batch.
@@ -161,12 +182,28 @@ class PixelGaussianisation(NormalScores):
         self.mass.copy_((1 - self.smoothing) * share + self.smoothing / LEVELS)
 
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Take the probabilities of the grey levels from a batch, in place."""
+        """Take the probabilities of the grey levels from a batch, in place.
+
+        Args:
+            x: A batch of data, ``(B, C, H, W)`` in [0, 256].
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent of the batch, of the same shape.
+        """
         self.fit(x)
         return super().initialise(x, context)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map pixels to the real line."""
+        """Map pixels to the real line.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` in [0, 256].
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         check_pixels(x)
         wide = x.double()
         level = wide.detach().long().clamp_max(LEVELS - 1)
@@ -174,7 +211,15 @@ class PixelGaussianisation(NormalScores):
         return self._to_normal(wide - level, share, x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the real line to pixels; what lies outside [0, 256] by α is clamped."""
+        """Map the real line to pixels; values outside [0, 256] by α are clamped.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``; without effect here.
+
+        Returns:
+            Data ``(B, C, H, W)`` in [0, 256] and log-determinants ``(B,)``, in nats.
+        """
         wide = z.double().contiguous()
         lower, upper = self._from_normal(wide)
         table = self._distribution()

@@ -22,6 +22,7 @@ from bruno.flows.context import (
 )
 from bruno.flows.flow import Flow
 from bruno.flows.reshape import Chain
+from bruno.validation import check_choice, check_whole
 
 
 class RealNVP(Flow):
@@ -41,8 +42,8 @@ class RealNVP(Flow):
       lowest frequencies, and all others are predicted from these. Trained for likelihood alone it
       classifies far better than the other flows.
     - ``dense``: dense couplings only, for vectors (or images as vectors).
-    - ``linear``, ``affine``: for vectors: any invertible affine map, or scales and shifts only.
-      They are set from statistics of data rather than trained. With a ``rank``, ``linear``
+    - ``affine``, ``diagonal``: for vectors: any invertible affine map, or scales and shifts only.
+      They are set from statistics of data rather than trained. With a ``rank``, ``affine``
       mixes a subspace of that dimension only, in O(D · rank).
 
     In all but the two flows of the papers a context also modulates the networks of the couplings.
@@ -195,8 +196,7 @@ def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
 
 def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Architecture:
     """Return the architecture of a name, if it takes such elements and such a context."""
-    if name not in ARCHITECTURES:
-        raise UserError(f"preset: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    check_choice("preset", name, ARCHITECTURES)
     architecture = ARCHITECTURES[name]
     if len(event_shape) == 1 and not architecture.takes_vectors:
         others = (key for key, value in ARCHITECTURES.items() if value.takes_vectors)
@@ -206,8 +206,7 @@ def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Archite
         )
     if len(event_shape) == 3 and not architecture.takes_images:
         raise UserError(f"preset: {name!r} is for vectors, got images of shape {event_shape}")
-    if context_dim < 0:
-        raise UserError(f"context_dim: expected a size of at least 0, got {context_dim}")
+    check_whole("context_dim", context_dim, 0)
     if context_dim and not architecture.takes_context:
         raise UserError(f"context_dim: expected 0 with preset {name!r}, got {context_dim}")
     return architecture

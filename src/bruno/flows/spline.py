@@ -156,12 +156,28 @@ class SplineCoupling(Coupling):
         self.bins, self.bound = bins, bound
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the moved channels through splines."""
+        """Map the moved channels through splines.
+
+        Args:
+            x: Data, ``(B, C, H, W)`` or ``(B, C)``.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Latent, of the same shape, and log-determinants ``(B,)``, in nats.
+        """
         y, log_slope = spline(self._spline_parameters(x, context), x[:, self.moved], self.bound)
         return self._replaced(x, y), log_slope.flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the moved channels back."""
+        """Map the moved channels back.
+
+        Args:
+            z: Latent, of the same shape.
+            context: Context of the elements, ``(B, context_dim)``.
+
+        Returns:
+            Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
+        """
         x, log_slope = inverse_spline(
             self._spline_parameters(z, context), z[:, self.moved], self.bound
         )

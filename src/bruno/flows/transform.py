@@ -19,7 +19,7 @@ class FlowTransform(Transform):
 
     Example:
         >>> import torch
-        >>> from bruno import RealNVP
+        >>> from bruno import FlowTransform, RealNVP
         >>> from torch.distributions import Independent, Normal, TransformedDistribution
         >>> base = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
         >>> density = TransformedDistribution(base, [FlowTransform(RealNVP((4,))).inv])
@@ -35,7 +35,7 @@ class FlowTransform(Transform):
 
     @property
     def domain(self) -> constraints.Constraint:  # type: ignore[override]
-        """What the flow takes: pixels in [0, 256], or any vectors."""
+        """Data of the flow: pixels in [0, 256], or any vectors."""
         is_image = len(self.flow.event_shape) == 3
         base = constraints.interval(0.0, 256.0) if is_image else constraints.real
         return constraints.independent(base, len(self.flow.event_shape))
@@ -58,7 +58,12 @@ class FlowTransform(Transform):
         return self.flow.forward(x)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the log-determinants at ``x``, in nats."""
+        """Return the log-determinants at ``x``, in nats.
+
+        Args:
+            x: Data, ``(*B, *event)``.
+            y: Their latent vectors, which are not needed.
+        """
         return self.flow.forward(x)[1]
 
     def _call(self, x: Tensor) -> Tensor:

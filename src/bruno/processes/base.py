@@ -30,6 +30,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
+from bruno.validation import check_whole
 
 # sigmoid(-800) is exactly 0 in float64, and -800 is finite: a covariance of 0 stays representable
 # without an infinity that would turn moving averages of the parameters into NaN.
@@ -51,8 +52,7 @@ class ExchangeableProcess(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise UserError(f"dim: expected a positive dimension, got {dim}")
+        check_whole("dim", dim, 1)
         self.dim = dim
         loc = torch.zeros(dim, device="cpu", dtype=torch.float64)
         self.register_buffer("loc", loc)
@@ -219,21 +219,21 @@ class ExchangeableProcess(nn.Module, ABC):
         evidence: Evidence,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Return independent draws from :meth:`predictive`, shape ``(*sample_shape, *B, D)``.
 
         Gradients reach the parameters and the evidence.
 
         Args:
-            evidence: What was seen, of batch shape ``*B``.
+            evidence: Sufficient statistics of the sets, of batch shape ``*B``.
             sample_shape: Shape of the draws of each set.
             generator: Source of randomness; by default torch's global one.
-            temperature: What deviations from the predictive mean are multiplied by.
+            latent_scale: Factor of the deviations from the predictive mean.
         """
         distribution = self.predictive(evidence).base_dist
         draws = self._standard_draws(distribution, sample_shape, generator)
-        drawn: Tensor = distribution.loc + temperature * distribution.scale * draws
+        drawn: Tensor = distribution.loc + latent_scale * distribution.scale * draws
         return drawn
 
     @abstractmethod
@@ -320,7 +320,13 @@ class ExchangeableProcess(nn.Module, ABC):
 def standard_normal(
     like: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
 ) -> Tensor:
-    """Return standard normal float64 draws on the device of ``like``, made on the generator's."""
+    """Return standard normal float64 draws on the device of ``like``, made on the generator's.
+
+    Args:
+        like: Tensor whose shape and device the draws have.
+        sample_shape: Shape of the draws, in front of that of ``like``.
+        generator: Source of randomness; ``None`` for torch's global one.
+    """
     device = like.device if generator is None else generator.device
     shape = (*sample_shape, *like.shape)
     draws = torch.randn(shape, generator=generator, dtype=torch.float64, device=device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from bruno import chunks
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, standard_normal
 
@@ -17,8 +18,6 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 # Mean square, in standard deviations and over dimensions, up to which squares lose no digits that
 # matter when they cancel: about 1e-10 nats for every dimension.
 _FAR = 1e6
-# Elements of the largest temporary where squares would cancel (64 MiB in float64).
-_CHUNK_ELEMENTS = 8 * 2**20
 
 
 class ExchangeableGaussian(ExchangeableProcess):
@@ -35,11 +34,21 @@ class ExchangeableGaussian(ExchangeableProcess):
         return Normal(mean, gaussian_variance.sqrt(), validate_args=False)
 
     def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:  # noqa: ARG002
-        """Return cumulative probabilities of the standard normal distribution."""
+        """Return cumulative probabilities of the standard normal distribution.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            t: Values, in units of its scale.
+        """
         return 0.5 * torch.erfc(-math.sqrt(0.5) * t)  # torch's ndtr has no digits below -8
 
     def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:  # noqa: ARG002
-        """Return quantiles of the standard normal distribution."""
+        """Return quantiles of the standard normal distribution.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            p: Probabilities, in (0, 1).
+        """
         quantiles: Tensor = torch.special.ndtri(p)
         return quantiles
 
@@ -59,7 +68,12 @@ class ExchangeableGaussian(ExchangeableProcess):
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
 
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
-        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products."""
+        """Return log-densities ``(Q, K)`` of every query given every set, as matrix products.
+
+        Args:
+            z: Queries, ``(Q, D)``.
+            evidence: Sets, of batch shape ``(K,)``.
+        """
         z = self._checked_queries(z, evidence)
         if not len(evidence.count):
             return z.new_zeros(len(z), 0)
@@ -87,7 +101,7 @@ class ExchangeableGaussian(ExchangeableProcess):
         )
         if not len(queries) or not len(sets):
             return log_prob
-        rows = max(1, _CHUNK_ELEMENTS // (len(sets) * self.dim))
+        rows = chunks.rows_per_chunk(len(sets) * self.dim, chunks.MEMORY_ELEMENTS)
         distances = [
             ((part.unsqueeze(1) - mean[sets]).square() * precision[sets]).sum(-1)
             for part in z[queries].split(rows)

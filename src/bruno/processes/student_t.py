@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import StudentT
 from torch.utils.checkpoint import checkpoint
 
+from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
-
-# Elements of the largest temporary of ``log_prob_given``: 1 MiB in float64 on a processor, for what
-# it keeps near takes a quarter of the time of what it has to fetch again; 64 MiB elsewhere.
-_BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE = 2**17, 2**23
 
 # Above this the term of Stirling's series that is left out is below 1e-14.
 _STIRLING_FROM = 1e4
@@ -94,14 +91,24 @@ class ExchangeableStudentT(ExchangeableProcess):
         return _StudentT(df, mean, scale, validate_args=False)
 
     def standard_cdf(self, distribution: Any, t: Tensor) -> Tensor:
-        """Return cumulative probabilities of Student-t distributions, without gradients."""
+        """Return cumulative probabilities of Student-t distributions, without gradients.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            t: Values, in units of its scale.
+        """
         df, t = torch.broadcast_tensors(distribution.df, t)
         return torch.as_tensor(
             special.stdtr(df.numpy(force=True), t.numpy(force=True)), device=t.device, dtype=t.dtype
         )
 
     def standard_icdf(self, distribution: Any, p: Tensor) -> Tensor:
-        """Return quantiles of Student-t distributions, without gradients."""
+        """Return quantiles of Student-t distributions, without gradients.
+
+        Args:
+            distribution: The distribution whose standard form is meant.
+            p: Probabilities, in (0, 1).
+        """
         df, p = torch.broadcast_tensors(distribution.df, p)
         # From the nearer tail, where probabilities have all their digits.
         tail = torch.minimum(p, 1 - p).numpy(force=True)
@@ -140,6 +147,10 @@ class ExchangeableStudentT(ExchangeableProcess):
 
         The logarithm per dimension leaves no matrix product. Memory stays bounded in training,
         too, because a block's temporaries are computed again in the backward pass.
+
+        Args:
+            z: Queries, ``(Q, D)``.
+            evidence: Sets, of batch shape ``(K,)``.
         """
         z = self._checked_queries(z, evidence)
         predictive = self.predictive(evidence).base_dist
@@ -151,9 +162,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
         offset, power = mean * factor, 0.5 * (df + 1)
-        most = _BLOCK_ELEMENTS if z.device.type == "cpu" else _BLOCK_ELEMENTS_ELSEWHERE
-        sets = max(1, min(len(mean), most // self.dim))
-        rows = max(1, most // (sets * self.dim))
+        most = chunks.device_limit(z.device)
+        sets = max(1, min(len(mean), chunks.rows_per_chunk(self.dim, most)))
+        rows = chunks.rows_per_chunk(sets * self.dim, most)
         tails = partial(checkpoint, _log_tails, use_reentrant=False, preserve_rng_state=False)
         of_block = tails if torch.is_grad_enabled() else _log_tails
         blocks = list(zip(factor.split(sets), offset.split(sets), power.split(sets), strict=True))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bruno.compatibility import current_experiment
 from bruno.errors import UserError
 from bruno.paths import user_path
 
@@ -31,3 +32,22 @@ def recipe_path(name_or_path: str) -> Path:
         f"config: expected a YAML file or one of the recipes {', '.join(recipe_names())}, got "
         f"{name_or_path!r}"
     )
+
+
+def readable_recipe(file: Path) -> str:
+    """Return a recipe as the command reads it: its path, or its text with current field names.
+
+    Args:
+        file: The recipe; ``config.yaml`` of a run of an earlier version may have older names.
+
+    Returns:
+        The path where all names are current or the file is no recipe; else YAML.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return str(file)  # the parser reports the mistake
+    current = current_experiment(content) if isinstance(content, dict) else content
+    return str(file) if current == content else str(yaml.safe_dump(current, sort_keys=False))

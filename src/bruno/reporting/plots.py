@@ -25,6 +25,8 @@ from bruno.errors import UserError
 from bruno.evaluation.correlation import correlated_dimensions
 from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.processes import ExchangeableProcess
+from bruno.reporting.mosaic import mosaic
+from bruno.validation import check_choice
 
 BLUE, VERMILION = "#0072B2", "#D55E00"
 DPI = 144
@@ -36,9 +38,9 @@ _GAP, _GROUP_GAP = 2, 14  # between images and between groups of columns, in pix
 KINDS = ("train", "validation")
 """Kinds of rows in a training log."""
 
-Quantity = Literal["nats", "loss", "cross_entropy", "accuracy"]
+Quantity = Literal["nll", "loss", "cross_entropy", "accuracy"]
 _QUANTITY_LABELS = {
-    "nats": "negative log-likelihood [nats per image]",
+    "nll": "negative log-likelihood [nats per image]",
     "loss": "loss [nats]",
     "cross_entropy": "cross-entropy [nats per query]",
     "accuracy": "few-shot accuracy [%]",
@@ -60,6 +62,9 @@ def image_grid(
         row_labels: Label at the left of every row.
         column_groups: Heading and number of columns of every group; a gap separates groups.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the shapes, the labels and the groups do not agree.
     """
@@ -75,10 +80,12 @@ def image_grid(
     if row_labels is not None and len(row_labels) != rows:
         raise UserError(f"row_labels: expected {rows} labels, got {len(row_labels)}")
     lefts, centres = _column_positions([size for _, size in groups], width)
-    mosaic = _mosaic(images, lefts)
+    corners = [(row * (height + _GAP), left) for row in range(rows) for left in lefts]
+    size = (rows * (height + _GAP) - _GAP, lefts[-1] + width)
+    picture = mosaic(list(_pixels(images).flatten(0, 1)), corners, size)
     if ax is None:
-        ax = _image_axes(mosaic, labelled=row_labels is not None)
-    ax.imshow(mosaic, interpolation="nearest", aspect="equal")
+        ax = _image_axes(picture, labelled=row_labels is not None)
+    ax.imshow(picture, interpolation="nearest", aspect="equal")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.xaxis.tick_top()
@@ -109,7 +116,7 @@ def plot_samples_given(
     *,
     row_labels: Sequence[str] | None = None,
 ) -> Axes:
-    """Draw, for every set, the examples a model was given next to what it made of them.
+    """Draw, for every set, the examples a model was given next to its samples.
 
     Args:
         given: The examples, ``(rows, n, C, H, W)``, uint8 or floats in [0, 256].
@@ -117,6 +124,9 @@ def plot_samples_given(
             several kinds of samples under headings of their own.
         ax: Where to draw.
         row_labels: Label of every row, such as the name of the class.
+
+    Returns:
+        The axes that were drawn on.
 
     Raises:
         UserError: If the images do not fit next to each other.
@@ -143,7 +153,7 @@ def plot_novel_views(
     samples: Mapping[str, Tensor],
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw what a model makes of objects seen once, from other sides, as in *Conditional BRUNO*.
+    """Draw predictions of objects seen once, from other sides, as in *Conditional BRUNO*.
 
     Every object takes a block of rows: the truth, with the seen view before it, then each kind of
     samples, every column from the same side.
@@ -153,6 +163,9 @@ def plot_novel_views(
         truth: Its views from other sides, ``(objects, V, C, H, W)``.
         samples: By kind, such as ``sample`` or ``mean``: drawn views of the shape of ``truth``.
         ax: Where to draw.
+
+    Returns:
+        The axes that were drawn on.
 
     Raises:
         UserError: If the shapes do not agree.
@@ -186,6 +199,9 @@ def plot_angle_likelihood(
         true: The angle each view was taken from, in degrees, ``(views,)``.
         ax: Where to draw.
 
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If the shapes do not agree.
     """
@@ -210,6 +226,14 @@ def plot_angle_likelihood(
 def plot_prior_samples(samples: Tensor, ax: Axes | None = None, *, columns: int = 10) -> Axes:
     """Draw samples ``(N, C, H, W)`` row by row; an incomplete last row is left out.
 
+    Args:
+        samples: Images, ``(N, C, H, W)``.
+        ax: Where to draw.
+        columns: Images in a row.
+
+    Returns:
+        The axes that were drawn on.
+
     Raises:
         UserError: If there are not enough samples for one row.
     """
@@ -220,9 +244,16 @@ def plot_prior_samples(samples: Tensor, ax: Axes | None = None, *, columns: int 
 
 
 def plot_log_likelihood_by_set_size(result: LikelihoodResult, ax: Axes | None = None) -> Axes:
-    """Draw what an image costs against how many of its class were seen before.
+    """Draw the negative log-likelihood of an image over the number of examples of its class.
 
     In nats, with the 95 % interval as a band; bits/dim on the right.
+
+    Args:
+        result: The likelihoods.
+        ax: Where to draw.
+
+    Returns:
+        The axes that were drawn on.
     """
     ax = ax or _line_axes()
     mean = np.array([position.mean for position in result.curve])
@@ -259,6 +290,9 @@ def plot_correlated_dimensions(
         process: The process.
         ax: Where to draw.
         points: Number of thresholds, from 1e-4 to 1.
+
+    Returns:
+        The axes that were drawn on.
     """
     ax = ax or _line_axes()
     epsilons = torch.logspace(-4, 0, points, device="cpu", dtype=torch.float64)
@@ -286,7 +320,7 @@ def plot_training_curve(
     history: Sequence[Mapping[str, Any]],
     ax: Axes | None = None,
     *,
-    quantity: Quantity = "nats",
+    quantity: Quantity = "nll",
 ) -> Axes:
     """Draw how one quantity changed during training, on training and validation data.
 
@@ -294,14 +328,16 @@ def plot_training_curve(
         history: Rows with ``kind`` ``"train"`` or ``"validation"``, ``step`` and the quantity;
             rows where it is missing, ``None`` or not finite are left out.
         ax: Where to draw.
-        quantity: ``nats`` (negative log-likelihood per image), ``loss``, ``cross_entropy``, or
+        quantity: ``nll`` (negative log-likelihood per image), ``loss``, ``cross_entropy``, or
             ``accuracy`` (a fraction, drawn in per cent).
+
+    Returns:
+        The axes that were drawn on.
 
     Raises:
         UserError: If the quantity is not one of these.
     """
-    if quantity not in _QUANTITY_LABELS:
-        raise UserError(f"quantity: expected one of {[*_QUANTITY_LABELS]}, got {quantity!r}")
+    check_choice("quantity", quantity, _QUANTITY_LABELS)
     ax = ax or _line_axes()
     scale = 100.0 if quantity == "accuracy" else 1.0
     settled = []
@@ -321,7 +357,7 @@ def plot_training_curve(
             )
             settled.append(scale * values[len(values) // 20 :])
     if settled and quantity != "accuracy":
-        # The first steps cost many times what the rest does and would flatten the curve.
+        # The loss of the first steps is many times larger and would flatten the curve.
         low, high = min(part.min() for part in settled), max(part.max() for part in settled)
         margin = 0.05 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)
@@ -335,7 +371,13 @@ def plot_training_curve(
 def history_series(
     history: Sequence[Mapping[str, Any]], kind: str, quantity: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps and the finite values of a quantity in the rows of one kind."""
+    """Return the steps and the finite values of a quantity in the rows of one kind.
+
+    Args:
+        history: Rows of a training log.
+        kind: ``train`` or ``validation``.
+        quantity: Key of the quantity.
+    """
     pairs = [
         (row["step"], row[quantity])
         for row in history
@@ -365,24 +407,9 @@ def _column_positions(groups: Sequence[int], width: int) -> tuple[list[int], lis
     return lefts, centres
 
 
-def _mosaic(images: Tensor, lefts: Sequence[int]) -> NDArray[np.uint8]:
-    """Return one RGBA image, transparent between the images."""
-    rows, _, _, height, width = images.shape
-    pixels = _pixels(images).permute(0, 1, 3, 4, 2).numpy()  # one channel broadcasts to three
-    shape = (rows * (height + _GAP) - _GAP, lefts[-1] + width, 4)
-    mosaic = np.zeros(shape, dtype=np.uint8)
-    for row in range(rows):
-        top = row * (height + _GAP)
-        for column, left in enumerate(lefts):
-            tile = mosaic[top : top + height, left : left + width]
-            tile[..., :3] = pixels[row, column]
-            tile[..., 3] = 255
-    return mosaic
-
-
-def _image_axes(mosaic: NDArray[np.uint8], *, labelled: bool) -> Axes:
-    """Return axes of which every pixel of the mosaic covers ``_PIXEL_SCALE`` pixels or more."""
-    height, width = mosaic.shape[0], mosaic.shape[1]
+def _image_axes(picture: NDArray[np.uint8], *, labelled: bool) -> Axes:
+    """Return axes of which every pixel of the picture covers ``_PIXEL_SCALE`` pixels or more."""
+    height, width = picture.shape[0], picture.shape[1]
     # Constrained layout shrinks the axes to make room for the labels: leave it that room.
     room = 1.8 if labelled else 0.2
     size = (width * _PIXEL_SCALE / DPI + room, height * _PIXEL_SCALE / DPI + 0.5)

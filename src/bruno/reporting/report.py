@@ -55,7 +55,7 @@ th { font-weight: 600; }
 """
 
 _ROWS, _GIVEN = 8, (1, 4, 10)
-_TEMPERATURES = {0.0: 1, 0.5: 4, 1.0: 4}  # to the number of samples shown
+_LATENT_SCALES = {0.0: 1, 0.5: 4, 1.0: 4}  # to the number of samples shown
 _PRIOR_ROWS, _PRIOR_COLUMNS = 4, 10
 
 
@@ -74,10 +74,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing with what it shows in words.
+    """A drawing with its description.
 
     Attributes:
-        axes: What to draw: the whole figure these axes are on.
+        axes: Axes of the figure, which is shown as a whole.
         caption: Shown below, and read out where pictures cannot be seen.
     """
 
@@ -91,7 +91,7 @@ class Section:
 
     Attributes:
         heading: Its heading.
-        text: What comes first; a newline starts a new line.
+        text: Text at the top; a newline starts a new line.
         table: A table after the text.
         pictures: Pictures after the table.
     """
@@ -107,7 +107,7 @@ def render_report(title: str, sections: Sequence[Section], note: str = "") -> st
 
     Args:
         title: Title of the page.
-        sections: What it shows.
+        sections: Its sections.
         note: A line in small print below the title.
     """
     body = "\n".join(_section_html(section) for section in sections)
@@ -121,6 +121,10 @@ def render_report(title: str, sections: Sequence[Section], note: str = "") -> st
 
 def write_report(path: str | Path, html: str) -> None:
     """Write a page to a file, which appears whole or not at all.
+
+    Args:
+        path: The file.
+        html: The page.
 
     Raises:
         UserError: If the file cannot be written.
@@ -145,11 +149,11 @@ def experiment_report(
     seed: int,
     command: str,
 ) -> str:
-    """Return the page about one trained model: what it is, what it reached and what it imagines.
+    """Return the page about one trained model: configuration, results and samples.
 
     Args:
         model: The trained image model.
-        training_data: What it was trained on, in words.
+        training_data: Description of the training data.
         test_dataset: Images of classes it has never seen.
         history: Rows of the training log, as
             :func:`~bruno.reporting.plots.plot_training_curve` takes them; ``images`` and
@@ -213,7 +217,7 @@ def _summary_section(
             ("wall time", _duration(last["seconds"])),
         ]
     rows += [("seed", seed), ("command", command)]
-    return Section("What was trained", table=Table((), tuple(rows)))
+    return Section("Model", table=Table((), tuple(rows)))
 
 
 def _results_section(
@@ -233,11 +237,11 @@ def _results_section(
     if result is not None:
         sets = f"{result.sets} sets of {result.set_size} images"
         rows += [
-            ("negative log-likelihood", f"{result.nats} nats per image", sets, result.seed),
+            ("negative log-likelihood", f"{result.nll} nats per image", sets, result.seed),
             ("the same", f"{_precise(result)} bits/dim", sets, result.seed),
             ("without any example", f"{result.first} nats", "position 1", result.seed),
             ("last of the set", f"{result.last} nats", f"position {result.set_size}", result.seed),
-            ("gained by examples", f"{result.gain} nats", "paired", result.seed),
+            ("gained by examples", f"{result.conditioning_gain} nats", "paired", result.seed),
         ]
     text = (
         "Measured on classes never seen in training, without retraining. ± is a 95 % interval, "
@@ -250,7 +254,7 @@ def _results_section(
 
 def _training_section(history: Sequence[Mapping[str, Any]]) -> Section:
     captions: dict[plots.Quantity, str] = {
-        "nats": "Negative log-likelihood per image during training.",
+        "nll": "Negative log-likelihood per image during training.",
         "accuracy": "Few-shot accuracy on episodes during training.",
     }
     pictures = tuple(
@@ -264,21 +268,21 @@ def _training_section(history: Sequence[Mapping[str, Any]]) -> Section:
 def _set_size_section(result: LikelihoodResult) -> Section:
     axes = plots.plot_log_likelihood_by_set_size(result)
     caption = (
-        f"What the next image of a class costs after some of its kind were seen; {result.sets} "
+        f"Negative log-likelihood of an image by number of examples of its class; {result.sets} "
         f"sets of {result.dataset}, seed {result.seed}."
     )
-    return Section("What examples are worth", pictures=(Picture(axes, caption),))
+    return Section("Likelihood by set size", pictures=(Picture(axes, caption),))
 
 
 def _correlation_section(model: Bruno) -> Section:
     above = int(correlated_dimensions(model.process, [0.1])[0])
     text = (
-        "Only latent dimensions whose values are correlated within a set carry what its elements "
-        f"share. {above} of {model.process.dim} have a correlation above 0.1."
+        "Elements of a set inform each other through correlated latent dimensions only. "
+        f"{above} of {model.process.dim} have a correlation above 0.1."
     )
     axes = plots.plot_correlated_dimensions(model.process)
     caption = "Number of latent dimensions with a correlation above ε."
-    return Section("What the model learned to share", text, pictures=(Picture(axes, caption),))
+    return Section("Correlated latent dimensions", text, pictures=(Picture(axes, caption),))
 
 
 def _config_section(config: Mapping[str, Any]) -> Section:
@@ -298,19 +302,19 @@ def _pictures_section(model: Bruno, dataset: LabelledImages, seed: int) -> Secti
         samples = _samples_given(model, dataset, rows, generator)
         axes = plots.plot_samples_given(dataset.images[rows], samples, row_labels=labels)
         plural = "s" if given > 1 else ""
-        caption = f"{given} given example{plural} of each class, and what the model generates."
+        caption = f"{given} given example{plural} of each class, and samples of the model."
         pictures.append(Picture(axes, caption))
     number = _PRIOR_ROWS * _PRIOR_COLUMNS
     context = _contexts(model, dataset, (number,), generator)
     prior = model.prior().sample(number, context, generator)
-    caption = "Samples of the prior: what the model generates before it has seen anything."
+    caption = "Samples of the prior, without any example."
     pictures.append(Picture(plots.plot_prior_samples(prior, columns=_PRIOR_COLUMNS), caption))
     text = (
-        f"Classes drawn at random with seed {seed}; nothing was selected. Samples at temperature "
-        "1 are exact; below 1 their latent deviations from the mean are shrunk, which shows what "
-        "is typical at the price of variety; 0 is the image of the mean itself."
+        f"Classes drawn at random with seed {seed}; nothing was selected. Samples at latent "
+        "scale 1 are exact; below 1 their latent deviations from the mean shrink, which trades "
+        "variety for typicality; 0 is the image of the mean itself."
     )
-    return Section("What the model imagines", text, pictures=tuple(pictures))
+    return Section("Samples", text, pictures=tuple(pictures))
 
 
 def _samples_given(
@@ -323,17 +327,17 @@ def _samples_given(
         seen = dequantise(dataset.images[rows], generator).to(device)
         predictive = model.condition(seen, context)
     samples = {}
-    for temperature, number in _TEMPERATURES.items():
+    for latent_scale, number in _LATENT_SCALES.items():
         new_context = _contexts(model, dataset, (number, len(rows)), generator)
-        drawn = predictive.sample(number, new_context, generator, temperature)
-        samples[f"temperature {temperature:g}"] = drawn.transpose(0, 1)
+        drawn = predictive.sample(number, new_context, generator, latent_scale)
+        samples[f"latent scale {latent_scale:g}"] = drawn.transpose(0, 1)
     return samples
 
 
 def _contexts(
     model: Bruno, dataset: LabelledImages, shape: tuple[int, ...], generator: torch.Generator
 ) -> Tensor | None:
-    """Return contexts of random images of the data, for models that are told one."""
+    """Return contexts of random images of the data, for conditional models."""
     if dataset.context is None:
         return None
     chosen = torch.randint(len(dataset), shape, generator=generator, device="cpu")

@@ -6,16 +6,16 @@ import io
 
 import torch
 from matplotlib.axes import Axes
-from PIL import Image
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import dequantise, quantise
-from bruno.evaluation.pose_estimation import degrees, objects_with_unique_pose, scores_by_label
+from bruno.evaluation.pose_estimation import degrees, objects_with_unique_pose, scores_by_context
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.views import by_object, condition
 from bruno.model import Bruno
 from bruno.reporting import plots
+from bruno.reporting.mosaic import enlarged
 from bruno.seeding import generator_for
 
 _SHOWN_OBJECTS, _SHOWN_SIDES, _CURVES = 4, 12, 20
@@ -25,11 +25,16 @@ _FRAME_MILLISECONDS, _FRAME_SCALE = 100, 6
 
 @torch.no_grad()
 def draw_views(model: Bruno, dataset: LabelledImages, seed: int) -> dict[str, bytes]:
-    """Return pictures of what a model makes of a few objects, by name.
+    """Return pictures of the predictions of a few objects, by name.
 
-    ``views.png``: objects seen once, from other sides; ``prior.png``: objects it makes up, from
+    ``views.png``: objects seen once, from other sides; ``prior.png``: objects of the prior, from
     those sides; ``likelihood.png``: how likely views are under every angle; ``turntable.gif``:
     objects seen once, turning.
+
+    Args:
+        model: A conditional model of one angle.
+        dataset: Objects it was not trained on.
+        seed: Seed of objects, views and samples.
     """
     generator = generator_for(seed, Stream.VIEW_PICTURES)
     views, context = by_object(dataset)
@@ -78,9 +83,9 @@ def _made_up(model: Bruno, context: Tensor, generator: torch.Generator) -> Tenso
     predictive = condition(model, context.new_empty(objects, 0, *model.event_shape), None)
     views = []
     for side in range(sides):
-        label = context[:, side].to(model.device)
-        views.append(predictive.sample(1, label.unsqueeze(0), generator)[0])
-        predictive = predictive.observe(views[-1], label)
+        side_context = context[:, side].to(model.device)
+        views.append(predictive.sample(1, side_context.unsqueeze(0), generator)[0])
+        predictive = predictive.observe(views[-1], side_context)
     return quantise(torch.stack(views, 1).cpu())
 
 
@@ -93,14 +98,17 @@ def _likelihood(model: Bruno, views: Tensor, context: Tensor, generator: torch.G
         query, *seen = torch.randperm(len(pictures), generator=generator, device="cpu")[:5].tolist()
         noisy = dequantise(pictures, generator)
         predictive = model.condition(noisy[seen].to(device), sides[seen].to(device))
-        curves.append(scores_by_label(predictive, noisy[query], sides))
+        curves.append(scores_by_context(predictive, noisy[query], sides))
         true.append(angle[query])
     return plots.plot_angle_likelihood(angles, torch.stack(curves), torch.stack(true))
 
 
 def _animation(frames: Tensor) -> bytes:
     """Return an endless GIF of uint8 frames ``(V, C, H, W)``, enlarged without smoothing."""
-    images = [_enlarged(frame) for frame in frames]
+    images = [
+        enlarged(frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy(), _FRAME_SCALE)
+        for frame in frames
+    ]
     buffer = io.BytesIO()
     images[0].save(
         buffer,
@@ -111,10 +119,3 @@ def _animation(frames: Tensor) -> bytes:
         loop=0,
     )
     return buffer.getvalue()
-
-
-def _enlarged(frame: Tensor) -> Image.Image:
-    pixels = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-    height, width = pixels.shape[:2]
-    size = (width * _FRAME_SCALE, height * _FRAME_SCALE)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)

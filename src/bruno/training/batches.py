@@ -36,7 +36,7 @@ def initialisation_batch(
     Args:
         dataset: The training set.
         experiment: The experiment.
-        images: How many images it must have at least.
+        images: Least number of images.
     """
     in_one = sets_per_batch(dataset, experiment) * experiment.training.images_per_set
     batches = [
@@ -54,17 +54,35 @@ def initialisation_batch(
 def training_batch(
     dataset: LabelledImages, experiment: Experiment, step: int, process_index: int = 0
 ) -> Batch:
-    """Return the batch of a step; the same arguments always give the same numbers."""
+    """Return the batch of a step; the same arguments always give the same numbers.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+        step: The step, from 0.
+        process_index: Index of the process among those of a launch.
+    """
     return _batch(dataset, experiment, _TRAINING, step, process_index, deform=True)
 
 
 def validation_batch(dataset: LabelledImages, experiment: Experiment, index: int) -> Batch:
-    """Return one of the fixed validation batches, of images that are not deformed."""
+    """Return one of the fixed validation batches, of images that are not deformed.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+        index: The batch, from 0.
+    """
     return _batch(dataset, experiment, _VALIDATION, index, deform=False)
 
 
 def sets_per_batch(dataset: LabelledImages, experiment: Experiment) -> int:
-    """Return the number of sets in a batch: as configured, or one for each class there is."""
+    """Return the number of sets in a batch: as configured, or one for each class there is.
+
+    Args:
+        dataset: The images.
+        experiment: The experiment.
+    """
     return min(experiment.training.sets_per_batch, dataset.num_classes)
 
 
@@ -79,7 +97,7 @@ def _batch(
         training.images_per_set,
         generator,
         rotations=training.rotations,
-        versions=deform,
+        augmented_images=deform,
     )
     images = sets.images
     if deform and training.reflections:

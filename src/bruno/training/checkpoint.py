@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bruno.compatibility import current_figures
 from bruno.errors import CheckpointError
 from bruno.serialization import write_atomically
 
@@ -20,7 +21,7 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to go on as if nothing had happened.
+    """State of a run, from which it resumes exactly.
 
     Attributes:
         experiment: The experiment as nested dictionaries.
@@ -44,7 +45,12 @@ class Checkpoint:
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; killed at any moment, it leaves the old one or the new one."""
+    """Write a checkpoint; killed at any moment, it leaves the old one or the new one.
+
+    Args:
+        directory: Directory of the run.
+        checkpoint: State of the run.
+    """
     fields = {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
     buffer = io.BytesIO()
     torch.save({"format_version": _FORMAT_VERSION, **fields}, buffer)
@@ -64,18 +70,18 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         content = torch.load(
             io.BytesIO(_intact(file.read_bytes())), map_location="cpu", weights_only=True
         )
-    except pickle.UnpicklingError:  # whose text advises to run what is in the file
+    except pickle.UnpicklingError:  # whose text advises to execute the file
         raise CheckpointError(
             f"{file}: cannot be read as a checkpoint: it holds other data than one does"
         ) from None
-    except Exception as error:  # what is damaged can make readers raise anything
+    except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{file}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(content, dict) or content.pop("format_version", None) != _FORMAT_VERSION:
         raise CheckpointError(f"{file}: is not a training checkpoint of this version of bruno")
     try:
-        return Checkpoint(**content)
-    except TypeError:
+        return Checkpoint(**{**content, "history": current_figures(content["history"])})
+    except (KeyError, TypeError):
         raise CheckpointError(f"{file}: is not a complete training checkpoint") from None
 
 

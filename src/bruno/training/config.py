@@ -12,8 +12,14 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from bruno.compatibility import current_experiment
 from bruno.data.augmentation import Augmentation
-from bruno.data.context import Label, angle_positions, check_same_labels, labels_of_model
+from bruno.data.context import (
+    ContextFeature,
+    angle_positions,
+    check_same_features,
+    features_of_model,
+)
 from bruno.data.registry import DataConfig
 from bruno.errors import UserError
 from bruno.flows import ARCHITECTURES
@@ -21,6 +27,7 @@ from bruno.flows.block_sums import take_pixels
 from bruno.model import Bruno
 from bruno.pretrained import build, check_process, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
+from bruno.validation import check_choice, check_positive, check_share, check_whole
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,11 @@ class ModelConfig:
         pixel_units: Width of the network for pixels given sums; by default the preset's.
         pixels_from: Take that network from another model, by name or directory, and leave it as
             it is; training is then of the sums only.
-        correlations: Correlation of two elements of a set that the first and the last latent
-            dimension start with, evenly spread between them; by default 0.1 in all (the paper's).
-            Dimensions that are independent of the set by design have none.
-        steering: Turn latent dimensions with the angles among the labels of an image; for labelled
-            data, so a model of the same recipe without labels needs false.
+        initial_correlation_range: Correlation of two elements of a set that the first and the last
+            latent dimension start with, evenly spread between them; by default 0.1 in all (the
+            paper's). Dimensions that are independent of the set by design have none.
+        steering: Rotate latent dimensions by the angles among the context features; an
+            unconditional model of the same recipe needs false.
         pretrained: Go on from the weights of a model, by name or directory, instead of training
             from scratch; flow and process are then those of that model.
     """
@@ -61,7 +68,7 @@ class ModelConfig:
     bins: int | None = None
     pixel_units: int | None = None
     pixels_from: str | None = None
-    correlations: tuple[float, float] | None = None
+    initial_correlation_range: tuple[float, float] | None = None
     steering: bool = False
     pretrained: str | None = None
 
@@ -70,16 +77,15 @@ class ModelConfig:
 
         Raises:
             UserError: If preset or process is unknown, weights and an architecture are both given,
-                or correlations are not within [0, 1).
+                or initial_correlation_range is not within [0, 1).
         """
-        if self.preset is not None and self.preset not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise UserError(f"preset: expected one of {known}, got {self.preset!r}")
+        if self.preset is not None:
+            check_choice("preset", self.preset, ARCHITECTURES)
         check_process(self.process)
-        correlations = self.correlations or ()
+        correlations = list(self.initial_correlation_range or ())
         if not all(0 <= correlation < 1 for correlation in correlations):
             raise UserError(
-                f"correlations: expected two numbers within [0, 1), got {list(correlations)}"
+                f"initial_correlation_range: expected two numbers within [0, 1), got {correlations}"
             )
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
         if self.pretrained is not None and given != ["pretrained"]:
@@ -90,28 +96,33 @@ class ModelConfig:
             )
 
     def build(
-        self, event_shape: tuple[int, ...], context_dim: int, context_labels: Sequence[Label] = ()
+        self,
+        event_shape: tuple[int, ...],
+        context_dim: int,
+        context_features: Sequence[ContextFeature] = (),
     ) -> Bruno:
         """Return the model to train, for elements of a given shape.
 
         Args:
             event_shape: Shape of an element.
-            context_dim: Size of its label; 0 for none.
-            context_labels: What it is made of, where that is known.
+            context_dim: Size of its context; 0 for none.
+            context_features: The features of the context, where they are known.
 
         Raises:
             UserError: If an argument is not one a model can be built from, the weights are of
                 a model for other elements, or there is no angle to steer by.
         """
         if self.pretrained is None:
-            angles = angle_positions(context_labels) if self.steering else ()
+            angles = angle_positions(context_features) if self.steering else ()
             if self.steering and not angles:
-                raise UserError("steering: expected labels with an angle among them, got none")
+                raise UserError(
+                    "steering: expected context features with an angle among them, got none"
+                )
             model = build(self._flow_config(event_shape, context_dim, angles), self.process)
             correlation = model.process.correlation.detach().clone()
             code = correlation[: model.flow.code_dim]
-            if self.correlations is not None:
-                code.copy_(torch.linspace(*self.correlations, len(code), device="cpu"))
+            if self.initial_correlation_range is not None:
+                code.copy_(torch.linspace(*self.initial_correlation_range, len(code), device="cpu"))
             correlation[len(code) :] = 0.0
             model.process.set_correlation(correlation)
             if self.pixels_from is not None:
@@ -121,11 +132,12 @@ class ModelConfig:
         if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):
             raise UserError(
                 f"pretrained: {self.pretrained} takes elements of shape {model.event_shape} with "
-                f"{model.flow.context_dim} labels, the data have {event_shape} with {context_dim}"
+                f"{model.flow.context_dim} context entries, the data have {event_shape} with "
+                f"{context_dim}"
             )
-        told = labels_of_model(read_config(locate(self.pretrained)))
-        if told:
-            check_same_labels("data", "the data set", context_labels, told)
+        expected = features_of_model(read_config(locate(self.pretrained)))
+        if expected:
+            check_same_features("data", "the data set", context_features, expected)
         return model
 
     def _flow_config(
@@ -133,7 +145,13 @@ class ModelConfig:
     ) -> dict[str, Any]:
         """Return the keyword arguments of the flow for elements of a given shape."""
         sizes = dataclasses.asdict(self)
-        for name in ("process", "correlations", "steering", "pretrained", "pixels_from"):
+        for name in (
+            "process",
+            "initial_correlation_range",
+            "steering",
+            "pretrained",
+            "pixels_from",
+        ):
             del sizes[name]
         return {
             "event_shape": event_shape,
@@ -159,7 +177,7 @@ class TrainingConfig:
         warmup_steps: Steps of linear warm-up; a cosine to 0 follows.
         weight_decay: Decoupled weight decay of the flow.
         gradient_clip: Largest norm of the gradient.
-        average_decay: Decay per step of the averaged weights that are validated and kept.
+        ema_decay: Decay per step of the averaged weights that are validated and kept.
         rotations: Turn every set by a random multiple of 90 degrees.
         reflections: Mirror every set with probability 1/2; a mirrored class is another class.
         augmentation: Random deformation of every image.
@@ -167,7 +185,8 @@ class TrainingConfig:
         validate_every: Steps between validations on held-out classes.
         validation_batches: Batches of a validation.
         checkpoint_every: Steps between checkpoints.
-        checkpoint_minutes: Minutes between checkpoints, where so many steps take longer.
+        checkpoint_minutes: Minutes between checkpoints, where ``checkpoint_every`` steps take
+            longer.
     """
 
     steps: int | None = None
@@ -179,7 +198,7 @@ class TrainingConfig:
     warmup_steps: int = 50
     weight_decay: float = 0.0
     gradient_clip: float = 5.0
-    average_decay: float = 0.99
+    ema_decay: float = 0.99
     rotations: bool = False
     reflections: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -206,8 +225,8 @@ class TrainingConfig:
         }
         for name, low in lowest.items():
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"{name}: expected at least {low}, got {value}")
+            if value is not None or name != "steps":
+                check_whole(name, value, low)
         for name in (
             "learning_rate",
             "process_learning_rate",
@@ -216,10 +235,9 @@ class TrainingConfig:
             "checkpoint_minutes",
         ):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name}: expected a positive number, got {value}")
-        if not 0 <= self.average_decay < 1:
-            raise UserError(f"average_decay: expected 0 <= decay < 1, got {self.average_decay}")
+            if value is not None or name != "max_minutes":
+                check_positive(name, value)
+        check_share("ema_decay", self.ema_decay, without_highest=True)
 
 
 @dataclass(frozen=True)
@@ -227,10 +245,10 @@ class Experiment:
     """A training run from data to weights.
 
     Attributes:
-        data: Where the sets come from.
-        model: What is trained.
-        objective: What it is trained for.
-        training: How it is trained.
+        data: The data set.
+        model: The model.
+        objective: Weights of the objectives.
+        training: The optimisation.
         seed: Seed of initialisation, batches and noise.
     """
 
@@ -246,8 +264,7 @@ class Experiment:
         Raises:
             UserError: If the seed is negative or a support would leave no query in a set.
         """
-        if self.seed < 0:
-            raise UserError(f"seed: expected a non-negative integer, got {self.seed}")
+        check_whole("seed", self.seed, 0)
         largest = max(self.objective.shots)
         objective = self.objective
         splits_sets = objective.discriminative_weight or objective.prediction_weight
@@ -273,6 +290,8 @@ def experiment_from_yaml(path: Path) -> Experiment:
     parser.add_class_arguments(Experiment, "experiment")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            content = current_experiment(content)
         parsed = parser.parse_object({"experiment": content})
     except (ArgumentError, yaml.YAMLError, OSError) as error:
         raise UserError(f"config: {path} is not a valid recipe: {error}") from None

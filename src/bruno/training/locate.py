@@ -1,4 +1,4 @@
-"""Which model a command is about."""
+"""The saved model that a command is about."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bruno.compatibility import current_experiment
+from bruno.compatibility import current_experiment, current_figures
 from bruno.data import DataConfig
-from bruno.data.context import Label, labels_of_model
+from bruno.data.context import ContextFeature, features_of_model
 from bruno.errors import CheckpointError, UserError, renamed_argument
 from bruno.model import Bruno
 from bruno.paths import user_path
@@ -26,8 +26,8 @@ class LocatedModel:
     Attributes:
         path: Directory of the weights.
         config: Its configuration.
-        directory: Where what is made of it goes: the run's directory, or runs/ for a model that
-            came with the package.
+        directory: Where its evaluations go: the run's directory, or runs/ for a model that came
+            with the package.
     """
 
     path: Path
@@ -46,12 +46,13 @@ class LocatedModel:
     @property
     def card(self) -> dict[str, Any]:
         """How a model that comes with the package was made and measured; empty for others."""
-        return self._metadata("card")
+        card: dict[str, Any] = current_figures(self._metadata("card"))
+        return card
 
     @property
-    def context_labels(self) -> tuple[Label, ...]:
-        """The labels of images that a conditional model is told; none where it does not say."""
-        return labels_of_model(self.config)
+    def context_features(self) -> tuple[ContextFeature, ...]:
+        """Context features of a conditional model; none where they are not recorded."""
+        return features_of_model(self.config)
 
     def _metadata(self, name: str) -> dict[str, Any]:
         metadata = self.config.get("metadata")
@@ -64,7 +65,7 @@ class LocatedModel:
             trained_on = DataConfig(**self.experiment.get("data", {}))
         except TypeError as error:
             raise CheckpointError(
-                f"{self.path}: describes data that this version does not know: {error}"
+                f"{self.path}: describes data that this version cannot load: {error}"
             ) from None
         if "name" in overrides and overrides["name"] != trained_on.name:
             trained_on = DataConfig()
@@ -73,6 +74,10 @@ class LocatedModel:
 
 def locate_model(run: str | None, pretrained: str | None) -> LocatedModel:
     """Return the model of a run, a pretrained model, or of the newest run.
+
+    Args:
+        run: Directory of a run or of a saved model.
+        pretrained: Name of a model that comes with the package.
 
     Raises:
         UserError: If both are named, or neither is and there is no run.

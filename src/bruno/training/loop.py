@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from bruno.data.context import check_same_labels
+from bruno.data.context import check_same_features
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
@@ -68,13 +68,16 @@ def train(
     end.
 
     Args:
-        experiment: What to train, and how.
-        training_set: Classes to learn from.
+        experiment: The experiment.
+        training_set: Training classes.
         validation_set: Other classes (or other images), to choose the stopping point on.
         directory: Where the run lives.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: Go on from the checkpoint in ``directory``, if there is one.
         on_row: Called with every row of figures and the share of the schedule that is done.
+
+    Returns:
+        The model with the best averaged weights.
 
     Raises:
         UserError: If the experiment does not fit the data, or the directory holds a run already or
@@ -120,20 +123,20 @@ class _Run:
                 )
         if training.reflections and training_set.context_dim:
             raise UserError(
-                "reflections: expected false for images with labels, which are those of another "
+                "reflections: expected false for images with a context, which is that of another "
                 "image in the mirror"
             )
-        check_same_labels(
+        check_same_features(
             "data",
             f"{validation_set.name}/{validation_set.split}",
-            validation_set.context_labels,
-            training_set.context_labels,
+            validation_set.context_features,
+            training_set.context_features,
         )
-        validation_batch(validation_set, experiment, 0)  # what cannot be validated fails now
+        validation_batch(validation_set, experiment, 0)  # impossible validation fails now
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             model = experiment.model.build(
-                training_set.event_shape, training_set.context_dim, training_set.context_labels
+                training_set.event_shape, training_set.context_dim, training_set.context_features
             )
         self.objective = Objective(
             model, experiment.objective, autocast=training.precision == "bfloat16"
@@ -167,7 +170,7 @@ class _Run:
     def _prepare(self) -> None:
         training, model = self.experiment.training, self.objective.model
         self.average = AveragedModel(
-            model, self.accelerator.device, avg_fn=_warmed_up_average(training.average_decay)
+            model, self.accelerator.device, avg_fn=_warmed_up_average(training.ema_decay)
         )
         optimiser = torch.optim.AdamW(
             [
@@ -191,11 +194,11 @@ class _Run:
         """Run to the end of the schedule, or until a signal stops it.
 
         Raises:
-            Interrupted: If a signal did; then what was done is saved.
+            Interrupted: If a signal stopped the run, which is then saved.
         """
         if self.accelerator.is_main_process:
             write_config(self.directory, self.experiment)
-        # Gradients of what is all but impossible are subnormal numbers, with which a CPU is several
+        # Gradients of very improbable events are subnormal numbers, with which a CPU is several
         # times slower.
         torch.set_flush_denormal(True)
         try:
@@ -356,8 +359,9 @@ class _Run:
                 {
                     "experiment": self.experiment.to_dict(),
                     "images": validation.get("images"),
-                    "context_labels": {
-                        label.name: label.is_angle for label in self.training_set.context_labels
+                    "context_features": {
+                        feature.name: feature.is_angle
+                        for feature in self.training_set.context_features
                     },
                 },
             )

@@ -29,7 +29,16 @@ class NonFiniteError(UserError):
 
 
 def first_non_finite_layer(objective: Objective, batch: Batch, shot: int) -> str | None:
-    """Run a batch once more and name the first layer with an output that is not finite."""
+    """Run a batch once more and name the first layer with an output that is not finite.
+
+    Args:
+        objective: The model with its objective.
+        batch: The batch.
+        shot: Support size of the step.
+
+    Returns:
+        The output of that layer in words, or ``None`` if all are finite.
+    """
     found: list[str] = []
 
     def hook_for(name: str) -> Any:

@@ -1,12 +1,12 @@
-r"""What a model is trained for: likelihood of sets, telling sets apart, or both at once.
+r"""Training objectives: likelihood of sets, classification among sets, or both at once.
 
 Every image passes the flow once. The generative objective is the joint log-likelihood of the sets
 of a batch; the discriminative one reuses the same latent vectors: some images of each set become
 its support, and every other image of the batch is a query against every set.
 
-A third objective predicts an image, at its label if it has one, from others of its set. A model
-of everything in an image learns late what its label means, because that is worth only a few of
-the nats; in a prediction it counts at once.
+A third objective predicts an image, at its context if it has one, from others of its set. The
+context is worth only a few nats of the likelihood, so that a purely generative model learns to use
+it late; the prediction error depends on it from the start.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bruno.flows.block_sums import code_only
 from bruno.flows.preprocessing import LEVELS
 from bruno.model import Bruno
 from bruno.processes import ExchangeableProcess
+from bruno.validation import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ObjectiveConfig:
         generative_weight: Weight of the negative log-likelihood in nats per dimension.
         discriminative_weight: Weight of the cross-entropy in nats per query.
         prediction_weight: Weight of the mean squared error of a pixel in the predicted image (at
-            its label, if it has one), where white is 1; for models of images.
+            its context, if it has one), where white is 1; for models of images.
         shots: Support sizes, used in turn from step to step.
         supports: How many different supports of that size are drawn from each set in a step; each
             is scored by all its remaining images. 0 means one starting at every image.
@@ -59,30 +60,31 @@ class ObjectiveConfig:
                 "objective: expected non-negative generative_weight and discriminative_weight, "
                 f"one of them positive, got {weights[0]:g} and {weights[1]:g}"
             )
-        if self.prediction_weight < 0:
-            raise UserError(
-                f"prediction_weight: expected at least 0, got {self.prediction_weight:g}"
-            )
+        check_number(
+            "prediction_weight",
+            self.prediction_weight,
+            "a number of at least 0",
+            lambda weight: weight >= 0,
+        )
         if not self.shots or min(self.shots) < 1:
             raise UserError(f"shots: expected positive support sizes, got {list(self.shots)}")
-        if self.supports < 0:
-            raise UserError(f"supports: expected 0 or more, got {self.supports}")
+        check_whole("supports", self.supports, 0)
 
 
 class Losses(NamedTuple):
     """The figures of a batch.
 
     Attributes:
-        loss: What is minimised.
-        nats: Negative log-likelihood per image, nats; in training without what a flow takes from
-            another model.
+        loss: The loss, which is minimised.
+        nll: Negative log-likelihood per image, nats; in training without the parts that a
+            flow takes from another model.
         cross_entropy: Of the class of a query, nats.
         accuracy: Share of queries whose own set is the most likely.
         squared_error: Of a pixel of the predicted image, where white is 1.
     """
 
     loss: Tensor
-    nats: Tensor
+    nll: Tensor
     cross_entropy: Tensor
     accuracy: Tensor
     squared_error: Tensor
@@ -115,20 +117,21 @@ class Objective(nn.Module):
         Args:
             x: Sets of different classes, shape ``(S, n, *event)``.
             shot: Support size of all objectives but the generative one, less than ``n``.
-            context: Labels, ``(S, n, context_dim)``.
+            context: Contexts, ``(S, n, context_dim)``.
             generator: Source of the samples that predictions are made of.
         """
         config, model = self.config, self.model
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast)
-        # What is not trained and independent of the set costs most of the time and has no gradient.
+        # Dimensions independent of the set, when not trained, cost most of the time without a
+        # gradient.
         parts = code_only(model.flow) if self.training else nullcontext()
         with autocast, parts:
             z, log_det = model(x, context)
         process = model.process.first(z.shape[-1])
         joint = process.log_prob(z) + log_det.double().sum(-1)
-        nats = -joint.mean() / x.shape[1]
-        loss = config.generative_weight * nats / model.process.dim
-        unknown = torch.full_like(nats, torch.nan)
+        nll = -joint.mean() / x.shape[1]
+        loss = config.generative_weight * nll / model.process.dim
+        unknown = torch.full_like(nll, torch.nan)
         cross_entropy = accuracy = squared_error = unknown
         if config.discriminative_weight:
             supports = config.supports or x.shape[1]
@@ -138,7 +141,7 @@ class Objective(nn.Module):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
                 squared_error = predict_remaining(model, z, x, context, shot, generator)
             loss = loss + config.prediction_weight * squared_error
-        return Losses(loss, nats, cross_entropy, accuracy, squared_error)
+        return Losses(loss, nll, cross_entropy, accuracy, squared_error)
 
 
 def classify_remaining(
@@ -187,20 +190,20 @@ def predict_remaining(
     shot: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    r"""Predict the last two images of every set, at their labels, from its first ones.
+    r"""Predict the last two images of every set, at their contexts, from its first ones.
 
     Two samples :math:`x_1, x_2` are drawn about the predictive mean in latent space, both at one
-    temperature, which is uniform on [0, 1] for every prediction. At that temperature the squared
+    latent scale, which is uniform on [0, 1] for every prediction. At that scale the squared
     error of their mean image is :math:`\mathbb{E}[(x_1 - x)(x_2 - x)]`, which the product of the
-    two errors estimates without bias. At temperature 1 alone the image of the mean stays poor, at
+    two errors estimates without bias. At scale 1 alone the image of the mean stays poor, at
     0 alone samples do.
 
     Args:
         model: The model.
         z: Latent sets, ``(S, n, D)``.
         x: The sets, ``(S, n, *event)``.
-        context: Their labels, ``(S, n, context_dim)``, if they have some.
-        shot: How many of its first images are known of a set, less than ``n``.
+        context: Their contexts, ``(S, n, context_dim)``, if they have some.
+        shot: Number of first images of a set that are given, less than ``n``.
         generator: Source of the samples.
 
     Returns:
@@ -213,12 +216,14 @@ def predict_remaining(
         raise UserError(f"shot: expected fewer than the {x.shape[1]} images of a set, got {shot}")
     targets = min(2, x.shape[1] - shot)
     wanted = x[:, -targets:]
-    label = None if context is None else context[:, -targets:].expand(2, -1, -1, -1)
+    target_context = None if context is None else context[:, -targets:].expand(2, -1, -1, -1)
     evidence = Evidence.of(z[:, :shot].unsqueeze(1).expand(-1, targets, -1, -1))
     mean = model.process.predictive(evidence).base_dist.mean.squeeze(2)
     sample = model.process.sample(evidence, (2,), generator)
-    temperature = torch.rand(
+    latent_scale = torch.rand(
         *mean.shape[:2], 1, generator=generator, device=z.device, dtype=torch.float32
     )
-    drawn = model.decode(torch.lerp(mean.expand_as(sample), sample, temperature.to(sample)), label)
+    drawn = model.decode(
+        torch.lerp(mean.expand_as(sample), sample, latent_scale.to(sample)), target_context
+    )
     return ((drawn - wanted) / LEVELS).prod(0).mean()

@@ -1,4 +1,4 @@
-"""The directory of a run: what is in it, and whether another session may go on with it."""
+"""The directory of a run: its files, and whether a session may resume it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bruno.compatibility import current_experiment
 from bruno.errors import UserError
 from bruno.serialization import write_atomically
 from bruno.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load_checkpoint
@@ -41,7 +42,7 @@ def check_directory(
 
     Args:
         directory: Where the run lives, or is to live.
-        experiment: What is to be trained.
+        experiment: The experiment.
         resume: Whether to go on with the run in the directory, if there is one.
 
     Raises:
@@ -63,7 +64,8 @@ def check_directory(
             f"{CHECKPOINT_FILE}"
         )
     checkpoint = load_checkpoint(directory)
-    changed = list(_changes(checkpoint.experiment, experiment.to_dict()))
+    before = current_experiment(checkpoint.experiment)
+    changed = list(_changes(before, experiment.to_dict()))
     if changed:
         raise UserError(
             f"resume: the run in {directory} is of another experiment, with "
@@ -73,7 +75,12 @@ def check_directory(
 
 
 def write_config(directory: Path, experiment: Experiment) -> None:
-    """Write ``config.yaml``, from which the experiment can be read again."""
+    """Write ``config.yaml``, from which the experiment can be read again.
+
+    Args:
+        directory: Directory of the run.
+        experiment: The experiment.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     # Through JSON, because YAML has no tuples.
     plain = json.loads(json.dumps(experiment.to_dict()))
@@ -82,7 +89,7 @@ def write_config(directory: Path, experiment: Experiment) -> None:
 
 
 def remove_run(directory: Path) -> None:
-    """Remove what a run writes, and nothing else, so that another can take its place."""
+    """Remove the files of a run, and no others, so that another can take its place."""
     for name in (CONFIG_FILE, CHECKPOINT_FILE, HISTORY_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / MODEL_DIRECTORY, ignore_errors=True)

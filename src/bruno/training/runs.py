@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bruno.compatibility import current_figures
 from bruno.data import load_dataset
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError, renamed_argument
@@ -20,7 +21,12 @@ from bruno.training.run_directory import CONFIG_FILE, HISTORY_FILE, check_direct
 
 
 def run_directory(out: str | None, data_name: str) -> Path:
-    """Return the directory of a run: the one that was given, or one named after the data set."""
+    """Return the directory of a run: the one that was given, or one named after the data set.
+
+    Args:
+        out: The directory that was given, if any.
+        data_name: Name of the data set.
+    """
     return user_path(out, "out") if out else Path("runs") / data_name
 
 
@@ -72,10 +78,13 @@ def run_experiment(
         on_message: Called with one line about every stage.
         on_row: Called with every row of figures and the share of the schedule that is done.
 
+    Returns:
+        The model and its training set.
+
     Raises:
         UserError: As :func:`bruno.training.train` raises it, and if data are missing.
     """
-    say = on_message or (lambda _: None)
+    report = on_message or (lambda _: None)
     if experiment.model.pretrained is not None:
         with renamed_argument("name_or_path", "pretrained"):
             locate(experiment.model.pretrained)
@@ -83,7 +92,7 @@ def run_experiment(
     check_writable(directory, "out")
     checkpoint = check_directory(directory, experiment, resume=resume)
     if resume:
-        say(
+        report(
             f"nothing to resume in {directory} yet: starting"
             if checkpoint is None
             else f"going on with the run in {directory} after step {checkpoint.step}"
@@ -91,13 +100,13 @@ def run_experiment(
     training_set = load_dataset(experiment.data, "train")
     validation_set = load_dataset(experiment.data, "val")
     for dataset in (training_set, validation_set):
-        say(
+        report(
             f"{dataset.name} {dataset.split}: {len(dataset)} images of {dataset.num_classes} "
             f"classes, {' x '.join(map(str, dataset.event_shape))}"
         )
     wanted = experiment.training.sets_per_batch
     if wanted > training_set.num_classes:
-        say(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
+        report(f"batches of {training_set.num_classes} sets, one a class, not {wanted}")
     model = train(
         experiment,
         training_set,
@@ -113,4 +122,4 @@ def run_experiment(
 def read_history(directory: Path) -> list[dict[str, float | str]]:
     """Return the figures of a run, a dictionary a row."""
     lines = (directory / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [current_figures(json.loads(line)) for line in lines]

@@ -1,4 +1,4 @@
-"""How far a run is, by steps or by the clock, and the learning rate that belongs to it."""
+"""Learning rate schedule over steps or wall-clock time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def schedule(training: TrainingConfig, step: int, seconds: float) -> tuple[float
 
     Linear warm-up over ``warmup_steps``, then a cosine from 1 to 0, over the steps or over
     wall-clock time, whichever is further.
+
+    Args:
+        training: The schedule.
+        step: Steps done.
+        seconds: Seconds spent.
     """
     steps, minutes = training.steps, training.max_minutes
     if steps is None and minutes is None:
@@ -48,5 +53,5 @@ class Clock:
         return duration
 
     def skip(self) -> None:
-        """Leave what was done since the last lap out of the next one."""
+        """Exclude the time since the last lap from the next one."""
         self.lap_start = time.perf_counter()

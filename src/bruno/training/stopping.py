@@ -1,4 +1,4 @@
-"""Stopping a run by SIGINT (Ctrl-C) or SIGTERM without losing what it has done."""
+"""Stopping a run by SIGINT (Ctrl-C) or SIGTERM without losing its progress."""
 
 from __future__ import annotations
 

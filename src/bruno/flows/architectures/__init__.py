@@ -17,8 +17,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "spectral": SPECTRAL,
     "sums": SUMS,
     "dense": DENSE,
-    "linear": AFFINE,
-    "affine": DIAGONAL,
+    "affine": AFFINE,
+    "diagonal": DIAGONAL,
 }
 """By name, as ``preset`` of :class:`~bruno.RealNVP`."""
 

@@ -1,15 +1,15 @@
-"""What an architecture is: layers as a function of the event shape and of its own sizes."""
+"""Architectures: layers as a function of the event shape and of their own sizes."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 from bruno.errors import UserError
 from bruno.flows.bijection import Bijection
+from bruno.validation import check_whole
 
 EventShape = tuple[int, ...]
 
@@ -72,7 +72,7 @@ def check_divisible(event_shape: EventShape, side: int) -> None:
 
     Args:
         event_shape: ``(C, H, W)``.
-        side: What must divide both.
+        side: The divisor of both.
 
     Raises:
         UserError: With the size that came.
@@ -86,16 +86,13 @@ def check_divisible(event_shape: EventShape, side: int) -> None:
 def _checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
     least = field.metadata["least"]
     if not isinstance(field.default, tuple):
-        return _whole(name, value, least)
+        check_whole(name, value, least)
+        return int(value)
     number = len(field.default)
     several = isinstance(value, Sequence) and not isinstance(value, str)
     values = tuple(value) if several else (value,) * number
     if len(values) != number:
         raise UserError(f"{name}: expected one number or {number}, got {value!r}")
-    return tuple(_whole(name, one, least) for one in values)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
+    for one in values:
+        check_whole(name, one, least)
+    return tuple(map(int, values))
