@@ -15,13 +15,11 @@ def code_blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_pictures_are_shown_by_package_pages_too():
+def test_every_picture_is_there():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", README.read_text(encoding="utf-8"))
-    base = "https://raw.githubusercontent.com/bruno-sets/bruno/main/"
-    for picture in pictures:
-        assert picture.startswith(base)
-        assert (README.parent / picture.removeprefix(base)).is_file()
     assert pictures
+    for picture in pictures:
+        assert (README.parent / picture).is_file()
 
 
 def test_the_example_for_own_images_runs(tmp_path, monkeypatch, capsys):
