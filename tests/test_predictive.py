@@ -33,7 +33,7 @@ from tests.fuzzing import fuzz_settings
 from tests.test_transforms import PROCESSES, draw, make_model, processes
 
 AFFINE = ("diagonal", "affine", "affine of rank 2")
-CONTINUOUS = sorted({*ARCHITECTURES, *AFFINE} - {"lattice"})
+CONTINUOUS = sorted({*ARCHITECTURES, *AFFINE} - {"lattice", "sums"})
 affine_presets = pytest.mark.parametrize("preset", AFFINE)
 
 

@@ -16,6 +16,7 @@ from bruno.flows.affine import (
     LowRankAffine,
 )
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
+from bruno.flows.block_sums import BlockSums
 from bruno.flows.context import ContextRotation, EncodedContext
 from bruno.flows.coupling import Coupling, MaskedCoupling, SplitCoupling
 from bruno.flows.lattice import LatticeGaussianisation
@@ -70,6 +71,7 @@ LAYERS = {
     "context rotation": (lambda: ContextRotation(6, [1]), VECTOR),
     "encoded context": (encoded_context, VECTOR),
     "lattice": (lambda: LatticeGaussianisation(1, 4, 4, (3, 3), 1, groups=5), IMAGE),
+    "block sums": (lambda: BlockSums(Flatten(4, 1, 1), IMAGE, pixel_units=4), IMAGE),
     "logit": (PixelLogit, IMAGE),
     "marginal Gaussianisation": (PixelGaussianisation, IMAGE),
     "squeeze": (Squeeze, IMAGE),

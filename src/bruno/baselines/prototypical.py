@@ -98,7 +98,7 @@ class PrototypicalNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings of uint8 images ``(B, C, H, W)``."""
-        embedded: Tensor = self.layers(images.to(self.layers[0].weight.dtype) / 255)
+        embedded: Tensor = self.layers(images.to(next(self.parameters()).dtype) / 255)
         return embedded
 
     def log_prob(self, examples: Tensor, images: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def _episode(
         config.shot + config.queries,
         generator,
         rotations=True,
-        augmented=purpose == _TRAINING,
+        augmented_images=purpose == _TRAINING,
     )
     examples, queries = sets.images.split([config.shot, config.queries], 1)
     log_prob = network.log_prob(examples, queries.flatten(0, 1))

@@ -11,6 +11,7 @@ from bruno.cli.console import StageDisplay, output_console, print_json, table
 from bruno.data import DataConfig, LabelledImages, load_dataset
 from bruno.device import resolve_device
 from bruno.errors import MissingDataError, renamed_argument
+from bruno.evaluation.generation import judge_of, shipped_judge
 from bruno.evaluation.interval import Estimate
 from bruno.evaluation.suite import PROTOCOLS, Evaluation, Settings, Subject, check_subject
 from bruno.evaluation.suite import evaluate as run_suite
@@ -83,7 +84,8 @@ def evaluate(
             that costs as many times the encoding; 0 leaves it out.
         unconditional: For conditional models: a run or pretrained model of the same images without
             context, as a competitor.
-        judge: For generation: a run or pretrained model that names the samples.
+        judge: For generation: a run or pretrained model that names the samples; by default the
+            prototypical network that comes with the package, which is for handwriting.
         seed: Seed of episodes, and of the dequantisation noise of the likelihood.
         out: File for the figures, with pictures beside it that begin with its name; by default
             evaluation.json in the directory of the run.
@@ -99,9 +101,13 @@ def evaluate(
     subject = Subject(
         located.load().to(device),
         load_dataset(located.data_config(_given(data)), split),
-        unconditional=_load(unconditional, "unconditional", device),
-        judge=_load(judge, "judge", device),
+        unconditional=None
+        if unconditional is None
+        else _load(unconditional, "unconditional", device),
+        judge=None if judge is None else judge_of(_load(judge, "judge", device)),
     )
+    if judge is None and "generation" in (protocols or ()):
+        subject = dataclasses.replace(subject, judge=shipped_judge(subject.model.event_shape))
     check_subject(subject, located.context_features)
     # The training split of other data has nothing to do with the model.
     if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
@@ -163,10 +169,8 @@ def _given(data: DataOverrides) -> dict[str, Any]:
     return {name: value for name, value in data.__dict__.items() if value is not None}
 
 
-def _load(name: str | None, option: str, device: str) -> Bruno | None:
+def _load(name: str, option: str, device: str) -> Bruno:
     """Return another model by the name of a pretrained one, or by the directory of a run."""
-    if name is None:
-        return None
     is_name = name in Bruno.pretrained()
     with renamed_argument("run", option):
         located = locate_model(None, name) if is_name else locate_model(name, None)

@@ -99,7 +99,10 @@ class ClassEvidence:
         """
         if dtype is not None:
             self._dtype = common_type(self._dtype, dtype)
+        # Freeing a tensor lets other threads run: what is replaced must live until all is replaced.
+        replaced = [self._evidence.get(label) for label in changed]
         self._evidence.update(changed)
+        del replaced
         for label, evidence in changed.items():
             if evidence is None:
                 self._evidence.pop(label, None)

@@ -14,7 +14,7 @@ from bruno.errors import UserError
 from bruno.evaluation.anomaly import set_anomalies
 from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.few_shot import few_shot_accuracy
-from bruno.evaluation.generation import JUDGED_SPLIT, generation, judge_of
+from bruno.evaluation.generation import JUDGED_SPLIT, Judge, generation
 from bruno.evaluation.order_invariance import exchangeability
 from bruno.evaluation.pose_estimation import objects_with_unique_pose, pose
 from bruno.evaluation.set_likelihood import likelihood
@@ -52,7 +52,7 @@ class Subject:
         training: The images it was trained on, for competitors of conditional models; ``None``
             leaves these out.
         unconditional: A model of the same images without context, as a competitor.
-        judge: Another model, which names samples; needed for generation.
+        judge: Names samples; needed for generation.
     """
 
     model: Bruno

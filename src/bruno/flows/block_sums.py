@@ -13,8 +13,9 @@ next element is told about its code, and class posteriors depend on the code alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ from bruno.flows.preprocessing import LEVELS, Cdf, NormalScores, check_pixels
 # share, is moved inside: rounding across the end would change a number that later ones depend on.
 _POSITION_MARGIN, _PROBABILITY_MARGIN = 1e-6, 5e-7
 _SUM_BINS, _SPLIT_BINS, _SPLIT_TABLES = 96, 48, 16
+# Greatest sum of 4x4 pixels, and greatest parts of it: the upper half, the left of either half.
+_MOST = 16 * (LEVELS - 1)
+_MOST_OF_PARTS = (_MOST // 2, _MOST // 4, _MOST // 4)
 
 
 class BlockSums(NormalScores):
@@ -46,11 +50,9 @@ class BlockSums(NormalScores):
     whatever the parameters are: whole numbers must be recovered exactly.
 
     Args:
-        channels: Channels of the image.
-        height: Its height, a multiple of 4.
-        width: Its width, a multiple of 4.
         code: The map of the scores of the code, ``(B, 4C, H/4, W/4)`` (the sum, the upper part, the
             left parts above and below) to ``(B, C·H·W/4)``.
+        event_shape: Shape of an image, ``(C, H, W)``, height and width multiples of 4.
         pixel_units: Width of the network for the pixels.
         context_dim: Size of the context of that network; 0 for none.
 
@@ -58,22 +60,23 @@ class BlockSums(NormalScores):
         UserError: If a pixel is not finite or lies outside [0, 256].
     """
 
+    code: Bijection
+    places: Tensor
     latent_is_double = True
     is_continuous = False
     initialisation_images = 2000
 
     def __init__(
         self,
-        channels: int,
-        height: int,
-        width: int,
         code: Bijection,
+        event_shape: Sequence[int],
         *,
         pixel_units: int,
         context_dim: int = 0,
         alpha: float = 1e-5,
     ) -> None:
         super().__init__(alpha)
+        channels, height, width = event_shape
         blocks = (channels, height // 4, width // 4)
         self.code = code
         self.code_dim = 4 * blocks[0] * blocks[1] * blocks[2]
@@ -139,38 +142,19 @@ class BlockSums(NormalScores):
             Latent of the batch, ``(B, D)``.
         """
         level, position = _levels(x)
-        total, top, upper_left, lower_left = _pyramid(level)
-        most = 16 * (LEVELS - 1)
+        total, parts = _pyramid(level)
         zero = torch.zeros_like(total)
-        self.sums.fit(self.places.expand_as(total), total, zero, zero + most)
-        for tables, part, whole in zip(
-            self.splits,
-            (top, upper_left, lower_left),
-            (total, top, total - top),
-            strict=True,
-        ):
-            of_part = most // 2 if part is top else most // 4
-            least, greatest = _range(whole, of_part)
-            tables.fit(_table_of(whole, 2 * of_part), part, least, greatest)
+        self.sums.fit(self.places.expand_as(total), total, zero, zero + _MOST)
+        for index, part in enumerate(parts):
+            whole = _whole(index, total, parts)
+            self._split(index).fit(_table_of(index, whole), part, *_range(index, whole))
         self.pixels.fit(level)
         self.code.initialise(self._code_scores(level, position)[0], context)
-        return self(x, context)[0]
+        return super().initialise(x, context)
 
     def _code_scores(self, level: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normal scores of the code, ``(B, 4C, H/4, W/4)``, and the log-determinant."""
-        total, top, upper_left, lower_left = _pyramid(level)
-        most = 16 * (LEVELS - 1)
-        zero = torch.zeros_like(total)
-        shares = [
-            self.sums.shares(self.places.expand_as(total), total, zero, zero + most),
-            *(
-                self._split_shares(i, part, whole)
-                for i, (part, whole) in enumerate(
-                    ((top, total), (upper_left, top), (lower_left, total - top))
-                )
-            ),
-        ]
-        share = Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+        share = self._code_shares(*_pyramid(level))
         z, log_det = self._scores(_blocks(_blocks(position)[:, :, 0]), share)
         return z.flatten(1, 2), log_det
 
@@ -179,31 +163,40 @@ class BlockSums(NormalScores):
         scores = scores.double().unflatten(1, (-1, 4))
         lower, upper = self._from_normal(scores)
         below, above = lower.detach().unbind(2), upper.detach().unbind(2)
-        most = 16 * (LEVELS - 1)
         zero = torch.zeros_like(below[0], dtype=torch.long)
         place = self.places.expand_as(zero)
-        total = self.sums.numbers(place, below[0], above[0], zero, zero + most)
-        shares = [self.sums.shares(place, total, zero, zero + most)]
-        parts = []
-        for i in range(3):
-            whole = total if i == 0 else parts[0] if i == 1 else total - parts[0]
-            of_part = most // 2 if i == 0 else most // 4
-            table, span = _table_of(whole, 2 * of_part), _range(whole, of_part)
-            part = self.splits[i].numbers(table, below[i + 1], above[i + 1], *span)
-            shares.append(self._split_shares(i, part, whole))
-            parts.append(part)
-        top, upper_left, lower_left = parts
-        share = Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+        total = self.sums.numbers(place, below[0], above[0], zero, zero + _MOST)
+        parts: list[Tensor] = []
+        for index in range(len(_MOST_OF_PARTS)):
+            whole = _whole(index, total, parts)
+            parts.append(
+                self._split(index).numbers(
+                    _table_of(index, whole),
+                    below[index + 1],
+                    above[index + 1],
+                    *_range(index, whole),
+                )
+            )
+        share = self._code_shares(total, parts)
         log_det = -self._log_densities(share.mass, scores).flatten(1).sum(1)
+        top, upper_left, lower_left = parts
         of_blocks = (upper_left, top - upper_left, lower_left, total - top - lower_left)
         sums = pixel_shuffle(torch.stack(of_blocks, 2).flatten(1, 2), 2)
         position = pixel_shuffle(share.inside(lower, upper).flatten(1, 2), 2)
         return sums, position, log_det
 
-    def _split_shares(self, index: int, part: Tensor, whole: Tensor) -> Cdf:
-        of_part = 16 * (LEVELS - 1) // (2 if index == 0 else 4)
-        tables: CountTables = self.splits[index]  # type: ignore[assignment]
-        return tables.shares(_table_of(whole, 2 * of_part), part, *_range(whole, of_part))
+    def _code_shares(self, total: Tensor, parts: Sequence[Tensor]) -> Cdf:
+        """Return the shares of sums and of their parts, each ``(B, C, 4, H/4, W/4)``."""
+        zero = torch.zeros_like(total)
+        shares = [self.sums.shares(self.places.expand_as(total), total, zero, zero + _MOST)]
+        for index, part in enumerate(parts):
+            whole = _whole(index, total, parts)
+            table, span = _table_of(index, whole), _range(index, whole)
+            shares.append(self._split(index).shares(table, part, *span))
+        return Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+
+    def _split(self, index: int) -> CountTables:
+        return cast("CountTables", self.splits[index])
 
     def _scores(self, position: Tensor, share: Cdf) -> tuple[Tensor, Tensor]:
         """Return normal scores of positions within whole numbers of given shares."""
@@ -222,15 +215,17 @@ def take_pixels(flow: nn.Module, other: nn.Module, name: str) -> None:
     Raises:
         UserError: If one of the flows has none, or their sizes differ.
     """
-    found = [
+    ours, theirs = (
         next((layer.pixels for layer in part.modules() if isinstance(layer, BlockSums)), None)
         for part in (flow, other)
-    ]
-    ours, theirs = found
+    )
     if ours is None or theirs is None:
         whose = "the model to train" if ours is None else name
         raise UserError(f"pixels_from: expected flows of sums of blocks, and {whose} has none")
-    shapes = [{key: tuple(t.shape) for key, t in part.state_dict().items()} for part in found]
+    shapes = [
+        {key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        for part in (ours, theirs)
+    ]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"pixels_from: expected a network for {ours.channels} x {2 * len(ours.rows)} x "
@@ -276,27 +271,31 @@ def _levels(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _blocks(image: Tensor) -> Tensor:
     """Return the four pixels of every 2×2 block, ``(B, C, H, W) -> (B, C, 4, H/2, W/2)``."""
-    return pixel_unshuffle(image, 2).unflatten(1, (-1, 4))
+    blocks: Tensor = pixel_unshuffle(image, 2).unflatten(1, (-1, 4))
+    return blocks
 
 
-def block_sums(level: Tensor) -> Tensor:
-    """Return the sum of every 2×2 block."""
-    return _blocks(level).sum(2)
-
-
-def _pyramid(level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return sums of 4×4 pixels, of their upper halves, and of the left parts of both halves."""
-    upper_left, upper_right, lower_left, lower_right = _blocks(block_sums(level)).unbind(2)
+def _pyramid(level: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return sums of 4×4 pixels, and of their upper halves and of the left parts of both halves."""
+    upper_left, upper_right, lower_left, lower_right = _blocks(_blocks(level).sum(2)).unbind(2)
     top = upper_left + upper_right
-    return top + lower_left + lower_right, top, upper_left, lower_left
+    return top + lower_left + lower_right, [top, upper_left, lower_left]
 
 
-def _range(whole: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest part of a whole if neither part can exceed ``most``."""
+def _whole(index: int, total: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum that a part of the pyramid is a part of."""
+    if index == 0:
+        return total
+    return parts[0] if index == 1 else total - parts[0]
+
+
+def _range(index: int, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and greatest part of a whole, as neither part can exceed its most."""
+    most = _MOST_OF_PARTS[index]
     return (whole - most).clamp(min=0), whole.clamp(max=most)
 
 
-def _table_of(whole: Tensor, most: int) -> Tensor:
-    """Return the table for a whole of at most ``most``: two for every doubling."""
-    relative = whole.clamp(min=1).double() / most
+def _table_of(index: int, whole: Tensor) -> Tensor:
+    """Return the table for a part of a whole: two for every doubling of the whole."""
+    relative = whole.clamp(min=1).double() / (2 * _MOST_OF_PARTS[index])
     return (2 * relative.log2() + _SPLIT_TABLES - 1).ceil().long().clamp(0, _SPLIT_TABLES - 1)

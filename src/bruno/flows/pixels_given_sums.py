@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, gelu, one_hot, pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import embedding, gelu, pad, pixel_shuffle, pixel_unshuffle
 
 from bruno.flows.bijection import FACTORY_KWARGS
 from bruno.flows.preprocessing import LEVELS, Cdf
@@ -159,11 +159,7 @@ class PixelsGivenSums(nn.Module):
                     probability = self._probabilities(rows, blocks, channel, index, left)
                     level = _level_at(probability.detach(), below[:, at], above[:, at])
                     found.append(torch.stack(tuple(_select(probability, level)), -1))
-                    blocks = blocks.index_copy(
-                        1,
-                        torch.tensor([4 * channel + index], device=level.device),
-                        level.unsqueeze(1),
-                    )
+                    blocks[:, 4 * channel + index] = level
                     left = left - level
                 blocks[:, 4 * channel + 3] = left
             pixels = pixels.movedim(1, -1).index_put((shown,), blocks).movedim(-1, 1)
@@ -222,7 +218,7 @@ class PixelsGivenSums(nn.Module):
         most = LEVELS - 1
         later = (3 - index) * most
         least, greatest = (left - later).clamp(min=0), left.clamp(max=most)
-        place = one_hot(torch.tensor(3 * channel + index, device=left.device), 3 * self.channels)
+        place = torch.arange(3 * self.channels, device=left.device) == 3 * channel + index
         own = torch.cat(
             [
                 embedding(seen, self.features).flatten(1),
@@ -235,15 +231,14 @@ class PixelsGivenSums(nn.Module):
         hidden = gelu(rows + self.own(own))
         for norm, layer in zip(self.norms, self.hidden, strict=True):
             hidden = hidden + gelu(layer(norm(hidden)))
-        scores: Tensor = self.last(hidden)
+        of_level, of_remainder = self.last(hidden).split(LEVELS, 1)
         levels = torch.arange(LEVELS, device=left.device)
         remainder = left.unsqueeze(1) - levels
-        of_level, of_remainder = scores.split(LEVELS, 1)
-        logits = of_level + of_remainder.gather(1, remainder.clamp(0, most))
+        logits: Tensor = of_level + of_remainder.gather(1, remainder.clamp(0, most))
         possible = (levels >= least.unsqueeze(1)) & (levels <= greatest.unsqueeze(1))
         logits = logits.masked_fill(~possible, -torch.inf)
-        even = possible / possible.sum(1, keepdim=True)
-        return (1 - _EVEN_SHARE) * logits.softmax(1).double() + _EVEN_SHARE * even.double()
+        even = possible.double() / possible.sum(1, keepdim=True)
+        return (1 - _EVEN_SHARE) * logits.softmax(1).double() + _EVEN_SHARE * even
 
 
 def _uncertain(sums: Tensor) -> Tensor:

@@ -28,9 +28,7 @@ class Batch(NamedTuple):
     generator: torch.Generator
 
 
-def initialisation_batch(
-    dataset: LabelledImages, experiment: Experiment, images: int = 0
-) -> Batch:
+def initialisation_batch(dataset: LabelledImages, experiment: Experiment, images: int = 0) -> Batch:
     """Return the batch from which the scales of the flow are set: one or more batches of training.
 
     Args:

@@ -122,7 +122,10 @@ class ModelConfig:
             correlation = model.process.correlation.detach().clone()
             code = correlation[: model.flow.code_dim]
             if self.initial_correlation_range is not None:
-                code.copy_(torch.linspace(*self.initial_correlation_range, len(code), device="cpu"))
+                first, last = self.initial_correlation_range
+                code.copy_(
+                    torch.linspace(first, last, len(code), device="cpu", dtype=torch.float64)
+                )
             correlation[len(code) :] = 0.0
             model.process.set_correlation(correlation)
             if self.pixels_from is not None:

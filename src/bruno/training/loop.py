@@ -151,9 +151,7 @@ class _Run:
         if self.experiment.model.pretrained is None:
             flow = self.objective.model.flow
             batch = self._on_device(
-                initialisation_batch(
-                    self.training_set, self.experiment, flow.initialisation_images
-                )
+                initialisation_batch(self.training_set, self.experiment, flow.initialisation_images)
             )
             flow.initialise(batch.x, batch.context)
         self._prepare()

@@ -82,9 +82,7 @@ def sums_layers(event_shape: EventShape, context_dim: int, sizes: SumsSizes) -> 
         ]
     steps += [InvertibleConv1x1(dim, rotated=False), ActivationNorm(dim)]
     return [
-        BlockSums(
-            *event_shape, Chain(steps), pixel_units=sizes.pixel_units, context_dim=context_dim
-        )
+        BlockSums(Chain(steps), event_shape, pixel_units=sizes.pixel_units, context_dim=context_dim)
     ]
 
 
