@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,11 @@ _EARLIER_BLOCKS = [
     for column in range(-_REACH, _REACH + 1)
     if row < 0 or column < 0
 ]
+_BLOCKS_AROUND = [
+    (row, column) for row in range(-_REACH, _REACH + 1) for column in range(-_REACH, _REACH + 1)
+]
+Places = tuple[Tensor, ...]
+"""Indices of blocks: of the image, the row and the column, each ``(N,)``."""
 # The level that stands for a pixel that is not known yet.
 _UNKNOWN = LEVELS
 # Residual layers of the network.
@@ -97,32 +102,18 @@ class PixelsGivenSums(nn.Module):
         Returns:
             Shares in float64, each ``(B, C, 3, H/2, W/2)``.
         """
-        pixels = pixel_unshuffle(level, 2)
-        sums = pixels.unflatten(1, (-1, 4)).sum(2)
-        where = torch.ones_like(sums[:, 0], dtype=torch.bool)
-        can_look = values_can_be_checked(level)
-        if can_look:
-            # Of drawings three blocks in four are empty, and no network is needed there.
-            where = _uncertain(sums)
-        rows = self._surroundings(pixels, sums, where if can_look else None, context)
-        blocks = _rows_of(pixels, where if can_look else None)
-        of_sums = _rows_of(sums, where if can_look else None)
+        pixels = _channels_last(pixel_unshuffle(level, 2))
+        sums = pixels.unflatten(-1, (-1, 4)).sum(-1)
+        places = _uncertain(sums)
+        blocks, of_sums = pixels[places], sums[places]
+        rows = self._surroundings(_padded(pixels), sums, places, context)
         shares = []
         for channel in range(self.channels):
             for index in range(3):
                 left = of_sums[:, channel] - blocks[:, 4 * channel : 4 * channel + index].sum(1)
                 probability = self._probabilities(rows, blocks, channel, index, left)
                 shares.append(_select(probability, blocks[:, 4 * channel + index]))
-        stacked = torch.stack([torch.stack(tuple(share), -1) for share in shares], 1)
-        batch, _, height, width = sums.shape
-        if can_look:
-            certain = stacked.new_tensor([1.0, 0.0, 0.0])
-            whole = certain.expand(batch, height, width, 3 * self.channels, 3)
-            whole = whole.index_put((where,), stacked)
-        else:
-            whole = stacked.unflatten(0, (batch, height, width))
-        ordered = whole.permute(4, 0, 3, 1, 2).unflatten(2, (-1, 3))
-        return Cdf(*ordered.unbind(0))
+        return _everywhere(shares, places, sums.shape)
 
     def levels(
         self, sums: Tensor, lower: Tensor, upper: Tensor, context: Tensor | None = None
@@ -138,38 +129,35 @@ class PixelsGivenSums(nn.Module):
         Returns:
             Grey levels ``(B, C, 2H, 2W)``, and shares ``(B, C, 3, H, W)``.
         """
-        batch, channels, height, width = sums.shape
+        sums, lower, upper = (_channels_last(part.flatten(1, -3)) for part in (sums, lower, upper))
         # Right for blocks that are empty or full, whose pixels are certain.
-        pixels = (sums // 4).repeat_interleave(4, 1)
-        shares = lower.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1, 1, 1, 1)
-        shares = shares.expand(3, batch, channels, 3, height, width)
-        uncertain = _uncertain(sums) if values_can_be_checked(sums) else None
-        for diagonal in _diagonals(height, width, sums.device):
-            shown = diagonal.expand(batch, -1, -1)
-            shown = shown if uncertain is None else shown & uncertain
-            rows = self._surroundings(pixels, sums, shown, context)
-            of_sums = _rows_of(sums, shown)
-            blocks = torch.zeros_like(of_sums).repeat_interleave(4, 1)
-            below, above = (_rows_of(p.flatten(1, 2), shown) for p in (lower, upper))
-            found = []
-            for channel in range(channels):
+        padded = _padded((sums // 4).repeat_interleave(4, -1))
+        done: list[tuple[list[Cdf], Places]] = []
+        for places in _diagonals(_uncertain(sums), *sums.shape[1:3]):
+            rows = self._surroundings(padded, sums, places, context)
+            of_sums, below, above = sums[places], lower[places], upper[places]
+            blocks = torch.zeros_like(of_sums).repeat_interleave(4, -1)
+            shares = []
+            for channel in range(self.channels):
                 left = of_sums[:, channel]
                 for index in range(3):
                     at = 3 * channel + index
                     probability = self._probabilities(rows, blocks, channel, index, left)
                     level = _level_at(probability.detach(), below[:, at], above[:, at])
-                    found.append(torch.stack(tuple(_select(probability, level)), -1))
+                    shares.append(_select(probability, level))
                     blocks[:, 4 * channel + index] = level
                     left = left - level
                 blocks[:, 4 * channel + 3] = left
-            pixels = pixels.movedim(1, -1).index_put((shown,), blocks).movedim(-1, 1)
-            of_blocks = torch.stack(found, 1).unflatten(1, (channels, 3))
-            shares = (
-                shares.permute(1, 4, 5, 2, 3, 0)
-                .index_put((shown,), of_blocks)
-                .permute(5, 0, 3, 4, 1, 2)
-            )
-        return pixel_shuffle(pixels, 2), Cdf(*shares.unbind(0))
+            batch, row, column = places
+            padded = padded.index_put((batch, row + _REACH, column + _REACH), blocks)
+            done.append((shares, places))
+        pixels = padded[:, _REACH:-_REACH, _REACH:-_REACH].movedim(-1, 1)
+        shares = [
+            Cdf(*map(torch.cat, zip(*parts, strict=True)))
+            for parts in zip(*(shares for shares, _ in done), strict=True)
+        ]
+        places = tuple(map(torch.cat, zip(*(places for _, places in done), strict=True)))
+        return pixel_shuffle(pixels, 2), _everywhere(shares, places, sums.shape)
 
     @torch.no_grad()
     def fit(self, level: Tensor) -> None:
@@ -183,30 +171,20 @@ class PixelsGivenSums(nn.Module):
         self.last.bias[:LEVELS] = frequency - frequency.mean()
 
     def _surroundings(
-        self, pixels: Tensor, sums: Tensor, where: Tensor | None, context: Tensor | None
+        self, padded: Tensor, sums: Tensor, places: Places, context: Tensor | None
     ) -> Tensor:
         """Return what the network sees of the surroundings of chosen blocks, ``(N, units)``."""
-        height, width = sums.shape[-2:]
-        near = _rows_of(_windows(pixels, _EARLIER_BLOCKS), where)
-        everywhere = [
-            (row, column)
-            for row in range(-_REACH, _REACH + 1)
-            for column in range(-_REACH, _REACH + 1)
-        ]
-        around = _rows_of(_windows(sums, everywhere), where)
+        batch, row, column = places
+        near = _neighbours(padded, places, _EARLIER_BLOCKS)
+        around = _neighbours(_padded(sums), places, _BLOCKS_AROUND)
         share = around.to(self.features.dtype) / (4 * (LEVELS - 1))
         inputs = torch.cat(
             [embedding(near, self.features).flatten(1), share.sqrt(), (around == 0).to(share)], 1
         )
-        place = (self.rows[:, None] + self.columns[None]).movedim(-1, 0)
-        shift = _rows_of(place.expand(len(sums), -1, -1, -1), where)
+        seen: Tensor = self.surroundings(inputs) + self.rows[row] + self.columns[column]
         if self.context is not None and context is not None:
-            of_context: Tensor = self.context(context)
-            shift = shift + _rows_of(
-                of_context[..., None, None].expand(-1, -1, height, width), where
-            )
-        seen: Tensor = self.surroundings(inputs)
-        return seen + shift
+            seen = seen + self.context(context)[batch]
+        return seen
 
     def _probabilities(
         self, rows: Tensor, blocks: Tensor, channel: int, index: int, left: Tensor
@@ -241,40 +219,52 @@ class PixelsGivenSums(nn.Module):
         return (1 - _EVEN_SHARE) * logits.softmax(1).double() + _EVEN_SHARE * even
 
 
-def _uncertain(sums: Tensor) -> Tensor:
-    """Return which blocks are neither empty nor full in every channel, ``(B, H, W)``."""
-    return ((sums > 0) & (sums < 4 * (LEVELS - 1))).any(1)
+def _channels_last(image: Tensor) -> Tensor:
+    return image.movedim(1, -1)
 
 
-def _windows(image: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
-    """Return the neighbours of every place at given offsets, on the channels; 0 outside."""
-    height, width = image.shape[-2:]
-    padded = pad(image, (_REACH, _REACH, _REACH, _REACH))
-    return torch.cat(
-        [
-            padded[
-                ...,
-                _REACH + row : _REACH + row + height,
-                _REACH + column : _REACH + column + width,
-            ]
-            for row, column in offsets
-        ],
-        1,
-    )
+def _padded(image: Tensor) -> Tensor:
+    """Return blocks ``(B, H, W, C)`` with empty ones around them."""
+    return pad(image, (0, 0, _REACH, _REACH, _REACH, _REACH))
 
 
-def _rows_of(image: Tensor, where: Tensor | None) -> Tensor:
-    """Return the places ``where`` a mask ``(B, H, W)`` holds, or all, as rows ``(N, C)``."""
-    by_place = image.movedim(1, -1)
-    return by_place.flatten(0, 2) if where is None else by_place[where]
+def _uncertain(sums: Tensor) -> Places:
+    """Return the blocks that are neither empty nor full in every channel, of ``(B, H, W, C)``.
+
+    Of drawings three blocks in four are, and need no network.
+    """
+    is_uncertain = torch.ones_like(sums[..., 0], dtype=torch.bool)
+    if values_can_be_checked(sums):
+        is_uncertain = ((sums > 0) & (sums < 4 * (LEVELS - 1))).any(-1)
+        return is_uncertain.nonzero(as_tuple=True)
+    ranges = [torch.arange(size, device=sums.device) for size in sums.shape[:3]]
+    return tuple(axis.flatten() for axis in torch.meshgrid(*ranges, indexing="ij"))
 
 
-def _diagonals(height: int, width: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the blocks that depend on none but those before, ``(H, W)`` masks."""
-    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
-    order = (_REACH + 1) * row[:, None] + column
-    for index in range(int(order.max()) + 1):
-        yield order == index
+def _neighbours(padded: Tensor, places: Places, offsets: list[tuple[int, int]]) -> Tensor:
+    """Return the neighbours of blocks at given offsets, ``(N, offsets · C)``."""
+    batch, row, column = (index.unsqueeze(1) for index in places)
+    down, right = torch.tensor(offsets, device=row.device, dtype=torch.int64).unbind(1)
+    return padded[batch, row + down + _REACH, column + right + _REACH].flatten(1)
+
+
+def _diagonals(places: Places, height: int, width: int) -> Iterator[Places]:
+    """Yield the places that depend on none but those before, in turn."""
+    batch, row, column = places
+    order = (_REACH + 1) * row + column
+    for index in range((_REACH + 1) * (height - 1) + width):
+        chosen = (order == index).nonzero().squeeze(1)
+        yield batch[chosen], row[chosen], column[chosen]
+
+
+def _everywhere(shares: Sequence[Cdf], places: Places, shape: Sequence[int]) -> Cdf:
+    """Return the shares of pixels at some blocks, and certainty elsewhere, ``(B, C, 3, H, W)``."""
+    columns = []
+    for certain, of_pixels in zip((1.0, 0.0, 0.0), zip(*shares, strict=True), strict=True):
+        here = torch.stack(of_pixels, 1)
+        whole = here.new_full((*shape[:3], here.shape[1]), certain).index_put(places, here)
+        columns.append(whole.movedim(-1, 1).unflatten(1, (-1, 3)))
+    return Cdf(*columns)
 
 
 def _select(probability: Tensor, level: Tensor) -> Cdf:
