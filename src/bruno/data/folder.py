@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from bruno.data.image_file import (
     decode,
     paper_warning,
 )
+from bruno.data.scans import SCANS_VERSION, ScanOptions, UnpreparableScanError
 from bruno.errors import MissingDataError, UserError
 from bruno.paths import user_path
 from bruno.pixels import check_levels
@@ -59,6 +61,7 @@ def load_folder(
     labels: str | Path | None = None,
     angles: Sequence[str] = (),
     seed: int = 0,
+    prepare: ScanOptions | None = None,
 ) -> LabelledImages:
     """Load a folder with one sub-folder of images per class.
 
@@ -80,6 +83,8 @@ def load_folder(
             relative to ``root``, and one for every label that makes up the context.
         angles: Which of these labels are angles in degrees.
         seed: Seed of the split of the classes.
+        prepare: Prepare every image as a scan of handwriting, as
+            :func:`~bruno.data.image_file.load_image` does.
 
     Returns:
         Images uint8 ``(N, 1 or 3, image_size, image_size)``, classes in alphabetical order.
@@ -92,7 +97,7 @@ def load_folder(
     """
     root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
-    check_options(image_size, channels)
+    check_options(image_size, channels, invert, prepare)
     if seed < 0:
         raise UserError(f"seed: expected a non-negative integer, got {seed}")
     if angles and labels is None:
@@ -109,8 +114,9 @@ def load_folder(
             invert,
             skip_bad,
             file_identity(path for paths in files.values() for path in paths),
+            *([SCANS_VERSION, asdict(prepare)] if prepare else []),
         ],
-        lambda: _decode(root, files, image_size, channels, invert, skip_bad),
+        lambda: _decode(root, files, image_size, channels, invert, skip_bad, prepare),
     )
     bad = arrays["bad"].tolist()
     if bad:
@@ -252,13 +258,17 @@ def _decode(
     channels: Channels,
     invert: bool,
     skip_bad: bool,
+    prepare: ScanOptions | None,
 ) -> Arrays:
     images, labels, on_other_paper = [], [], []
     bad: dict[str, str] = {}
     listed = [(label, path) for label, paths in enumerate(files.values()) for path in paths]
     for label, path in track(listed, "Decoding images"):
         try:
-            image = decode(path, image_size, channels, invert)
+            image = decode(path, image_size, channels, invert, prepare)
+        except UnpreparableScanError as error:
+            bad[_relative(path, root)] = error.reason
+            continue
         except UnreadableImageError as error:
             bad[_relative(path, root)] = str(error)
             continue

@@ -1,9 +1,9 @@
 """Scanned or photographed handwriting, prepared to look like what a model was trained on.
 
 Each step is a function of arrays and an option of :class:`ScanOptions`: a smooth background is
-fitted to the paper and divided out, contrast is stretched to soft ink, specks and the rims of sheets
-are left out, stroke width, size and position are brought to those of the training images, and the
-result is resampled with anti-aliasing. :func:`scan_steps` returns all of them.
+fitted to the paper and divided out, contrast is stretched to soft ink, specks and the rims of
+sheets are left out, stroke width, size and position are brought to those of the training images,
+and the result is resampled with anti-aliasing. :func:`scan_steps` returns all of them.
 
 Typical sizes of Omniglot were measured on its *training* split, images of 28 x 28 pixels::
 
@@ -31,6 +31,9 @@ from bruno.errors import UserError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+SCANS_VERSION = 1
+"""Raised whenever a preparation changes, so that cached images are prepared again."""
 
 REFERENCE_SIZE = 28
 """Image size that lengths of :class:`ScanOptions` are given for; they grow with ``image_size``."""
