@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.data.folder import data_in, load_folder
-from bruno.data.image_file import load_image, load_page
+from bruno.data.image_file import Channels, load_image, load_page
 from bruno.data.scans import ScanOptions
 from bruno.errors import UserError, renamed_argument
 from bruno.few_shot import classify
@@ -161,7 +161,7 @@ def classify_scans(
     if model.flow.context_dim:
         raise UserError("model: expected one without context, got a conditional model")
     channels, size, _ = model.event_shape
-    colours = "grey" if channels == 1 else "colour"
+    colours: Channels = "grey" if channels == 1 else "colour"
     paths = _pictures(files)
     with renamed_argument("root", "given"):
         examples = load_folder(
@@ -178,8 +178,9 @@ def classify_scans(
     queries = torch.stack(images)
     log_p, _ = classify(model, examples.images, examples.labels, queries)
     order = log_p.argsort(dim=1, descending=True).tolist()
-    typical = typical_density(card or {})
     prior = _prior_log_density(model, queries)
+    typical = typical_density(card or {})
+    improbable = None if typical is None else is_improbable(prior, typical).tolist()
     decisions = []
     for index, (best, second, *_) in enumerate(order):
         predictive = model.condition(examples.images[examples.indices_of(best)].to(model.device))
@@ -194,9 +195,7 @@ def classify_scans(
                 second_probability=float(log_p[index, second].exp()),
                 log_density=float(prior[index]),
                 log_density_given_best=float(predictive.log_prob(images[index].to(model.device))),
-                is_improbable=None
-                if typical is None
-                else bool(is_improbable(prior, typical)[index]),
+                is_improbable=None if improbable is None else improbable[index],
             )
         )
     share = None

@@ -43,9 +43,11 @@ _SMALLEST_SIDE = 8
 _LARGEST_SIDE = 1024  # a photograph of 12 megapixels is reduced to this before any work
 _FITTED_PIXELS = 40_000  # the background has 6 coefficients, so a grid of pixels is enough
 _FIT_ROUNDS = 10
+# Median of |x| of a standard normal, inverted, and its first quartile.
+_NORMAL_MAD, _NORMAL_QUARTER = 1.4826, 0.3186
 # Ink differs from the paper by this share of its brightness, and by so many times its noise.
 _LEAST_CONTRAST, _LEAST_SIGNAL = 0.06, 5.0
-_MOST_INK = 0.6
+_LEAST_WITHOUT_RIM = 0.05  # share of the ink that a character beside a rim has
 _SMALLEST_INK = 4  # pixels, the larger side of the bounding box
 _WORKING_SIZE = 160  # larger side of the character while strokes are changed
 _EDGE = 0.3  # ink level where strokes end when their width changes: faint strokes stay whole
@@ -177,7 +179,7 @@ def prepare_scan(
         uint8 ``(1, image_size, image_size)``.
 
     Raises:
-        UnpreparableScanError: If the page is blank, mostly ink, or too small.
+        UnpreparableScanError: If the page is blank, all ink, or too small.
         UserError: If the image is not as above.
     """
     return scan_steps(image, options, image_size=image_size, name=name).prepared
@@ -243,18 +245,38 @@ def fit_background(page: Floats, degree: int) -> tuple[Floats, float]:
     grid_rows, grid_columns = rows[::step, None], columns[None, ::step]
     basis = np.stack([(grid_rows**i * grid_columns**j).ravel() for i, j in powers], axis=1)
     levels = page[::step, ::step].ravel()
-    is_paper = np.ones(len(levels), dtype=bool)
+    # Least trimmed squares: paper is the half of the pixels that a smooth surface explains best.
+    # Three starts, because a fit to all pixels can settle between paper and broad ink.
+    middle = np.median(levels)
+    fits = [
+        _trimmed_fit(basis, levels, start)
+        for start in (np.isfinite(levels), levels >= middle, levels <= middle)
+    ]
+    coefficients, spread = min(fits, key=lambda fit: fit[1])
     for _ in range(_FIT_ROUNDS):
-        coefficients = np.linalg.lstsq(basis[is_paper], levels[is_paper], rcond=None)[0]
         residuals = np.abs(levels - basis @ coefficients)
-        noise = 1.4826 * float(np.median(residuals[is_paper]))
-        is_paper = residuals < max(2 * noise, 2.0)
-        if is_paper.sum() < len(powers):
-            break
+        is_paper = residuals < max(2.5 * spread, 2.0)
+        coefficients = np.linalg.lstsq(basis[is_paper], levels[is_paper], rcond=None)[0]
+        spread = _NORMAL_MAD * float(np.median(np.abs(levels - basis @ coefficients)[is_paper]))
     background = np.zeros_like(page)
     for (i, j), coefficient in zip(powers, coefficients, strict=True):
         background += coefficient * rows[:, None] ** i * columns[None, :] ** j
-    return background, noise
+    return background, spread
+
+
+def _trimmed_fit(basis: Floats, levels: Floats, is_paper: Mask) -> tuple[Floats, float]:
+    """Return coefficients that explain half of the levels best, and the spread around them.
+
+    Concentration steps of Rousseeuw & Van Driessen (2006): fit, then keep the half with the
+    smallest residuals.
+    """
+    for _ in range(_FIT_ROUNDS):
+        coefficients = np.linalg.lstsq(basis[is_paper], levels[is_paper], rcond=None)[0]
+        residuals = np.abs(levels - basis @ coefficients)
+        is_paper = residuals <= np.median(residuals)
+    # The median of all residuals is that of a normal only if there is no ink; ink makes it larger,
+    # so the standard deviation is taken from the quarter.
+    return coefficients, float(np.quantile(residuals, 0.25)) / _NORMAL_QUARTER
 
 
 def stroke_width(ink: Floats) -> float:
@@ -287,7 +309,12 @@ def change_stroke_width(ink: Floats, width: float, correction: float = 1.0) -> F
     growth = correction * (width - stroke_width(ink)) / 2
     ink = np.pad(ink, int(np.ceil(max(growth, 0))) + 1)
     is_ink = ink > _EDGE
-    inside = ndimage.distance_transform_edt(is_ink) - ndimage.distance_transform_edt(~is_ink)
+    # Distances are between centres of pixels; edges lie half a pixel before those.
+    inside = np.where(
+        is_ink,
+        ndimage.distance_transform_edt(is_ink) - 0.5,
+        0.5 - ndimage.distance_transform_edt(~is_ink),
+    )
     reached = np.clip(inside + growth + 0.5, 0, 1)
     changed: Floats = reached if growth > 0 else reached * ink
     return changed
@@ -335,7 +362,9 @@ def _ink_level(name: str, page: Floats, background: Floats, noise: float, is_dar
     full = float(np.median(contrast[contrast >= max(top, 0.0) / 2]))
     if full < max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise):
         raise UnpreparableScanError(
-            name, "expected ink that stands out from paper, got a blank page or an even surface"
+            name,
+            "expected ink that stands out from paper, got an even surface: a blank "
+            "page, or all ink",
         )
     level: Floats = contrast / full
     return level
@@ -344,18 +373,17 @@ def _ink_level(name: str, page: Floats, background: Floats, noise: float, is_dar
 def _character_parts(name: str, ink: Floats, smallest_part: float) -> Mask:
     """Return the pixels of the character: connected ink that is neither speck nor rim."""
     is_ink = ink > 0.5
-    share = float(is_ink.mean())
-    if share > _MOST_INK:
-        raise UnpreparableScanError(
-            name, f"expected a character on paper, got ink on {share:.0%} of the page"
-        )
     labels, count = ndimage.label(is_ink, _ALL_NEIGHBOURS)
-    # Index 0 is the paper.
-    kept = np.arange(count + 1) > 0
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0  # the paper
+    is_rim = np.zeros(count + 1, dtype=bool)
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         # Ink along most of a side is the rim of the sheet or the shadow of a lid.
-        kept &= np.bincount(side, minlength=count + 1) <= len(side) / 2
-    areas = np.bincount(labels.ravel(), minlength=count + 1) * kept
+        is_rim |= np.bincount(side, minlength=count + 1) > len(side) / 2
+    # In a tight crop it may also be the character.
+    if areas[~is_rim].sum() >= _LEAST_WITHOUT_RIM * areas.sum():
+        areas[is_rim] = 0
+    kept = areas > 0
     kept &= areas >= smallest_part * areas.max()
     parts: Mask = kept[labels]
     rows, columns = np.nonzero(parts)
