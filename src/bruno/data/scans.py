@@ -256,12 +256,16 @@ def fit_background(page: Floats, degree: int) -> tuple[Floats, float]:
     for _ in range(_FIT_ROUNDS):
         residuals = np.abs(levels - basis @ coefficients)
         is_paper = residuals < max(2.5 * spread, 2.0)
-        coefficients = np.linalg.lstsq(basis[is_paper], levels[is_paper], rcond=None)[0]
+        coefficients = _least_squares(basis[is_paper], levels[is_paper])
         spread = _NORMAL_MAD * float(np.median(np.abs(levels - basis @ coefficients)[is_paper]))
     background = np.zeros_like(page)
     for (i, j), coefficient in zip(powers, coefficients, strict=True):
         background += coefficient * rows[:, None] ** i * columns[None, :] ** j
     return background, spread
+
+
+def _least_squares(basis: Floats, levels: Floats) -> Floats:
+    return np.asarray(np.linalg.lstsq(basis, levels, rcond=None)[0], dtype=np.float64)
 
 
 def _trimmed_fit(basis: Floats, levels: Floats, is_paper: Mask) -> tuple[Floats, float]:
@@ -271,7 +275,7 @@ def _trimmed_fit(basis: Floats, levels: Floats, is_paper: Mask) -> tuple[Floats,
     smallest residuals.
     """
     for _ in range(_FIT_ROUNDS):
-        coefficients = np.linalg.lstsq(basis[is_paper], levels[is_paper], rcond=None)[0]
+        coefficients = _least_squares(basis[is_paper], levels[is_paper])
         residuals = np.abs(levels - basis @ coefficients)
         is_paper = residuals <= np.median(residuals)
     # The median of all residuals is that of a normal only if there is no ink; ink makes it larger,
