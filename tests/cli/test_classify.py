@@ -151,3 +151,13 @@ def test_folders_of_pictures_and_none(given, tmp_path):
     result = classify_scans(model, given, ["given/ring"], prepare=ScanOptions())
     assert [decision.best for decision in result.decisions] == ["ring"] * 3
     assert result.examples_of("ring").shape == (3, 1, 28, 28)
+
+
+def test_samples_of_scans(given, capsys):
+    arguments = ["sample", "--pretrained=omniglot", "--given", "new-ring.jpg", "--count=2"]
+    assert main([*arguments, "--prepare=scan", "--out=scan.png"]) == 0
+    assert main([*arguments, "--out=plain.png"]) == 0
+    prepared, plain = (np.asarray(Image.open(f"{name}.png")) for name in ("scan", "plain"))
+    # The corner of the given image: paper, which is black once prepared.
+    assert prepared[12, 12].max() == 0
+    assert plain[12, 12].max() > 50

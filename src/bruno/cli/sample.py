@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from bruno.data import load_image, quantise
 from bruno.data.context import Label, encode_context
 from bruno.data.folder import data_in
 from bruno.data.image_file import Channels
+from bruno.data.scans import ScanOptions, scan_options_for
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
@@ -44,6 +46,7 @@ def sample(
     count: int = 10,
     temperature: float = 1.0,
     invert: bool = False,
+    prepare: Literal["scan", "none"] = "none",
     seed: int = 0,
     out: str = "samples.png",
     device: str = "auto",
@@ -64,6 +67,7 @@ def sample(
         count: How many images to draw, of each value of the context.
         temperature: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
+        prepare: scan prepares the given images as scans of handwriting.
         seed: Seed of the samples.
         out: The picture to write, in any format Pillow knows.
         device: auto, cpu or cuda.
@@ -89,8 +93,13 @@ def sample(
     wanted = parse_context("context", context, labels, context_dim)
     files = _files(given or [])
     colours: Channels = "grey" if channels == 1 else "colour"
+    options = None
+    if prepare == "scan":
+        trained_on = located.experiment.get("data", {}).get("name", "")
+        options = scan_options_for(trained_on) or ScanOptions()
     images = [
-        load_image(file, image_size=height, channels=colours, invert=invert) for file in files
+        load_image(file, image_size=height, channels=colours, invert=invert, prepare=options)
+        for file in files
     ]
     predictive = model.prior()
     if images:
