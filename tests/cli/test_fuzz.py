@@ -129,6 +129,8 @@ def place(tmp_path_factory):
 @example(["sample", "--run=model", "--out=[/red].png", "--overwrite"])
 @example(["sample", "--run=model", "--out=\udcff.png", "--overwrite"])
 @example(["sample", "--run=model", "--out=/dev/null.png"])
+@example(["classify", "given.png", "--run=model", "--given=empty"])
+@example(["classify", "--run=model", "--given", "given", "given.png", "--prepare=scan"])
 @fuzz_settings(100)
 def test_no_command_line_ends_in_a_traceback(place, arguments):
     output, errors = (io.TextIOWrapper(io.BytesIO(), "ascii", "strict") for _ in range(2))

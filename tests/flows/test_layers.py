@@ -15,8 +15,8 @@ from bruno.flows.affine import (
     InvertibleConv1x1,
     LowRankAffine,
 )
-from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.block_sums import BlockSums
+from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.context import ContextRotation, EncodedContext
 from bruno.flows.coupling import Coupling, MaskedCoupling, SplitCoupling
 from bruno.flows.lattice import LatticeGaussianisation

@@ -179,6 +179,9 @@ def train_prototypical(
         config: The settings.
         on_row: Called with the figures of every validation: episode, seconds, loss, accuracy.
 
+    Returns:
+        The network.
+
     Raises:
         UserError: If there are too few classes or images of one.
     """

@@ -23,9 +23,11 @@ _COMMANDS = {
     "train": "train a model from a recipe",
     "evaluate": "measure likelihood and few-shot accuracy",
     "sample": "draw samples given a few pictures",
+    "classify": "name pictures of handwriting by a folder of examples",
     "info": "show the installation, or a model",
 }
 _POSITIONAL = {"download": "name"}
+_POSITIONAL_LISTS = {"classify": ("files", "pictures to classify, or folders of them")}
 _SWITCHES = {
     "resume": "go on with the run in the directory; only changes need be given",
     "overwrite": "replace existing files",
@@ -137,15 +139,21 @@ def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
         parser.add_argument("--config", action="config", help="recipe, by name or as a YAML file")
     if name in _POSITIONAL:
         parser.add_argument(_POSITIONAL[name], type=str, help="name of the data set")
-    taken: set[str | int] = {_POSITIONAL.get(name, ""), *_SWITCHES, *_LISTS}
+    if name in _POSITIONAL_LISTS:
+        positional, text = _POSITIONAL_LISTS[name]
+        parser.add_argument(positional, type=str, nargs="+", help=text)
+    annotations = function.__annotations__
+    lists = [option for option in _LISTS if annotations.get(option, "").startswith("list")]
+    positionals = {_POSITIONAL.get(name, ""), *_POSITIONAL_LISTS.get(name, ())[:1]}
+    taken: set[str | int] = {*positionals, *_SWITCHES, *lists}
     parser.add_function_arguments(function, skip=taken)
     for switch, text in _SWITCHES.items():
         if switch in function.__annotations__:
             flag = _FLAGS.get(switch, f"--{switch}")
             parser.add_argument(flag, dest=switch, action="store_true", help=text)
-    for option, (kind, text) in _LISTS.items():
-        if option in function.__annotations__:
-            parser.add_argument(f"--{option}", type=kind, nargs="+", help=text)
+    for option in lists:
+        kind, text = _LISTS[option]
+        parser.add_argument(f"--{option}", type=kind, nargs="+", help=text)
     return function
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from bruno.data import load_image, quantise
 from bruno.data.context import ContextFeature, encode_context
 from bruno.data.folder import data_in
 from bruno.data.image_file import Channels
+from bruno.data.scans import ScanOptions, scan_options_for
 from bruno.data.sets import dequantise
 from bruno.device import resolve_device
 from bruno.errors import UserError
@@ -44,6 +46,7 @@ def sample(
     count: int = 10,
     latent_scale: float = 1.0,
     invert: bool = False,
+    prepare: Literal["scan", "none"] = "none",
     seed: int = 0,
     out: str = "samples.png",
     device: str = "auto",
@@ -63,6 +66,7 @@ def sample(
         count: How many images to draw, of each value of the context.
         latent_scale: 1 for exact samples; less for more typical and less varied ones.
         invert: Turn dark ink on white paper into bright ink on black in the given images.
+        prepare: scan prepares the given images as scans of handwriting.
         seed: Seed of the samples.
         out: The picture to write, in any format that Pillow writes.
         device: auto, cpu or cuda.
@@ -87,8 +91,13 @@ def sample(
     wanted = parse_context("context", context, features, context_dim)
     files = _files(given or [])
     colours: Channels = "grey" if channels == 1 else "colour"
+    options = None
+    if prepare == "scan":
+        trained_on = located.experiment.get("data", {}).get("name", "")
+        options = scan_options_for(trained_on) or ScanOptions()
     images = [
-        load_image(file, image_size=height, channels=colours, invert=invert) for file in files
+        load_image(file, image_size=height, channels=colours, invert=invert, prepare=options)
+        for file in files
     ]
     predictive = model.prior()
     if images:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from bruno.data.image_file import (
     decode,
     paper_warning,
 )
+from bruno.data.scans import SCANS_VERSION, ScanOptions, UnpreparableScanError
 from bruno.errors import MissingDataError, UserError
 from bruno.paths import user_path
 from bruno.pixels import check_levels
@@ -60,6 +62,7 @@ def load_folder(
     context_file: str | Path | None = None,
     angles: Sequence[str] = (),
     seed: int = 0,
+    prepare: ScanOptions | None = None,
 ) -> LabelledImages:
     """Load a folder with one sub-folder of images per class.
 
@@ -82,6 +85,8 @@ def load_folder(
             relative to ``root``, and one for every context feature.
         angles: Which of these features are angles in degrees.
         seed: Seed of the split of the classes.
+        prepare: Prepare every image as a scan of handwriting, as
+            :func:`~bruno.data.image_file.load_image` does.
 
     Returns:
         Images uint8 ``(N, 1 or 3, image_size, image_size)``, classes in alphabetical order.
@@ -94,7 +99,7 @@ def load_folder(
     """
     root = user_path(root, "root")
     check_split("folder", split, (*SPLITS, "all"))
-    check_options(image_size, channels)
+    check_options(image_size, channels, invert, prepare)
     check_whole("seed", seed, 0)
     if angles and context_file is None:
         raise UserError("angles: expected a context_file to name columns of, got none")
@@ -110,8 +115,9 @@ def load_folder(
             invert,
             skip_unreadable,
             file_identity(path for paths in files.values() for path in paths),
+            *([SCANS_VERSION, asdict(prepare)] if prepare else []),
         ],
-        lambda: _decode(root, files, image_size, channels, invert, skip_unreadable),
+        lambda: _decode(root, files, image_size, channels, invert, skip_unreadable, prepare),
     )
     bad = arrays["bad"].tolist()
     if bad:
@@ -253,13 +259,17 @@ def _decode(
     channels: Channels,
     invert: bool,
     skip_unreadable: bool,
+    prepare: ScanOptions | None,
 ) -> Arrays:
     images, labels, on_other_paper = [], [], []
     bad: dict[str, str] = {}
     listed = [(label, path) for label, paths in enumerate(files.values()) for path in paths]
     for label, path in track(listed, "Decoding images"):
         try:
-            image = decode(path, image_size, channels, invert)
+            image = decode(path, image_size, channels, invert, prepare)
+        except UnpreparableScanError as error:
+            bad[_relative(path, root)] = error.reason
+            continue
         except UnreadableImageError as error:
             bad[_relative(path, root)] = str(error)
             continue

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from bruno.data.scans import ScanOptions, prepare_scan
 from bruno.errors import MissingDataError, UserError
 from bruno.paths import user_path
 from bruno.validation import check_choice, check_whole
@@ -54,6 +55,7 @@ def load_image(
     image_size: int = DEFAULT_IMAGE_SIZE,
     channels: Channels = "grey",
     invert: bool = False,
+    prepare: ScanOptions | None = None,
 ) -> Tensor:
     """Load one image as :func:`load_folder` does, uint8 ``(1 or 3, image_size, image_size)``.
 
@@ -68,21 +70,25 @@ def load_image(
         image_size: Height and width of the result, in pixels.
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
+        prepare: Prepare the whole picture as a scan of handwriting, by
+            :func:`~bruno.data.scans.prepare_scan`, instead of cutting out its square; for grey
+            images, and in place of ``invert``.
 
     Returns:
         The image.
 
     Raises:
         MissingDataError: If the file is not there.
+        UnpreparableScanError: If ``prepare`` finds no ink on paper.
         UserError: If it is no readable image; if its format does not define white, as
             for signed or 32-bit integers and floats above 1; or if an option is not as above.
     """
     path = user_path(path)
-    check_options(image_size, channels)
+    check_options(image_size, channels, invert, prepare)
     if not path.exists():
         raise MissingDataError(f"path: {path} not found")
     try:
-        image = decode(path, image_size, channels, invert)
+        image = decode(path, image_size, channels, invert, prepare)
     except UnreadableImageError as error:
         raise UserError(f"path: {path} is not a readable image ({error})") from error
     if image.other_paper:
@@ -90,18 +96,48 @@ def load_image(
     return torch.from_numpy(image.pixels)
 
 
-def check_options(image_size: int, channels: str) -> None:
+def load_page(path: str | Path) -> Tensor:
+    """Load a whole grey picture as it is, uint8 ``(1, H, W)``, turned as its EXIF data say.
+
+    Args:
+        path: A file of any format that Pillow reads; the first frame, if it has several.
+
+    Raises:
+        MissingDataError: If the file is not there.
+        UserError: If it is no readable image; see :func:`load_image`.
+    """
+    path = user_path(path)
+    if not path.exists():
+        raise MissingDataError(f"path: {path} not found")
+    try:
+        image, _ = _page(path, "grey", invert=False)
+    except UnreadableImageError as error:
+        raise UserError(f"path: {path} is not a readable image ({error})") from error
+    return torch.from_numpy(np.array(image, dtype=np.uint8))[None]
+
+
+def check_options(
+    image_size: int, channels: str, invert: bool = False, prepare: ScanOptions | None = None
+) -> None:
     """Raise if an option of a loader of images is not as expected.
 
     Args:
         image_size: Height and width of images, in pixels.
         channels: ``"grey"`` or ``"colour"``.
+        invert: Turn dark ink on white paper into bright ink on black.
+        prepare: Prepare the picture as a scan of handwriting.
 
     Raises:
         UserError: With the option.
     """
     check_whole("image_size", image_size, 1)
     check_choice("channels", channels, _MODES)
+    if prepare is not None and channels != "grey":
+        raise UserError(f"prepare: expected grey images, got channels={channels!r}")
+    if prepare is not None and invert:
+        raise UserError(
+            "invert: a prepared scan has its own polarity (the option ink); leave out invert"
+        )
 
 
 def paper_warning(images: str, invert: bool) -> str:
@@ -119,7 +155,13 @@ def paper_warning(images: str, invert: bool) -> str:
     )
 
 
-def decode(path: Path, image_size: int, channels: Channels, invert: bool) -> DecodedImage:
+def decode(
+    path: Path,
+    image_size: int,
+    channels: Channels,
+    invert: bool,
+    prepare: ScanOptions | None = None,
+) -> DecodedImage:
     """Return the pixels of an image file; see :func:`load_image`.
 
     Args:
@@ -127,6 +169,27 @@ def decode(path: Path, image_size: int, channels: Channels, invert: bool) -> Dec
         image_size: Height and width of the result, in pixels.
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
+        prepare: Prepare the picture as a scan of handwriting.
+
+    Returns:
+        The pixels.
+
+    Raises:
+        UnreadableImageError: With the reason.
+        UnpreparableScanError: If ``prepare`` finds no ink on paper.
+    """
+    image, other_paper = _page(path, channels, invert)
+    if prepare is not None:
+        page = np.asarray(image)
+        scan = prepare_scan(page, prepare, image_size=image_size, name=f"path: {path}")
+        return DecodedImage(scan.numpy(), other_paper=False)
+    image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+    pixels = np.array(image, dtype=np.uint8).reshape(image_size, image_size, -1)
+    return DecodedImage(np.ascontiguousarray(pixels.transpose(2, 0, 1)), other_paper)
+
+
+def _page(path: Path, channels: Channels, invert: bool) -> tuple[Image.Image, bool]:
+    """Return the whole picture of a file in its mode, and whether it is on the other paper.
 
     Raises:
         UnreadableImageError: With the reason.
@@ -144,11 +207,9 @@ def decode(path: Path, image_size: int, channels: Channels, invert: bool) -> Dec
         image, other_paper = _laid_on_paper(image, mode, _WHITE if invert else 0)
         if invert:
             image = ImageOps.invert(image)
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
     except Exception as error:  # every decoder has exceptions of its own for damaged files
         raise UnreadableImageError(str(error) or type(error).__name__) from error
-    pixels = np.array(image, dtype=np.uint8).reshape(image_size, image_size, -1)
-    return DecodedImage(np.ascontiguousarray(pixels.transpose(2, 0, 1)), other_paper)
+    return image, other_paper
 
 
 def _black_and_white(file: Image.Image) -> tuple[float, float] | None:
