@@ -59,6 +59,7 @@ def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
             for row in evaluation["few_shot"]
         ],
         **({"views": evaluation["views"]["rows"]} if "views" in evaluation else {}),
+        **({"generation": evaluation["generation"]} if "generation" in evaluation else {}),
         **({"pose": evaluation["pose"]} if "pose" in evaluation else {}),
     }
 

@@ -124,12 +124,23 @@ def save(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "metadata": metadata,
     }
+    write_directory(path, {_WEIGHTS_FILE: weights, **(files or {})}, describe(config))
+
+
+def describe(config: dict[str, Any]) -> bytes:
+    """Return the content of ``config.json``, which names its own SHA-256.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        UserError: If its metadata is not JSON.
+    """
     try:
-        config[_DESCRIPTION_SHA256] = _digest(config)
-        description = json.dumps(config, indent=2).encode() + b"\n"
+        complete = {**config, _DESCRIPTION_SHA256: _digest(config)}
+        return json.dumps(complete, indent=2).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"metadata: expected what JSON can hold: {error}") from None
-    write_directory(path, {_WEIGHTS_FILE: weights, **(files or {})}, description)
 
 
 def load(name_or_path: str | Path) -> Bruno:

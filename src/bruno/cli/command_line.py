@@ -31,6 +31,7 @@ _POSITIONAL_LISTS = {"classify": ("files", "pictures to classify, or folders of 
 _SWITCHES = {
     "resume": "go on with the run in the directory; only changes need be given",
     "overwrite": "replace existing files",
+    "force": "draw even if samples of the model are known not to be recognised",
     "as_json": "print the result as JSON on standard output",
 }
 _FLAGS = {"as_json": "--json"}

@@ -51,6 +51,7 @@ def sample(
     out: str = "samples.png",
     device: str = "auto",
     overwrite: bool = False,
+    force: bool = False,
     as_json: bool = False,
 ) -> None:
     """Draw images and write them as one picture: the given ones first, then the new ones.
@@ -71,6 +72,7 @@ def sample(
         out: The picture to write, in any format that Pillow writes.
         device: auto, cpu or cuda.
         overwrite: Replace a picture that is there already.
+        force: Draw even if samples of the model are known not to be recognised.
         as_json: Print a summary as JSON on standard output.
     """
     if given_context and not given:
@@ -83,6 +85,8 @@ def sample(
     check_new_file(path, "out", overwrite=overwrite)
     device = resolve_device(device)
     located = locate_model(run, pretrained)
+    if not force:
+        located.check_draws()
     model = located.load().to(device)
     channels, height, width = _image_shape(model.event_shape)
     if height != width:

@@ -16,6 +16,8 @@ from bruno.paths import user_path
 from bruno.pretrained import locate, read_config
 from bruno.training.run_directory import MODEL_DIRECTORY
 
+# Per cent of exact samples named right from which on a model draws.
+_DRAWS = 50.0
 _RUNS = Path("runs")
 
 
@@ -53,6 +55,22 @@ class LocatedModel:
     def context_features(self) -> tuple[ContextFeature, ...]:
         """Context features of a conditional model; none where they are not recorded."""
         return features_of_model(self.config)
+
+    def check_draws(self) -> None:
+        """Raise if the card says that what the model draws is not recognised.
+
+        Raises:
+            UserError: If fewer than half of its exact samples given five examples were named as
+                their class where it was measured.
+        """
+        for row in self.card.get("figures", {}).get("generation", []):
+            if (row["given"], row["latent_scale"]) == (5, 1.0) and row["judged"]["mean"] < _DRAWS:
+                raise UserError(
+                    f"pretrained: {self.path.name} does not draw what it is given: a judge named "
+                    f"{row['judged']['mean']:.0f} % of its samples as their class (chance is "
+                    f"{100 / row['way']:.0f} %, real images {row['real']['mean']:.0f} %); --force "
+                    "draws all the same"
+                )
 
     def _metadata(self, name: str) -> dict[str, Any]:
         metadata = self.config.get("metadata")
