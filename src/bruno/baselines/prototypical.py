@@ -79,6 +79,8 @@ class PrototypicalNetwork(nn.Module):
         UserError: If the images are too small.
     """
 
+    _like: Tensor
+
     def __init__(self, event_shape: tuple[int, ...], filters: int = 64) -> None:
         super().__init__()
         if len(event_shape) != 3 or min(event_shape[1:]) < 16:
@@ -95,10 +97,11 @@ class PrototypicalNetwork(nn.Module):
                 nn.MaxPool2d(2),
             ]
         self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.register_buffer("_like", torch.zeros(0, **FACTORY_KWARGS), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings of uint8 images ``(B, C, H, W)``."""
-        embedded: Tensor = self.layers(images.to(next(self.parameters()).dtype) / 255)
+        embedded: Tensor = self.layers(images.to(self._like.dtype) / 255)
         return embedded
 
     def log_prob(self, examples: Tensor, images: Tensor) -> Tensor:
