@@ -105,6 +105,17 @@ def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
     assert found.accuracy.mean > claimed["accuracy"]["mean"] - allowed
 
 
+def test_models_that_do_not_draw_draw_only_if_they_must(tmp_path, capsys):
+    command = ["sample", "--pretrained=omniglot", "--count=1", f"--out={tmp_path / 'one.png'}"]
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert "--pretrained: omniglot does not draw what it is given: a judge named" in err
+    assert "--force draws all the same" in " ".join(err.split())
+    assert not (tmp_path / "one.png").exists()
+    assert main([*command, "--force"]) == 0
+    assert (tmp_path / "one.png").exists()
+
+
 def test_evaluation_shows_the_card_beside_what_it_finds(real_data, tmp_path, capsys):
     command = ["evaluate", "--pretrained=omniglot-compact", "--rotations=false", "--trials=1"]
     quick = ["--ways", "5", "--shots", "1", "--set-size=2", f"--out={tmp_path / 'figures.json'}"]

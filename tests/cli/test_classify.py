@@ -154,7 +154,14 @@ def test_folders_of_pictures_and_none(given, tmp_path):
 
 
 def test_samples_of_scans(given, capsys):
-    arguments = ["sample", "--pretrained=omniglot", "--given", "new-ring.jpg", "--count=2"]
+    arguments = [
+        "sample",
+        "--pretrained=omniglot",
+        "--force",
+        "--given",
+        "new-ring.jpg",
+        "--count=2",
+    ]
     assert main([*arguments, "--prepare=scan", "--out=scan.png"]) == 0
     assert main([*arguments, "--out=plain.png"]) == 0
     prepared, plain = (np.asarray(Image.open(f"{name}.png")) for name in ("scan", "plain"))

@@ -85,8 +85,6 @@ def sample(
     check_new_file(path, "out", overwrite=overwrite)
     device = resolve_device(device)
     located = locate_model(run, pretrained)
-    if not force:
-        located.check_draws()
     model = located.load().to(device)
     channels, height, width = _image_shape(model.event_shape)
     if height != width:
@@ -103,6 +101,8 @@ def sample(
         load_image(file, image_size=height, channels=colours, invert=invert, prepare=options)
         for file in files
     ]
+    if not force:
+        located.check_draws()
     predictive = model.prior()
     if images:
         x = dequantise(torch.stack(images), generator_for(seed, 0))
