@@ -5,7 +5,7 @@
 Writes ``docs/results/generation-NAME.json`` (judged by the prototypical network that comes with the
 package) and ``docs/results/generation-NAME-second.json`` (judged by the model ``omniglot``, as a
 second opinion), and the first one's figures into the card of the model. ``--picture`` only draws
-``docs/images/NAME.png``: examples of ten test classes, drawn by seed, with exact samples beside them.
+``docs/images/NAME.png``: examples of ten test classes and samples given them.
 """
 
 from __future__ import annotations
