@@ -232,9 +232,13 @@ def forked(numbers):
     return child
 
 save(path, 0)
+start = time.perf_counter()
+for number in range(10):
+    save(path, number)
+one = (time.perf_counter() - start) / 10  # whatever the machine, and whatever else it does
 for kill in range(25):
     child = forked(range(1000 * kill + 1, 1000 * kill + 1000))
-    time.sleep(chance.uniform(0.005, 0.05))
+    time.sleep(chance.uniform(3 * one, 15 * one))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     found.add(load(path))

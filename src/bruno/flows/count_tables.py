@@ -95,7 +95,7 @@ class CountTables(nn.Module):
         known = greatest > least
         table, number = table.expand_as(number)[known], number[known]
         least, greatest = least.expand_as(known)[known], greatest.expand_as(known)[known]
-        place = (number - least - 0.5) / (greatest - least).clamp_min(2) * self.bins
+        place = (number.double() - least - 0.5) / (greatest - least).clamp_min(2) * self.bins
         entry = 2 + place.long().clamp(0, self.bins - 1)
         entry = torch.where(number == greatest, 1, torch.where(number == least, 0, entry))
         counts = torch.zeros_like(self.logits, dtype=torch.float64)

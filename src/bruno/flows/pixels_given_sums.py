@@ -167,7 +167,7 @@ class PixelsGivenSums(nn.Module):
             level: Grey levels ``(B, C, H, W)``.
         """
         counts = torch.bincount(level.flatten(), minlength=LEVELS) + 1
-        frequency = (counts / counts.sum()).log().to(self.last.bias)
+        frequency = (counts.double() / counts.sum()).log().to(self.last.bias)
         self.last.bias[:LEVELS] = frequency - frequency.mean()
 
     def _surroundings(
