@@ -37,7 +37,7 @@ def test_log_probabilities_are_those_of_squared_distances_to_means():
 
 def test_it_learns_and_is_saved_and_loaded(tmp_path):
     rows = []
-    config = PrototypicalConfig(way=6, shot=2, queries=2, minutes=0.05, validate_every=5)
+    config = PrototypicalConfig(way=6, shot=2, queries=2, episodes=30, validate_every=10)
     network = train_prototypical(crosses("train"), crosses("val"), config, rows.append)
     assert rows[-1]["accuracy"] > 0.9
     sets = crosses("test").images.view(12, 12, 1, 16, 16)

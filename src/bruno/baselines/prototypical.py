@@ -43,6 +43,7 @@ class PrototypicalConfig:
         learning_rate: Of Adam, at the start.
         halve_every: Episodes after which it is halved.
         minutes: Length of the training in minutes of wall-clock time.
+        episodes: Its length in episodes; with both, whichever comes first ends it.
         validate_every: Episodes between validations; the best weights on them are kept.
         seed: Seed of initialisation and episodes.
     """
@@ -53,6 +54,7 @@ class PrototypicalConfig:
     learning_rate: float = 1e-3
     halve_every: int = 2000
     minutes: float = 15.0
+    episodes: int | None = None
     validate_every: int = 200
     seed: int = 0
 
@@ -63,6 +65,8 @@ class PrototypicalConfig:
             UserError: If a number is not positive, or one class were all there is to choose from.
         """
         for name, value in self.__dict__.items():
+            if value is None:
+                continue
             least = 2 if name == "way" else 0 if name == "seed" else None
             if (least is None and not value > 0) or (least is not None and value < least):
                 raise UserError(f"{name}: expected a number of at least {least or 0}, got {value}")
@@ -195,7 +199,7 @@ def train_prototypical(
     halving = torch.optim.lr_scheduler.StepLR(optimiser, config.halve_every, 0.5)
     best, best_accuracy = network.state_dict(), -1.0
     start, episode = time.perf_counter(), 0
-    while time.perf_counter() - start < 60 * config.minutes:
+    while time.perf_counter() - start < 60 * config.minutes and episode != config.episodes:
         network.train()
         loss, _ = _episode(network, training_set, config, _TRAINING, episode)
         optimiser.zero_grad()
