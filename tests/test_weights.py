@@ -33,7 +33,7 @@ def card_and_data(name, real_data):
 
 
 def test_the_weights_are_there():
-    omniglot = {"omniglot", "omniglot-compact", "omniglot-density", "omniglot-spectral"}
+    omniglot = {"omniglot", "omniglot-compact", "omniglot-sums"}
     expected = {"glyphs", "mnist"} | omniglot
     assert expected | set(CONDITIONAL) == set(NAMES)
 

@@ -16,8 +16,8 @@ from bruno.paths import user_path
 from bruno.pretrained import locate, read_config
 from bruno.training.run_directory import MODEL_DIRECTORY
 
-# Per cent of exact samples named right from which on a model draws.
-_DRAWS = 50.0
+# Samples named right, beyond chance, over real images named right from which on a model draws.
+_DRAWS = 1 / 3
 _RUNS = Path("runs")
 
 
@@ -57,19 +57,21 @@ class LocatedModel:
         return features_of_model(self.config)
 
     def check_draws(self) -> None:
-        """Raise if the card says that what the model draws is not recognised.
+        """Raise if the card says that samples of the model are not recognised.
 
         Raises:
-            UserError: If fewer than half of its exact samples given five examples were named as
-                their class where it was measured.
+            UserError: If exact samples given five examples were named as their class, beyond
+                chance, less than a third as often as real images.
         """
         for row in self.card.get("figures", {}).get("generation", []):
-            if (row["given"], row["latent_scale"]) == (5, 1.0) and row["judged"]["mean"] < _DRAWS:
+            if (row["given"], row["latent_scale"]) != (5, 1.0):
+                continue
+            judged, real, chance = row["judged"]["mean"], row["real"]["mean"], 100 / row["way"]
+            if judged - chance < _DRAWS * (real - chance):
                 raise UserError(
                     f"pretrained: {self.path.name} does not draw what it is given: a judge named "
-                    f"{row['judged']['mean']:.0f} % of its samples as their class (chance is "
-                    f"{100 / row['way']:.0f} %, real images {row['real']['mean']:.0f} %); --force "
-                    "draws all the same"
+                    f"{judged:.0f} % of its samples as their class (chance is {chance:.0f} %, real "
+                    f"images {real:.0f} %); --force draws all the same"
                 )
 
     def _metadata(self, name: str) -> dict[str, Any]:
