@@ -30,7 +30,7 @@ _SHOTS = (3, 10)
 _KNOWN_DIGITS = 7
 _CHARACTERS = 20
 _TESTED_CHARACTERS = 2 * _CHARACTERS
-_MODELS = ("omniglot", "omniglot-compact", "glyphs")
+_MODELS = ("omniglot", "glyphs")
 _UNKNOWN_PRIOR = 0.5  # known and unknown elements count alike
 
 

@@ -33,7 +33,7 @@ def card_and_data(name, real_data):
 
 
 def test_the_weights_are_there():
-    omniglot = {"omniglot", "omniglot-compact", "omniglot-sums"}
+    omniglot = {"omniglot", "omniglot-sums"}
     expected = {"glyphs", "mnist"} | omniglot
     assert expected | set(CONDITIONAL) == set(NAMES)
 
@@ -117,9 +117,9 @@ def test_models_that_do_not_draw_draw_only_if_they_must(tmp_path, capsys):
 
 
 def test_evaluation_shows_the_card_beside_what_it_finds(real_data, tmp_path, capsys):
-    command = ["evaluate", "--pretrained=omniglot-compact", "--rotations=false", "--trials=1"]
+    command = ["evaluate", "--pretrained=omniglot", "--rotations=false", "--trials=1"]
     quick = ["--ways", "5", "--shots", "1", "--set-size=2", f"--out={tmp_path / 'figures.json'}"]
     assert main([*command, *quick, f"--data.data_dir={real_data('omniglot')}"]) == 0
     out = capsys.readouterr().out
-    claimed = locate_model(None, "omniglot-compact").card["figures"]["few_shot"][0]["accuracy"]
+    claimed = locate_model(None, "omniglot").card["figures"]["few_shot"][0]["accuracy"]
     assert f"5-way 1-shot {claimed['mean']:.2f} ±" in " ".join(out.split())
