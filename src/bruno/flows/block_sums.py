@@ -1,14 +1,14 @@
-r"""An exact split of images into sums of blocks of pixels and the pixels given their sums.
+r"""Exact factorisation of images into block sums, and pixels conditional on their block sums.
 
-The whole-number grey levels of 2×2 pixels and their sum and three of them determine each other,
-and so do the sums of four such blocks and *their* sum and three partial ones. On dequantised
-pixels this is a bijection with determinant 1: every whole number takes the noise of one pixel
-along. With the sums :math:`c` as code,
+The integer grey levels of a 2×2 block are determined by their sum and any three of them, and the
+sums of four such blocks by the sum over all four and three partial sums. On dequantised pixels
+this is a bijection with determinant 1: each integer carries the dequantisation noise of one pixel.
+With the sums :math:`c` as the code of an image,
 
 .. math:: \log p(x_1..x_n) = \log p(c_1..c_n) + \sum_i \log p(x_i \mid c_i)
 
-so if the pixels given their sums are modelled without the set, everything a set can tell about its
-next element is told about its code, and class posteriors depend on the code alone.
+where pixels given their code do not depend on the other elements. The predictive density then
+depends on the observed set only through the codes, and so do class posteriors.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ from bruno.flows.count_tables import CountTables
 from bruno.flows.pixels_given_sums import PixelsGivenSums
 from bruno.flows.preprocessing import LEVELS, Cdf, NormalScores, check_pixels
 
-# A position closer to the end of its whole number, or a probability closer to the end of its
-# share, is moved inside: rounding across the end would change a number that later ones depend on.
+# Positions within a grey level, and probabilities within the interval of an integer, keep this
+# distance from the ends: rounding across an end would change an integer on which others depend.
 _POSITION_MARGIN, _PROBABILITY_MARGIN = 1e-6, 5e-7
 _SUM_BINS, _SPLIT_BINS, _SPLIT_TABLES = 96, 48, 16
-# Greatest sum of 4x4 pixels, and greatest parts of it: the upper half, the left of either half.
+# Largest sum of 4x4 pixels, and largest partial sums: upper half, left part of each half.
 _MOST = 16 * (LEVELS - 1)
 _MOST_OF_PARTS = (_MOST // 2, _MOST // 4, _MOST // 4)
 
 
 class BlockSums(NormalScores):
-    r"""Map images to standard normal scores of sums of blocks, then of the pixels given the sums.
+    r"""Bijection from images to normal scores of block sums and of pixels given the sums.
 
-    The code is a pyramid: the sum of every 4×4 pixels, the part of it in the upper half, the parts
-    of both halves that are on the left. Each becomes a normal score through its distribution given
-    what it is a part of (:class:`~bruno.flows.count_tables.CountTables`; sums have a table for
-    every place), and then passes ``code``. Three pixels of each 2×2 block become normal scores
-    given the code and earlier pixels
+    The code consists of four sums for every 4×4 block: all pixels, the upper half, and the left
+    part of each half. Each is mapped to a normal score through its distribution conditional on the
+    sum it is part of (:class:`~bruno.flows.count_tables.CountTables`; total sums have one table for
+    every position), and the scores are mapped by ``code``. Three pixels of each 2×2 block are
+    mapped to normal scores conditional on the code and on earlier pixels
     (:class:`~bruno.flows.pixels_given_sums.PixelsGivenSums`).
 
-    Maps ``(B, C, H, W)`` to ``(B, C·H·W)``, the code (a quarter) first. The latent is float64
-    whatever the parameters are: whole numbers must be recovered exactly.
+    Maps ``(B, C, H, W)`` to ``(B, C·H·W)``; the first quarter of the latent is the code. The latent
+    is float64 for parameters of any dtype, since the inverse must recover integers exactly.
 
     Args:
-        code: The map of the scores of the code, ``(B, 4C, H/4, W/4)`` (the sum, the upper part, the
-            left parts above and below) to ``(B, C·H·W/4)``.
+        code: Flow on the scores of the code, from ``(B, 4C, H/4, W/4)`` (total, upper half, upper
+            left and lower left quarter) to ``(B, C·H·W/4)``.
         event_shape: Shape of an image, ``(C, H, W)``, height and width multiples of 4.
-        pixel_units: Width of the network for the pixels.
+        pixel_units: Width of the network for pixels given sums.
         context_dim: Size of the context of that network; 0 for none.
+        alpha: How far probabilities are kept from 0 and 1, together.
 
     Raises:
         UserError: If a pixel is not finite or lies outside [0, 256].
@@ -90,7 +91,7 @@ class BlockSums(NormalScores):
         self.is_code_only = False
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map pixels to the code and the normal scores of pixels given it.
+        """Map pixels to the latent of the code and the normal scores of pixels given the code.
 
         Args:
             x: Data, ``(B, C, H, W)``.
@@ -110,7 +111,7 @@ class BlockSums(NormalScores):
         return torch.cat([code, z.flatten(1)], 1), log_det + of_pixels
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map the code and the normal scores of pixels back to pixels.
+        """Map the latent of the code and the normal scores of pixels back to pixels.
 
         Args:
             z: Latent, ``(B, D)``.
@@ -132,7 +133,7 @@ class BlockSums(NormalScores):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Count sums and grey levels, and set the scales of the code, on a batch, in place.
+        """Initialise tables from counts of a batch, and the flow on the code from it, in place.
 
         Args:
             x: A batch of data, ``(B, C, H, W)``.
@@ -159,7 +160,7 @@ class BlockSums(NormalScores):
         return z.flatten(1, 2), log_det
 
     def _sums(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return sums of 2×2 pixels, positions of their first pixels, and the log-determinant."""
+        """Return 2×2 block sums, positions within their first levels, and the log-determinant."""
         scores = scores.double().unflatten(1, (-1, 4))
         lower, upper = self._from_normal(scores)
         below, above = lower.detach().unbind(2), upper.detach().unbind(2)
@@ -186,7 +187,7 @@ class BlockSums(NormalScores):
         return sums, position, log_det
 
     def _code_shares(self, total: Tensor, parts: Sequence[Tensor]) -> Cdf:
-        """Return the shares of sums and of their parts, each ``(B, C, 4, H/4, W/4)``."""
+        """Return probabilities of totals and partial sums, each ``(B, C, 4, H/4, W/4)``."""
         zero = torch.zeros_like(total)
         shares = [self.sums.shares(self.places.expand_as(total), total, zero, zero + _MOST)]
         for index, part in enumerate(parts):
@@ -199,21 +200,21 @@ class BlockSums(NormalScores):
         return cast("CountTables", self.splits[index])
 
     def _scores(self, position: Tensor, share: Cdf) -> tuple[Tensor, Tensor]:
-        """Return normal scores of positions within whole numbers of given shares."""
+        """Return normal scores of positions within integers of given probability."""
         margin = (_PROBABILITY_MARGIN / share.mass.detach()).clamp(max=0.25)
         return self._to_normal(position.clamp(margin, 1 - margin), share, torch.float64)
 
 
 def take_pixels(flow: nn.Module, other: nn.Module, name: str) -> None:
-    """Copy the network for pixels given sums from another flow, in place, and leave it untrained.
+    """Copy the network for pixels given sums from another flow and freeze the copy, in place.
 
     Args:
-        flow: A flow with :class:`BlockSums` inside.
-        other: A flow with one of the same sizes.
-        name: What errors call the other one.
+        flow: A flow that contains a :class:`BlockSums`.
+        other: A flow that contains one of the same sizes.
+        name: Name of ``other`` in errors.
 
     Raises:
-        UserError: If one of the flows has none, or their sizes differ.
+        UserError: If one of the flows contains no :class:`BlockSums`, or their sizes differ.
     """
     ours, theirs = (
         next((layer.pixels for layer in part.modules() if isinstance(layer, BlockSums)), None)
@@ -239,13 +240,14 @@ def take_pixels(flow: nn.Module, other: nn.Module, name: str) -> None:
 
 @contextmanager
 def code_only(model: nn.Module) -> Iterator[None]:
-    """Leave out, meanwhile, the pixels given sums wherever their networks are not trained.
+    """Context manager that skips pixels given sums where their network is frozen.
 
-    Latent vectors are then those of the code alone, and so are log-determinants. Gradients with
-    respect to everything else are what they would be if the process has no correlations elsewhere.
+    Inside it, latent vectors and log-determinants are those of the code alone. Gradients with
+    respect to all other parameters equal those of the whole model if its process has zero
+    correlation in the skipped dimensions.
 
     Args:
-        model: Any module with :class:`BlockSums` inside.
+        model: Any module that contains :class:`BlockSums`.
     """
     fixed = [
         layer
@@ -276,26 +278,26 @@ def _blocks(image: Tensor) -> Tensor:
 
 
 def _pyramid(level: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return sums of 4×4 pixels, and of their upper halves and of the left parts of both halves."""
+    """Return sums of 4×4 blocks, and those of the upper half and of the left part of each half."""
     upper_left, upper_right, lower_left, lower_right = _blocks(_blocks(level).sum(2)).unbind(2)
     top = upper_left + upper_right
     return top + lower_left + lower_right, [top, upper_left, lower_left]
 
 
 def _whole(index: int, total: Tensor, parts: Sequence[Tensor]) -> Tensor:
-    """Return the sum that a part of the pyramid is a part of."""
+    """Return the sum that a partial sum of the code is part of."""
     if index == 0:
         return total
     return parts[0] if index == 1 else total - parts[0]
 
 
 def _range(index: int, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest part of a whole, as neither part can exceed its most."""
+    """Return the bounds of a partial sum: it and the remainder lie between 0 and their maxima."""
     most = _MOST_OF_PARTS[index]
     return (whole - most).clamp(min=0), whole.clamp(max=most)
 
 
 def _table_of(index: int, whole: Tensor) -> Tensor:
-    """Return the table for a part of a whole: two for every doubling of the whole."""
+    """Return the index of the table of a partial sum: two tables per doubling of the whole."""
     relative = whole.clamp(min=1).double() / (2 * _MOST_OF_PARTS[index])
     return (2 * relative.log2() + _SPLIT_TABLES - 1).ceil().long().clamp(0, _SPLIT_TABLES - 1)

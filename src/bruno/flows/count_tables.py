@@ -1,4 +1,4 @@
-"""Distributions of whole numbers in ranges, read from learnt tables."""
+"""Learnt distributions of integers with known bounds."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from torch import Tensor, nn
 from bruno.flows.bijection import FACTORY_KWARGS
 from bruno.flows.preprocessing import Cdf
 
-# Observations that the pooled distribution of all tables counts for in each of them.
+# Pseudo-observations of the pooled distribution that are added to the counts of every table.
 _POOLED_COUNTS = 20.0
-# Share of a table spread evenly over its entries when it is counted: nothing is impossible.
+# Weight of a uniform distribution in a table that is fitted to counts: no entry is 0.
 _EVEN_SHARE = 1e-3
 
 
 class CountTables(nn.Module):
-    """Distributions of a whole number between a least and a greatest one, one for each table.
+    """Distributions of an integer between a lower and an upper bound, one for each table.
 
-    Both ends have probabilities of their own (a block of pixels that is empty, a pair of blocks
-    of which one has all the ink); between them the density is piecewise constant on bins that
-    divide the range evenly, whatever the range is.
+    Each bound has a probability of its own, because black blocks and blocks that hold all the ink
+    of a pair are frequent. Between the bounds the density is piecewise constant on bins of equal
+    width, which scale with the distance of the bounds.
 
     Args:
-        tables: How many tables.
-        bins: Bins between the ends.
+        tables: Number of tables.
+        bins: Number of bins between the bounds.
     """
 
     def __init__(self, tables: int, bins: int) -> None:
         super().__init__()
         self.bins = bins
-        # The least, the greatest, then the bins.
+        # Lower bound, upper bound, then the bins.
         self.logits = nn.Parameter(torch.zeros(tables, 2 + bins, **FACTORY_KWARGS))
 
     def shares(self, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor) -> Cdf:
-        """Return the probability of numbers, and of all below and above, in float64.
+        """Return the probability of integers, and of all below and above, in float64.
 
         Args:
-            table: Index of the table of every number.
-            number: The numbers.
-            least: Least possible numbers.
-            greatest: Greatest possible numbers.
+            table: Index of the table of each integer, int64 ``(*B)``.
+            number: The integers, ``(*B)``.
+            least: Lower bounds, ``(*B)``.
+            greatest: Upper bounds, ``(*B)``.
+
+        Returns:
+            Probabilities, each ``(*B)``.
         """
         probability = self.logits.double().softmax(-1)
         inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
@@ -58,14 +61,17 @@ class CountTables(nn.Module):
     def numbers(
         self, table: Tensor, lower: Tensor, upper: Tensor, least: Tensor, greatest: Tensor
     ) -> Tensor:
-        """Return the numbers within whose share probabilities lie.
+        """Return the integers at given quantiles.
 
         Args:
-            table: Index of the table of every number.
-            lower: Probability below the point that is looked for.
-            upper: Probability above it.
-            least: Least possible numbers.
-            greatest: Greatest possible numbers.
+            table: Index of the table of each integer, int64 ``(*B)``.
+            lower: Lower-tail probabilities of the quantiles, ``(*B)``.
+            upper: Upper-tail probabilities of the quantiles, ``(*B)``.
+            least: Lower bounds, ``(*B)``.
+            greatest: Upper bounds, ``(*B)``.
+
+        Returns:
+            The integers, int64 ``(*B)``.
         """
         probability = self.logits.detach().double().softmax(-1)
         inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
@@ -84,13 +90,13 @@ class CountTables(nn.Module):
 
     @torch.no_grad()
     def fit(self, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor) -> None:
-        """Count numbers, in place; tables with few of them lean on all others.
+        """Fit the tables to counts of integers, shrunk towards the pooled counts, in place.
 
         Args:
-            table: Index of the table of every number.
-            number: The numbers.
-            least: Least possible numbers.
-            greatest: Greatest possible numbers.
+            table: Index of the table of each integer, int64, broadcast to ``(*B)``.
+            number: The integers, ``(*B)``.
+            least: Lower bounds, broadcast to ``(*B)``.
+            greatest: Upper bounds, broadcast to ``(*B)``.
         """
         known = greatest > least
         table, number = table.expand_as(number)[known], number[known]
@@ -111,7 +117,7 @@ class CountTables(nn.Module):
     def _parts(
         probability: Tensor, table: Tensor, least: Tensor, greatest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probabilities between the ends, of the least and of the greatest number."""
+        """Return the probabilities between the bounds, at the lower and at the upper bound."""
         at_least, at_greatest = probability[table, 0], probability[table, 1]
         span = greatest - least
         ends = at_least + at_greatest
@@ -123,14 +129,14 @@ class CountTables(nn.Module):
 
     @staticmethod
     def _cumulative(probability: Tensor) -> Tensor:
-        """Return the distribution function between the ends at the borders of bins."""
+        """Return the distribution function between the bounds at the edges of bins."""
         inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
         return torch.cat([torch.zeros_like(inside[:, :1]), inside.cumsum(-1)], -1)
 
     def _inner_cdf(
         self, probability: Tensor, table: Tensor, place: Tensor, between: Tensor
     ) -> Tensor:
-        """Return the distribution function between the ends, after ``place`` of ``between``."""
+        """Return the distribution function after ``place`` of ``between`` inner integers."""
         position = place.double() / between * self.bins
         index = position.long().clamp_max(self.bins - 1)
         inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Pixels given the sums of blocks of them, one block after the other."""
+"""Autoregressive distribution of pixels conditional on the sums of 2×2 blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bruno.flows.preprocessing import LEVELS, Cdf
 from bruno.validation import values_can_be_checked
 
 _LEVEL_FEATURES = 8
-# Blocks to the left and above of which the pixels are seen, and all around of which the sums are.
+# Receptive field in blocks: pixels of earlier blocks and sums of all blocks at most 2 away.
 _REACH = 2
 _EARLIER_BLOCKS = [
     (row, column)
@@ -26,33 +26,34 @@ _BLOCKS_AROUND = [
 ]
 Places = tuple[Tensor, ...]
 """Indices of blocks: of the image, the row and the column, each ``(N,)``."""
-# The level that stands for a pixel that is not known yet.
+# Level that stands for a pixel that is not yet decoded.
 _UNKNOWN = LEVELS
 # Residual layers of the network.
 _LAYERS = 2
-# Share of a distribution spread evenly over the possible levels: nothing possible costs much more
-# than 13 nats.
+# Weight of a uniform distribution over the possible levels: none costs much more than 13 nats.
 _EVEN_SHARE = 5e-4
 
 
 class PixelsGivenSums(nn.Module):
-    r"""Distributions of the pixels of 2×2 blocks given all sums of blocks and all earlier pixels.
+    r"""Distributions of the pixels of 2×2 blocks given all block sums and all earlier pixels.
 
-    Blocks come in raster order; a network sees the pixels of earlier blocks at most two away, the
-    sums of all blocks at most two away, and the pixels of the block that are known. Of the four
-    pixels of a block the last is what is left of the sum. What a pixel can be lies between what
-    the later pixels cannot hold and what is left; the network scores both the level and what the
-    level leaves, because "all of the rest" and "none of it" are the commonest. Blocks that are
-    empty or full are certain and cost nothing. The construction is that of *PixelCNN as a
-    single-layer flow* (Nielsen & Winther, *Closing the Dequantization Gap*, NeurIPS 2020).
+    Blocks come in raster order. Inputs of the network are the pixels of earlier blocks and the sums
+    of all blocks at most two blocks away, and the earlier pixels of the block itself. The fourth
+    pixel of a block is the sum minus the other three. The remainder of the sum before a pixel
+    bounds its level from above; the remainder minus the maximum of the later pixels bounds it from
+    below. Logits are the sum of a score of the level and a score of the remainder after it, since
+    levels that leave nothing, or all, to later pixels are the most frequent. The pixels of blocks
+    whose sum is 0 or the maximum are certain and need no network. The map from pixels to normal
+    scores is an autoregressive subset flow (Nielsen & Winther, *Closing the Dequantization Gap:
+    PixelCNN as a Single-Layer Flow*, NeurIPS 2020).
 
-    From pixels to probabilities all blocks are computed at once; the other way, all blocks of a
-    diagonal are (``W + 3 (H − 1)`` of them for ``(H, W)`` blocks).
+    The density is computed for all blocks at once. The inverse takes ``W + 3 (H − 1)`` steps for
+    ``(H, W)`` blocks, one for each diagonal of blocks that do not depend on each other.
 
     Args:
         channels: Channels of the image.
-        height: Its height in blocks.
-        width: Its width in blocks.
+        height: Height of the image in blocks.
+        width: Width of the image in blocks.
         units: Width of the network.
         context_dim: Size of the context; 0 for none.
     """
@@ -62,7 +63,7 @@ class PixelsGivenSums(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        # Frequent levels (black, white, half covered) differ in meaning from their neighbours.
+        # Levels get embeddings: black and white are frequent and unlike the levels next to them.
         features = 0.3 * torch.randn(LEVELS + 1, _LEVEL_FEATURES, **FACTORY_KWARGS)
         features[:LEVELS, 0] = torch.linspace(-1, 1, LEVELS, **FACTORY_KWARGS)
         features[:LEVELS, 1] = torch.arange(LEVELS, device=FACTORY_KWARGS["device"]) == 0
@@ -89,18 +90,18 @@ class PixelsGivenSums(nn.Module):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether no parameter is trained."""
+        """Whether all parameters are frozen."""
         return not any(parameter.requires_grad for parameter in self.parameters())
 
     def forward(self, level: Tensor, context: Tensor | None = None) -> Cdf:
-        """Return the shares of the first three pixels of all blocks.
+        """Return the probabilities of the first three pixels of every block.
 
         Args:
-            level: Grey levels ``(B, C, H, W)``.
-            context: The context ``(B, context_dim)``.
+            level: Grey levels ``(B, C, H, W)``, int64.
+            context: Context of the elements, ``(B, context_dim)``.
 
         Returns:
-            Shares in float64, each ``(B, C, 3, H/2, W/2)``.
+            Probabilities in float64, each ``(B, C, 3, H/2, W/2)``.
         """
         pixels = _channels_last(pixel_unshuffle(level, 2))
         sums = pixels.unflatten(-1, (-1, 4)).sum(-1)
@@ -118,19 +119,20 @@ class PixelsGivenSums(nn.Module):
     def levels(
         self, sums: Tensor, lower: Tensor, upper: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Cdf]:
-        """Return the pixels within whose shares probabilities lie, and the shares.
+        """Return the pixels at given quantiles, and their probabilities.
 
         Args:
-            sums: Sums of blocks, ``(B, C, H, W)`` in blocks.
-            lower: Probability below the three pixels of each block, ``(B, C, 3, H, W)``.
-            upper: Probability above them.
-            context: The context ``(B, context_dim)``.
+            sums: Block sums, ``(B, C, H, W)`` for ``(H, W)`` blocks.
+            lower: Lower-tail probability of the first three pixels of each block,
+                ``(B, C, 3, H, W)``.
+            upper: Upper-tail probability of the same, ``(B, C, 3, H, W)``.
+            context: Context of the elements, ``(B, context_dim)``.
 
         Returns:
-            Grey levels ``(B, C, 2H, 2W)``, and shares ``(B, C, 3, H, W)``.
+            Grey levels ``(B, C, 2H, 2W)``, and probabilities, each ``(B, C, 3, H, W)``.
         """
         sums, lower, upper = (_channels_last(part.flatten(1, -3)) for part in (sums, lower, upper))
-        # Right for blocks that are empty or full, whose pixels are certain.
+        # Correct for blocks with sum 0 or the maximum; the others are overwritten below.
         padded = _padded((sums // 4).repeat_interleave(4, -1))
         done: list[tuple[list[Cdf], Places]] = []
         for places in _diagonals(_uncertain(sums), *sums.shape[1:3]):
@@ -161,10 +163,10 @@ class PixelsGivenSums(nn.Module):
 
     @torch.no_grad()
     def fit(self, level: Tensor) -> None:
-        """Start from the frequencies of grey levels, in place.
+        """Initialise the output bias with log-frequencies of grey levels, in place.
 
         Args:
-            level: Grey levels ``(B, C, H, W)``.
+            level: Grey levels ``(B, C, H, W)``, int64.
         """
         counts = torch.bincount(level.flatten(), minlength=LEVELS) + 1
         frequency = (counts.double() / counts.sum()).log().to(self.last.bias)
@@ -173,7 +175,7 @@ class PixelsGivenSums(nn.Module):
     def _surroundings(
         self, padded: Tensor, sums: Tensor, places: Places, context: Tensor | None
     ) -> Tensor:
-        """Return what the network sees of the surroundings of chosen blocks, ``(N, units)``."""
+        """Return the first layer on the neighbours of chosen blocks, ``(N, units)``."""
         batch, row, column = places
         near = _neighbours(padded, places, _EARLIER_BLOCKS)
         around = _neighbours(_padded(sums), places, _BLOCKS_AROUND)
@@ -224,14 +226,14 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def _padded(image: Tensor) -> Tensor:
-    """Return blocks ``(B, H, W, C)`` with empty ones around them."""
+    """Return blocks ``(B, H, W, C)`` padded with zeros by the receptive field."""
     return pad(image, (0, 0, _REACH, _REACH, _REACH, _REACH))
 
 
 def _uncertain(sums: Tensor) -> Places:
-    """Return the blocks that are neither empty nor full in every channel, of ``(B, H, W, C)``.
+    """Return the indices of blocks whose pixels the sums ``(B, H, W, C)`` do not determine.
 
-    Of drawings three blocks in four are, and need no network.
+    In drawings the sums determine three blocks in four: they are black or white throughout.
     """
     is_uncertain = torch.ones_like(sums[..., 0], dtype=torch.bool)
     if values_can_be_checked(sums):
@@ -249,7 +251,7 @@ def _neighbours(padded: Tensor, places: Places, offsets: list[tuple[int, int]]) 
 
 
 def _diagonals(places: Places, height: int, width: int) -> Iterator[Places]:
-    """Yield the places that depend on none but those before, in turn."""
+    """Yield blocks of one diagonal after another; those of one do not depend on each other."""
     batch, row, column = places
     order = (_REACH + 1) * row + column
     for index in range((_REACH + 1) * (height - 1) + width):
@@ -258,7 +260,7 @@ def _diagonals(places: Places, height: int, width: int) -> Iterator[Places]:
 
 
 def _everywhere(shares: Sequence[Cdf], places: Places, shape: Sequence[int]) -> Cdf:
-    """Return the shares of pixels at some blocks, and certainty elsewhere, ``(B, C, 3, H, W)``."""
+    """Return probabilities at chosen blocks, and probability 1 elsewhere, ``(B, C, 3, H, W)``."""
     columns = []
     for certain, of_pixels in zip((1.0, 0.0, 0.0), zip(*shares, strict=True), strict=True):
         here = torch.stack(of_pixels, 1)
@@ -268,7 +270,7 @@ def _everywhere(shares: Sequence[Cdf], places: Places, shape: Sequence[int]) -> 
 
 
 def _select(probability: Tensor, level: Tensor) -> Cdf:
-    """Return the shares of given levels."""
+    """Return the probabilities of given levels, and of all below and above."""
     index = level.unsqueeze(1)
     levels = torch.arange(probability.shape[1], device=level.device)
     mass = probability.gather(1, index).squeeze(1)
@@ -278,11 +280,11 @@ def _select(probability: Tensor, level: Tensor) -> Cdf:
 
 
 def _level_at(probability: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return the level within whose share a point lies."""
+    """Return the level at a quantile, given by its lower-tail and upper-tail probability."""
     from_below = (probability.cumsum(1) <= lower.unsqueeze(1)).sum(1)
     from_above = (probability.flip(1).cumsum(1).flip(1) > upper.unsqueeze(1)).sum(1) - 1
     level = torch.where(lower <= upper, from_below, from_above)
-    # Rounding at an end must not choose what is impossible.
+    # Rounding at an end must not select a level of probability 0.
     levels = torch.arange(probability.shape[1], device=level.device)
     possible = probability > 0
     least = possible.to(torch.long).argmax(1)

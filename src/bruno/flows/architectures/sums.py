@@ -1,4 +1,4 @@
-"""A flow that draws what it is given: sums of blocks by splines, then the pixels given them."""
+"""Flow on block sums by splines, with pixels autoregressive given the sums."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from bruno.flows.spline import SplineCoupling
 
 @dataclass(frozen=True)
 class SumsSizes:
-    """Sizes of the flow.
+    """Sizes of the flow on block sums and pixels.
 
     Attributes:
-        filters: Width of the convolutional conditioners of the sums.
-        couplings: Convolutional couplings of the sums.
-        residual_blocks: Residual blocks of each convolutional conditioner.
-        dense_units: Width of the dense conditioners of the sums.
-        dense_couplings: Dense couplings of the sums.
-        bins: Bins of every spline.
+        filters: Width of the convolutional conditioners on the sums.
+        couplings: Number of convolutional couplings on the sums.
+        residual_blocks: Residual blocks in each convolutional conditioner.
+        dense_units: Width of the dense conditioners on the sums.
+        dense_couplings: Number of dense couplings on the sums.
+        bins: Number of bins of each spline.
         pixel_units: Width of the network for the pixels given the sums.
     """
 
@@ -37,15 +37,15 @@ class SumsSizes:
 
 
 def sums_layers(event_shape: EventShape, context_dim: int, sizes: SumsSizes) -> list[Bijection]:
-    """Return an exact split into sums of blocks and pixels given them, with splines on the sums.
+    """Return the layers: block sums, with spline couplings on them, and pixels given the sums.
 
     Args:
         event_shape: ``(C, H, W)``, height and width multiples of 4.
         context_dim: Size of the context of the networks; 0 for none.
-        sizes: The sizes.
+        sizes: Sizes of the layers.
 
     Raises:
-        UserError: If the height or width is no multiple of 4.
+        UserError: If the height or width is not a multiple of 4.
     """
     channels, height, width = event_shape
     check_divisible(event_shape, 4)
@@ -89,5 +89,5 @@ def sums_layers(event_shape: EventShape, context_dim: int, sizes: SumsSizes) -> 
 SUMS = Architecture(
     sums_layers,
     SumsSizes,
-    "draws what it is given: sums of blocks by splines, then the pixels given the sums",
+    "for samples that resemble the observed set: splines on block sums, pixels given the sums",
 )
