@@ -27,10 +27,26 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from bruno.data.pen_width import change_stroke_width, stroke_width
+from bruno.data.scan_background import fit_background
 from bruno.errors import UserError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+__all__ = [
+    "REFERENCE_SIZE",
+    "SCANS_VERSION",
+    "ScanOptions",
+    "ScanSteps",
+    "UnpreparableScanError",
+    "change_stroke_width",
+    "fit_background",
+    "prepare_scan",
+    "scan_options_for",
+    "scan_steps",
+    "stroke_width",
+]
 
 SCANS_VERSION = 1
 """Raised whenever a preparation changes, so that cached images are prepared again."""
@@ -41,16 +57,11 @@ REFERENCE_SIZE = 28
 _WHITE = 255.0
 _SMALLEST_SIDE = 8
 _LARGEST_SIDE = 1024  # a photograph of 12 megapixels is reduced to this before any work
-_FITTED_PIXELS = 40_000  # the background has 6 coefficients, so a grid of pixels is enough
-_FIT_ROUNDS = 10
-# Median of |x| of a standard normal, inverted, and its first quartile.
-_NORMAL_MAD, _NORMAL_QUARTER = 1.4826, 0.3186
 # Ink differs from the paper by this share of its brightness, and by so many times its noise.
 _LEAST_CONTRAST, _LEAST_SIGNAL = 0.06, 5.0
 _LEAST_WITHOUT_RIM = 0.05  # share of the ink that a character beside a rim has
 _SMALLEST_INK = 4  # pixels, the larger side of the bounding box
 _WORKING_SIZE = 160  # larger side of the character while strokes are changed
-_EDGE = 0.3  # ink level where strokes end when their width changes: faint strokes stay whole
 _ALL_NEIGHBOURS = np.ones((3, 3))
 
 
@@ -225,103 +236,6 @@ def scan_steps(
         )
     prepared = _placed(strokes, options.centre, REFERENCE_SIZE / 2 * pixel, image_size)
     return ScanSteps(page, background, ink, parts, character, strokes, prepared, is_dark)
-
-
-def fit_background(page: Floats, degree: int) -> tuple[Floats, float]:
-    """Fit a polynomial of row and column to the paper, leaving out ink as outliers.
-
-    Args:
-        page: Grey levels ``(H, W)``.
-        degree: Total degree of the polynomial.
-
-    Returns:
-        The background ``(H, W)``, and the standard deviation of the paper around it (from the
-        median absolute residual).
-    """
-    height, width = page.shape
-    step = max(1, int(np.sqrt(page.size / _FITTED_PIXELS)))
-    rows, columns = np.linspace(-1, 1, height), np.linspace(-1, 1, width)
-    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-    grid_rows, grid_columns = rows[::step, None], columns[None, ::step]
-    basis = np.stack([(grid_rows**i * grid_columns**j).ravel() for i, j in powers], axis=1)
-    levels = page[::step, ::step].ravel()
-    # Least trimmed squares: paper is the half of the pixels that a smooth surface explains best.
-    # Three starts, because a fit to all pixels can settle between paper and broad ink.
-    middle = np.median(levels)
-    fits = [
-        _trimmed_fit(basis, levels, start)
-        for start in (np.isfinite(levels), levels >= middle, levels <= middle)
-    ]
-    coefficients, spread = min(fits, key=lambda fit: fit[1])
-    for _ in range(_FIT_ROUNDS):
-        residuals = np.abs(levels - basis @ coefficients)
-        is_paper = residuals < max(2.5 * spread, 2.0)
-        coefficients = _least_squares(basis[is_paper], levels[is_paper])
-        spread = _NORMAL_MAD * float(np.median(np.abs(levels - basis @ coefficients)[is_paper]))
-    background = np.zeros_like(page)
-    for (i, j), coefficient in zip(powers, coefficients, strict=True):
-        background += coefficient * rows[:, None] ** i * columns[None, :] ** j
-    return background, spread
-
-
-def _least_squares(basis: Floats, levels: Floats) -> Floats:
-    return np.asarray(np.linalg.lstsq(basis, levels, rcond=None)[0], dtype=np.float64)
-
-
-def _trimmed_fit(basis: Floats, levels: Floats, is_paper: Mask) -> tuple[Floats, float]:
-    """Return coefficients that explain half of the levels best, and the spread around them.
-
-    Concentration steps of Rousseeuw & Van Driessen (2006): fit, then keep the half with the
-    smallest residuals.
-    """
-    for _ in range(_FIT_ROUNDS):
-        coefficients = _least_squares(basis[is_paper], levels[is_paper])
-        residuals = np.abs(levels - basis @ coefficients)
-        is_paper = residuals <= np.median(residuals)
-    # The median of all residuals is that of a normal only if there is no ink; ink makes it larger,
-    # so the standard deviation is taken from the quarter.
-    return coefficients, float(np.quantile(residuals, 0.25)) / _NORMAL_QUARTER
-
-
-def stroke_width(ink: Floats) -> float:
-    """Return the typical width of strokes: twice their area, divided by their perimeter.
-
-    The perimeter is the total variation of the image (coarea formula), so soft edges need no
-    threshold. A long stroke of width w has area w L and perimeter 2 L.
-
-    Args:
-        ink: Ink level from 0 to 1, ``(H, W)``.
-
-    Returns:
-        The width in pixels; 0 without ink.
-    """
-    perimeter = float(np.hypot(*np.gradient(ndimage.gaussian_filter(ink, 1))).sum())
-    return 2 * float(ink.sum()) / perimeter if perimeter else 0.0
-
-
-def change_stroke_width(ink: Floats, width: float, correction: float = 1.0) -> Floats:
-    """Return strokes with their edges moved in or out, by the signed distance from them.
-
-    Args:
-        ink: Ink level from 0 to 1, ``(H, W)``.
-        width: Wanted width of strokes, in pixels.
-        correction: Share of the difference from this width that is removed.
-
-    Returns:
-        Ink level ``(H + 2 p, W + 2 p)``, padded by what strokes may grow.
-    """
-    growth = correction * (width - stroke_width(ink)) / 2
-    ink = np.pad(ink, int(np.ceil(max(growth, 0))) + 1)
-    is_ink = ink > _EDGE
-    # Distances are between centres of pixels; edges lie half a pixel before those.
-    inside = np.where(
-        is_ink,
-        ndimage.distance_transform_edt(is_ink) - 0.5,
-        0.5 - ndimage.distance_transform_edt(~is_ink),
-    )
-    reached = np.clip(inside + growth + 0.5, 0, 1)
-    changed: Floats = reached if growth > 0 else reached * ink
-    return changed
 
 
 def _grey_levels(name: str, image: Tensor | ArrayLike) -> NDArray[np.uint8]:

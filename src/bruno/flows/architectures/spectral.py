@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bruno.flows.affine import ActivationNorm, DiscreteCosineTransform, InvertibleConv1x1
+from bruno.flows.affine import ActivationNorm
 from bruno.flows.architectures.architecture import Architecture, EventShape, check_divisible, size
 from bruno.flows.architectures.steps import dense_coupling
 from bruno.flows.bijection import Bijection
+from bruno.flows.linear import DiscreteCosineTransform, InvertibleConv1x1
 from bruno.flows.preprocessing import PixelGaussianisation
 from bruno.flows.reshape import Chain, IndexedSubset
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from bruno.flows.affine import ActivationNorm, InvertibleConv1x1
+from bruno.flows.affine import ActivationNorm
 from bruno.flows.architectures.architecture import EventShape
 from bruno.flows.bijection import Bijection
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
 from bruno.flows.coupling import SplitCoupling
+from bruno.flows.linear import InvertibleConv1x1
 from bruno.flows.reshape import Flatten, Squeeze
 
 

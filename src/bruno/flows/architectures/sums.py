@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bruno.flows.affine import ActivationNorm, DiscreteCosineTransform, InvertibleConv1x1
+from bruno.flows.affine import ActivationNorm
 from bruno.flows.architectures.architecture import Architecture, EventShape, check_divisible, size
 from bruno.flows.bijection import Bijection
 from bruno.flows.block_sums import BlockSums
 from bruno.flows.conditioners import DenseConditioner, ResidualConditioner
+from bruno.flows.linear import DiscreteCosineTransform, InvertibleConv1x1
 from bruno.flows.reshape import Chain
 from bruno.flows.spline import SplineCoupling
 
