@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from typing import Literal
 
-from PIL import Image
-
 from bruno.cli.console import output_console, print_json, table
+from bruno.cli.picture_file import picture_file
 from bruno.data.scans import ScanOptions, scan_options_for
 from bruno.device import resolve_device
-from bruno.errors import UserError
-from bruno.paths import check_new_file, user_path
 from bruno.reporting.scan_pictures import draw_decisions
 from bruno.scan_classification import classify_scans
-from bruno.serialization import write_atomically
 from bruno.training.locate import LocatedModel, locate_model
 
 _DEFAULT_MODEL = "omniglot"
@@ -48,11 +43,7 @@ def classify(
         overwrite: Replace a picture that is there already.
         as_json: Print the decisions as JSON on standard output.
     """
-    path = user_path(out, "out")
-    formats = Image.registered_extensions()
-    if formats.get(path.suffix.lower()) not in Image.SAVE:
-        raise UserError(f"out: expected a picture such as classify.png, got {out!r}")
-    check_new_file(path, "out", overwrite=overwrite)
+    picture = picture_file(out, "classify.png", overwrite=overwrite)
     device = resolve_device(device)
     located = locate_model(run, pretrained or (None if run else _DEFAULT_MODEL))
     options = _options(prepare, invert, located)
@@ -64,14 +55,11 @@ def classify(
         invert=invert,
         card=located.card,
     )
-    buffer = io.BytesIO()
-    draw_decisions(result).save(buffer, format=formats[path.suffix.lower()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    picture.write(draw_decisions(result))
     for text in result.warnings():
         warnings.warn(text, stacklevel=2)
     if as_json:
-        print_json({"out": str(path), "prepared": options is not None, **result.to_dict()})
+        print_json({"out": str(picture.path), "prepared": options is not None, **result.to_dict()})
         return
     rows = [
         [
@@ -88,7 +76,7 @@ def classify(
     console.print(
         table(f"{len(rows)} pictures, {result.examples.num_classes} classes", header, rows)
     )
-    console.print(f"picture: {path}")
+    console.print(f"picture: {picture.path}")
 
 
 def _options(prepare: str, invert: bool, located: LocatedModel) -> ScanOptions | None:

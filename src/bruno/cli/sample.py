@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from bruno.cli.console import output_console, print_json, progress_console
 from bruno.cli.context import parse_context
+from bruno.cli.picture_file import picture_file
 from bruno.data import load_image, quantise
 from bruno.data.context import ContextFeature, encode_context
 from bruno.data.folder import data_in
@@ -23,10 +23,9 @@ from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.evaluation.pose_estimation import scores_by_context
 from bruno.model import Bruno
-from bruno.paths import check_new_file, user_path
+from bruno.paths import user_path
 from bruno.reporting.mosaic import enlarged, mosaic, on_white
 from bruno.seeding import generator_for
-from bruno.serialization import write_atomically
 from bruno.training.locate import locate_model
 from bruno.validation import check_whole
 
@@ -78,11 +77,7 @@ def sample(
     if given_context and not given:
         raise UserError("given_context: expected the images it is of, --given, too")
     check_whole("count", count, 1)
-    path = user_path(out, "out")
-    formats = Image.registered_extensions()
-    if formats.get(path.suffix.lower()) not in Image.SAVE:
-        raise UserError(f"out: expected a picture such as samples.png, got {out!r}")
-    check_new_file(path, "out", overwrite=overwrite)
+    picture = picture_file(out, "samples.png", overwrite=overwrite)
     device = resolve_device(device)
     located = locate_model(run, pretrained)
     model = located.load().to(device)
@@ -122,17 +117,14 @@ def sample(
         latent_scale=latent_scale,
     )
     samples = quantise(drawn.cpu())
-    buffer = io.BytesIO()
     rows = [images, *map(list, samples)] if values > 1 else [images, list(samples[0])]
-    _picture(rows).save(buffer, format=formats[path.suffix.lower()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    picture.write(_picture(rows))
     if as_json:
-        summary = {"out": str(path), "given": [str(f) for f in files], "count": count * values}
-        print_json({**summary, "seed": seed})
+        summary = {"given": [str(file) for file in files], "count": count * values, "seed": seed}
+        print_json({"out": str(picture.path), **summary})
     else:
         prefix = f"{len(images)} given and " if images else ""
-        output_console().print(f"{prefix}{count * values} drawn images written to {path}")
+        output_console().print(f"{prefix}{count * values} drawn images written to {picture.path}")
 
 
 def _for_each(context: Tensor | None, x: Tensor) -> Tensor | None:
