@@ -168,7 +168,7 @@ class _Run:
     def _prepare(self) -> None:
         training, model = self.experiment.training, self.objective.model
         self.average = AveragedModel(
-            model, self.accelerator.device, avg_fn=_warmed_up_average(training.ema_decay)
+            model, self.accelerator.device, avg_fn=warmed_up_average(training.ema_decay)
         )
         optimiser = torch.optim.AdamW(
             [
@@ -375,8 +375,12 @@ def _cpu_by_default() -> AbstractContextManager[Any]:
     return nullcontext() if default.type == "cpu" else torch.device("cpu")
 
 
-def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
-    """Return an exponential moving average whose decay grows, so that it forgets its start."""
+def warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
+    """Return an exponential moving average whose decay grows, so that it forgets its start.
+
+    Args:
+        decay: Decay per step that it grows to.
+    """
 
     def update(
         average: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int
