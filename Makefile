@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check install clean
+.PHONY: demo test check docs install clean
 
 ## demo: install, train a model for about three minutes and write runs/demo/report.html
 demo: install
@@ -21,6 +21,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+## docs: install and build the documentation site, docs/_build/html/index.html; notebooks are run,
+## for less time with FAST=1, and every warning is an error
+docs: install
+	OMP_NUM_THREADS=1 BRUNO_FAST_NOTEBOOKS=$(FAST) \
+	  $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -29,4 +36,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/api runs .pytest_cache .mypy_cache .ruff_cache
