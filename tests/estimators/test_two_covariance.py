@@ -109,3 +109,31 @@ def test_wide_tables_are_mixed_where_there_are_few_examples():
         assert density.flow_ == flow
         assert density.model_.flow.preset == flow
         assert BrunoDensity(density.model_).fit(x).flow_ is None
+
+
+def one_hot_columns(counts, columns=8, seed=0):
+    """Indicators of three values in every column, a third of them redundant, and their classes."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet([2.0, 2.0, 2.0], size=(len(counts), columns))
+    y = np.repeat(np.arange(len(counts)), counts)
+    values = np.stack([[rng.choice(3, p=share) for share in shares[label]] for label in y])
+    return np.eye(3)[values].reshape(len(y), -1), y
+
+
+def test_redundant_columns_carry_no_evidence_for_the_largest_class():
+    x, y = one_hot_columns([40, 40, 300])
+    x_new, y_new = one_hot_columns([100, 100, 100])
+    parameters = {"process": "student_t", "scale": "global", "temperature": 1.0}
+    redundant, kept = (
+        BrunoClassifier(**parameters).fit(x[:, columns], y)
+        for columns in (slice(None), np.arange(24) % 3 > 0)
+    )
+    assert redundant.score(x_new, y_new) > kept.score(x_new[:, np.arange(24) % 3 > 0], y_new) - 0.02
+    scatter = redundant.evidence_.scatter.sum(0)
+    still = scatter < 1e-9
+    assert int(still.sum()) == 8
+    latent = redundant.model_.process.predictive(redundant.evidence_).base_dist
+    of_still = latent.log_prob(redundant.model_.encode(torch.from_numpy(x_new)).unsqueeze(1))
+    torch.testing.assert_close(
+        of_still[..., still], of_still[:, :1, still].expand(-1, 3, -1), rtol=0, atol=1e-9
+    )

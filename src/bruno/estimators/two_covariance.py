@@ -45,6 +45,9 @@ _SMALLEST_BETWEEN = 0.05
 # lower end; they are kept within a range.
 _EXCESS, _LARGEST_STD, _STD_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
 _RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
+# Mean square, in units of the variance within classes, below which a direction has no scatter but
+# rounding errors; and the degrees of freedom, beyond 2, of a Student-t process that is a Gaussian.
+_NO_SCATTER, _GAUSSIAN_EXCESS = 1e-9, 1e12
 # Converged where a thousandth of a parameter changes less than a ten-thousandth of a nat.
 _ITERATIONS, _STEEPEST = 50, 3e-2
 
@@ -77,12 +80,56 @@ def fit_two_covariance(
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
         start["df"] = torch.full_like(between, 2 + _EXCESS)
-    model = Bruno(flow, PROCESSES[process].from_parameters(**start))
     strength = _strength(x.shape[1]) if full else _STRENGTH_EACH
-    maximise_marginal_likelihood(
-        model.process, Evidence.by_class(model.encode(x), classes), strength
-    )
-    return model.requires_grad_(False)
+    z = flow(x)[0]
+    fitted = _fitted_process(PROCESSES[process], start, z, classes, strength)
+    return Bruno(flow, fitted).requires_grad_(False)
+
+
+def _fitted_process(
+    kind: type[ExchangeableProcess],
+    start: dict[str, Tensor],
+    z: Tensor,
+    classes: Tensor,
+    strength: float,
+) -> ExchangeableProcess:
+    """Return a process of maximum a posteriori parameters, without evidence where nothing varies.
+
+    A direction in which no element of any class scatters, as there are with collinear columns or
+    few elements, does not show how much classes differ in variance: there a Student-t process
+    would predict the smaller a variance, the more elements a class has, and so find the largest
+    class the most probable for everything. Its degrees of freedom are infinite there. Where there
+    are enough elements for their dimension and yet none differ in a direction, it is redundant, and
+    the covariance between elements is 0, too: all classes predict the same.
+
+    Args:
+        kind: The process.
+        start: Its parameters at the prior values, ``(D,)`` each.
+        z: Latent vectors, ``(N, D)``.
+        classes: Class of each.
+        strength: Weight of the prior, in pseudo-observations.
+    """
+    number, dim = z.shape
+    evidence = Evidence.by_class(z, classes)
+    still = evidence.scatter.sum(0) < _NO_SCATTER * number
+    redundant = still & ((z - z.mean(0)).square().sum(0) < _NO_SCATTER * number) & (number > dim)
+    if "df" in start:
+        start["df"] = torch.where(still, 2 + _GAUSSIAN_EXCESS, start["df"])
+    varies = torch.nonzero(~redundant).flatten()
+    if len(varies) == dim:
+        process = kind.from_parameters(**start)
+        maximise_marginal_likelihood(process, evidence, strength)
+        return process
+    # The maximum in a direction where all residuals are 0 and elements are independent.
+    start["variance"] = torch.where(redundant, strength / (strength + number), start["variance"])
+    start["covariance"] = torch.where(redundant, 0.0, start["covariance"])
+    if len(varies):
+        part = kind.from_parameters(**{name: value[varies] for name, value in start.items()})
+        seen = Evidence(evidence.count, evidence.mean[:, varies], evidence.scatter[:, varies])
+        maximise_marginal_likelihood(part, seen, strength)
+        for name in start:
+            start[name] = start[name].index_copy(0, varies, getattr(part, name).detach())
+    return kind.from_parameters(**start)
 
 
 def spans_little(number: int, dim: int) -> bool:
@@ -234,7 +281,8 @@ def maximise_marginal_likelihood(
     """Set the parameters of a process to their maximum a posteriori, in place.
 
     The prior of both variances is inverse gamma, ``strength`` pseudo-observations of the parameters
-    of the process as it comes; that of the degrees of freedom is log-normal.
+    of the process as it comes; that of the degrees of freedom is log-normal. Degrees of freedom
+    beyond its range stay as they are.
 
     Args:
         process: The process, at the prior values.
@@ -242,6 +290,8 @@ def maximise_marginal_likelihood(
         strength: Weight of the prior, in pseudo-observations.
     """
     noise, covariance = process.noise.detach(), process.covariance.detach()
+    if isinstance(process, ExchangeableStudentT):
+        is_free = process.raw_df.detach() <= _RAW_EXCESS_RANGE[1]
     std = min(_LARGEST_STD, _STD_TIMES_DIMENSIONS / process.dim)
     parameters = dict(process.named_parameters())
     # In these units all are about as hard to move.
@@ -255,17 +305,17 @@ def maximise_marginal_likelihood(
         )
         loss = 0.5 * strength * penalty - process.log_prob_of(evidence).sum()
         if isinstance(process, ExchangeableStudentT):
-            distance = (process.df - 2).log() - math.log(_EXCESS)
+            distance = torch.where(is_free, process.raw_df - math.log(_EXCESS), 0.0)
             loss = loss + 0.5 * (distance / std).square().sum()
         gradient = torch.autograd.grad(loss, list(parameters.values()))
         return float(loss.detach()), parameters_to_vector(gradient).numpy() * unit
 
-    bounds = [
-        tuple(np.divide(_RAW_EXCESS_RANGE, std)) if name == "raw_df" else (None, None)
-        for name in parameters
-        for _ in range(process.dim)
-    ]
     start = parameters_to_vector(parameters.values()).detach().numpy() / unit
+    bounds = [(None, None)] * (2 * process.dim)
+    if isinstance(process, ExchangeableStudentT):
+        free = tuple(np.divide(_RAW_EXCESS_RANGE, std))
+        of_df = zip(is_free.tolist(), (process.raw_df / std).tolist(), strict=True)
+        bounds += [free if moves else (value, value) for moves, value in of_df]
     # More threads than one only wait for each other over so few numbers. Their number is that of
     # the process: who changes it has to put it back before another does.
     with torch.enable_grad(), _ONE_AT_A_TIME, _threads().limit(limits=1, user_api="blas"):
