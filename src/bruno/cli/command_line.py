@@ -24,6 +24,7 @@ _COMMANDS = {
     "evaluate": "measure likelihood and few-shot accuracy",
     "sample": "draw samples given a few pictures",
     "classify": "name pictures of handwriting by a folder of examples",
+    "compare": "train few-shot systems at the same cost, and compare them",
     "info": "show the installation, or a model",
 }
 _POSITIONAL = {"download": "name"}
@@ -46,6 +47,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     ),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
+    "systems": (str, "systems to compare, or all (default: all)"),
 }
 _TAKES_DATA = ("train", "evaluate")
 _DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_unreadable": "--data.skip_unreadable"}
