@@ -15,8 +15,16 @@ def public_functions(tree):
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from ((f"{node.name}.{name}", f) for name, f in public_functions(node))
+        elif is_route(node):
+            continue  # its docstring and arguments are the OpenAPI description
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield node.name, node
+
+
+def is_route(node):
+    """Whether this is a function that answers requests over HTTP."""
+    decorators = getattr(node, "decorator_list", ())
+    return any(ast.unparse(one).startswith("router.") for one in decorators)
 
 
 def arguments_of(function):

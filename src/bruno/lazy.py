@@ -12,6 +12,10 @@ _EXTRAS = {
     ),
     "rich": "train",
     "matplotlib": "report",
+    **dict.fromkeys(
+        ("alembic", "fastapi", "limits", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"),
+        "serve",
+    ),
 }
 """The extra of this package that installs an optional package, by the name of its import."""
 

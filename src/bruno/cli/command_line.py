@@ -25,6 +25,7 @@ _COMMANDS = {
     "sample": "draw samples given a few pictures",
     "classify": "name pictures of handwriting by a folder of examples",
     "compare": "train few-shot systems at the same cost, and compare them",
+    "serve": "serve a page to draw on, and an API that learns and forgets",
     "info": "show the installation, or a model",
 }
 _POSITIONAL = {"download": "name"}
@@ -45,6 +46,7 @@ _LISTS: dict[str, tuple[type, str]] = {
         "protocols: likelihood, few_shot, anomalies, generation, exchangeability, views, "
         "pose (default: those that apply of likelihood, few_shot, views, pose)",
     ),
+    "allowed_hosts": (str, "names by which the server may be addressed, besides localhost"),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
     "systems": (str, "systems to compare, or all (default: all)"),

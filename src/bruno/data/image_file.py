@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +21,9 @@ from bruno.validation import check_choice, check_whole
 Channels = Literal["grey", "colour"]
 
 DEFAULT_IMAGE_SIZE = 28
+
+WEB_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats of :func:`read_image`."""
 
 _MODES = {"grey": "L", "colour": "RGB"}
 _WHITE = 255
@@ -96,6 +100,53 @@ def load_image(
     return torch.from_numpy(image.pixels)
 
 
+def read_image(
+    data: bytes,
+    *,
+    image_size: int,
+    channels: Channels = "grey",
+    invert: bool = False,
+    prepare: ScanOptions | None = None,
+    max_pixels: int,
+    name: str = "image",
+) -> Tensor:
+    """Return an image of a file that came from a stranger, as :func:`load_image` does from disk.
+
+    The header is read first, and nothing is decoded that is larger than allowed or of a format
+    other than :data:`WEB_FORMATS`.
+
+    Args:
+        data: Content of the file.
+        image_size: Height and width of the result, in pixels.
+        channels: ``"grey"`` or ``"colour"``.
+        invert: Turn dark ink on white paper into bright ink on black.
+        prepare: Prepare the whole picture as a scan of handwriting.
+        max_pixels: Largest number of pixels of the picture.
+        name: What errors call the image.
+
+    Returns:
+        uint8 ``(1 or 3, image_size, image_size)``.
+
+    Raises:
+        UnpreparableScanError: If ``prepare`` finds no ink on paper.
+        UserError: If it is no readable image, or too large, or an option is not as above.
+    """
+    check_options(image_size, channels, invert, prepare)
+    try:
+        with Image.open(io.BytesIO(data), formats=WEB_FORMATS) as file:
+            width, height = file.size
+    except Exception as error:  # every decoder has exceptions of its own for damaged files
+        known = ", ".join(WEB_FORMATS)
+        raise UserError(f"{name}: expected a file of {known}, got none of these") from error
+    if width * height > max_pixels:
+        raise UserError(f"{name}: expected at most {max_pixels} pixels, got {width} x {height}")
+    try:
+        image = decode(io.BytesIO(data), image_size, channels, invert, prepare, name)
+    except UnreadableImageError as error:
+        raise UserError(f"{name}: is not a readable image ({error})") from error
+    return torch.from_numpy(image.pixels)
+
+
 def load_page(path: str | Path) -> Tensor:
     """Load a whole grey picture as it is, uint8 ``(1, H, W)``, turned as its EXIF data say.
 
@@ -156,20 +207,22 @@ def paper_warning(images: str, invert: bool) -> str:
 
 
 def decode(
-    path: Path,
+    path: Path | io.BytesIO,
     image_size: int,
     channels: Channels,
     invert: bool,
     prepare: ScanOptions | None = None,
+    name: str | None = None,
 ) -> DecodedImage:
     """Return the pixels of an image file; see :func:`load_image`.
 
     Args:
-        path: The file.
+        path: The file, or its content.
         image_size: Height and width of the result, in pixels.
         channels: ``"grey"`` or ``"colour"``.
         invert: Turn dark ink on white paper into bright ink on black.
         prepare: Prepare the picture as a scan of handwriting.
+        name: What errors of the preparation call the image; its path by default.
 
     Returns:
         The pixels.
@@ -181,14 +234,14 @@ def decode(
     image, other_paper = _page(path, channels, invert)
     if prepare is not None:
         page = np.asarray(image)
-        scan = prepare_scan(page, prepare, image_size=image_size, name=f"path: {path}")
+        scan = prepare_scan(page, prepare, image_size=image_size, name=name or f"path: {path}")
         return DecodedImage(scan.numpy(), other_paper=False)
     image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
     pixels = np.array(image, dtype=np.uint8).reshape(image_size, image_size, -1)
     return DecodedImage(np.ascontiguousarray(pixels.transpose(2, 0, 1)), other_paper)
 
 
-def _page(path: Path, channels: Channels, invert: bool) -> tuple[Image.Image, bool]:
+def _page(path: Path | io.BytesIO, channels: Channels, invert: bool) -> tuple[Image.Image, bool]:
     """Return the whole picture of a file in its mode, and whether it is on the other paper.
 
     Raises:

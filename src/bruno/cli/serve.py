@@ -1,0 +1,113 @@
+"""``bruno serve``: a page to draw on, and a service that learns and forgets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from socket import socket
+from typing import Any
+
+import uvicorn
+
+from bruno.cli.console import progress_console
+from bruno.errors import UserError
+from bruno.paths import user_path
+from bruno.serving.app import SETTINGS_VARIABLE, create_app
+from bruno.serving.settings import DEFAULT_MODEL, ServerSettings, is_loopback, token_for
+from bruno.validation import check_whole
+
+_SHUTDOWN_SECONDS = 10
+
+
+def serve(
+    model: str = DEFAULT_MODEL,
+    classifier: str | None = None,
+    store: str = "sqlite:///bruno.db",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    allowed_hosts: list[str] | None = None,
+    keep_examples: bool = True,
+    views: bool = True,
+    threads: int | None = None,
+    window: int = 2,
+    max_body: int = 16,
+    max_pixels: int = 16,
+    max_rate: int = 500,
+    device: str = "auto",
+) -> None:
+    """Serve a model: a page to draw on at http://HOST:PORT/, and an API under /api/v1.
+
+    Beyond this machine it listens only if the environment variable BRUNO_TOKEN holds a token, which
+    requests then must bring.
+
+    Args:
+        model: Name of a model that comes with the package, or directory of one.
+        classifier: Directory of a saved BrunoClassifier to serve instead, with its classes.
+        store: Where classes and examples are kept: sqlite:///file.db, or
+            postgresql://user:password@host/database.
+        host: Address to listen at.
+        port: Port to listen at; 0 for any that is free.
+        workers: Number of processes, which share the store.
+        allowed_hosts: Names by which the server may be addressed, besides those of this machine.
+        keep_examples: Whether new projects keep the examples themselves; without them, forgetting
+            one needs it again.
+        views: Whether to serve the conditional model, too.
+        threads: Threads of one flow pass; by default the processors, shared by the workers.
+        window: Milliseconds in which requests are gathered into one flow pass.
+        max_body: Largest body of a request, in MiB.
+        max_pixels: Largest picture, in megapixels.
+        max_rate: Most requests per second of one client.
+        device: auto, cpu or cuda.
+    """
+    check_whole("workers", workers, 1)
+    if not 0 <= port < 2**16:
+        raise UserError(f"port: expected a number from 0 to {2**16 - 1}, got {port}")
+    settings = ServerSettings(
+        model=model,
+        classifier=None if classifier is None else str(user_path(classifier, "classifier")),
+        store=store,
+        host=host,
+        allowed_hosts=(*(allowed_hosts or ()), *(() if is_loopback(host) else (host,))),
+        keep_examples=keep_examples,
+        views=views,
+        device=device,
+        threads=threads or max(1, (os.cpu_count() or 1) // workers),
+        window=window,
+        max_body=max_body,
+        max_pixels=max_pixels,
+        max_rate=max_rate,
+    )
+    token_for(host)
+    console = progress_console()
+    console.print(f"loading {classifier or model} …")
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
+        "server_header": False,
+    }
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    if workers > 1:
+        os.environ[SETTINGS_VARIABLE] = settings.to_json()
+        console.print(f"serving at {address} with {workers} processes; Ctrl-C stops")
+        uvicorn.run("bruno.serving.app:from_environment", factory=True, workers=workers, **options)
+        return
+    server = _AnnouncedServer(uvicorn.Config(create_app(settings), **options))
+    server.run()
+    if not server.started:
+        sys.exit(2)
+
+
+class _AnnouncedServer(uvicorn.Server):
+    """A server that prints its address once it listens."""
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and print where."""
+        await super().startup(sockets)
+        for server in self.servers if self.started else ():
+            for one in server.sockets[:1]:
+                host, port = one.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                progress_console().print(f"serving at http://{shown}:{port}/; Ctrl-C stops")

@@ -1,0 +1,249 @@
+"""One flow pass for all requests in flight, and the threads in which models and database work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bruno.errors import UserError
+from bruno.evidence import Evidence
+from bruno.serving.batching import Batcher
+from bruno.serving.learning import Change, Forget, ForgetClass, apply_all
+from bruno.serving.metrics import Metrics
+from bruno.serving.model import ServedModel
+from bruno.serving.settings import ServerSettings
+from bruno.serving.snapshots import Snapshot, Snapshots
+from bruno.serving.store import Store
+
+_MOST_ELEMENTS_A_PASS = 32
+_FURTHEST = 1e100  # latent coordinates whose squares, and sums of very many, are finite
+
+
+@dataclass(frozen=True, eq=False)
+class Encode:
+    """Elements to encode.
+
+    Attributes:
+        elements: ``(N, *event)``.
+        repeatably: Whether the bits must not depend on what else is encoded.
+    """
+
+    elements: Tensor
+    repeatably: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Classify:
+    """Elements to classify.
+
+    Attributes:
+        elements: ``(N, *event)``.
+        project: Name of the project.
+        unknown_prior: Prior probability of none of its classes; that of the project by default.
+    """
+
+    elements: Tensor
+    project: str
+    unknown_prior: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """Probabilities and densities of elements.
+
+    Attributes:
+        names: The classes.
+        probabilities: ``(N, K + 1)``, the last of none of the classes.
+        log_prob_given: log p(x | class), in nats, ``(N, K)``.
+        log_prob: log p(x) of an element of an unknown class, in nats, ``(N,)``.
+    """
+
+    names: tuple[str, ...]
+    probabilities: Tensor
+    log_prob_given: Tensor
+    log_prob: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """New elements to draw.
+
+    Attributes:
+        evidence: Of the set they are drawn given.
+        count: How many.
+        latent_scale: 1 for exact samples.
+        seed: Seed.
+    """
+
+    evidence: Evidence
+    count: int
+    latent_scale: float
+    seed: int
+
+
+class Inference:
+    """A model and a store, each with threads that gather the requests in flight.
+
+    Args:
+        model: The model.
+        store: The store.
+        settings: Settings of the server.
+        metrics: Where batch sizes are counted.
+    """
+
+    def __init__(
+        self, model: ServedModel, store: Store, settings: ServerSettings, metrics: Metrics
+    ) -> None:
+        self.model = model
+        self.store = store
+        self.snapshots = Snapshots(model.sha256, model.name)
+        torch.set_num_threads(settings.threads)
+        self._passes: Batcher[Encode | Classify] = Batcher(
+            self._pass,
+            "flow",
+            window=settings.window / 1000,
+            observe=metrics.pass_sizes.observe,
+        )
+        self._draws: Batcher[Draw] = Batcher(self._drawn, "draw", most=8)
+        self._changes: Batcher[Change] = Batcher(
+            self._changed, "store", observe=metrics.transaction_sizes.observe
+        )
+        metrics.waiting.labels("flow").set_function(self._passes.waiting)
+        metrics.waiting.labels("draw").set_function(self._draws.waiting)
+        metrics.waiting.labels("store").set_function(self._changes.waiting)
+
+    def close(self) -> None:
+        """Finish what is begun, and stop."""
+        for batcher in (self._passes, self._draws, self._changes):
+            batcher.close()
+
+    async def encode(
+        self, elements: Tensor, *, repeatably: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return latent vectors ``(N, D)`` and log-determinants ``(N,)``.
+
+        Args:
+            elements: ``(N, *event)``.
+            repeatably: Whether the bits must not depend on what else is encoded; then there are no
+                log-determinants.
+        """
+        encoded: tuple[Tensor, Tensor | None] = await self._passes.result(
+            Encode(elements, repeatably)
+        )
+        return encoded
+
+    async def classify(
+        self, elements: Tensor, project: str, unknown_prior: float | None
+    ) -> Classified:
+        """Return the probabilities of the classes of a project.
+
+        Args:
+            elements: ``(N, *event)``.
+            project: Name of the project.
+            unknown_prior: Prior probability of none of its classes.
+        """
+        result: Classified = await self._passes.result(Classify(elements, project, unknown_prior))
+        return result
+
+    async def draw(self, draw: Draw) -> Tensor:
+        """Return new elements ``(count, *event)``."""
+        drawn: Tensor = await self._draws.result(draw)
+        return drawn
+
+    async def change(self, change: Change) -> Any:
+        """Return the result of a change when it is durable."""
+        return await self._changes.result(change)
+
+    def _pass(self, items: list[Encode | Classify]) -> list[Any]:
+        together = [
+            index
+            for index, item in enumerate(items)
+            if isinstance(item, Classify) or not item.repeatably
+        ]
+        results: list[Any] = [None] * len(items)
+        encoded = self._encoded([items[index].elements for index in together])
+        waiting: dict[tuple[str, float | None], list[int]] = {}
+        for index, z_and_log_det in zip(together, encoded, strict=True):
+            results[index] = z_and_log_det
+            item = items[index]
+            if not bool((z_and_log_det[0].abs() <= _FURTHEST).all()):  # nor NaN
+                results[index] = UserError(
+                    "elements: expected some near what the model was trained on, got one so far "
+                    "away that densities are no numbers"
+                )
+                continue
+            if isinstance(item, Classify):
+                waiting.setdefault((item.project, item.unknown_prior), []).append(index)
+        for index, item in enumerate(items):
+            if isinstance(item, Encode) and item.repeatably:
+                results[index] = self.model.encode_repeatably(item.elements), None
+        for (project, unknown_prior), indices in waiting.items():
+            try:
+                classified = self._classified(
+                    project, unknown_prior, [results[index] for index in indices]
+                )
+                for index, one in zip(indices, classified, strict=True):
+                    results[index] = one
+            except ValueError as error:
+                for index in indices:
+                    results[index] = error
+        return results
+
+    def _encoded(self, requests: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        if not requests:
+            return []
+        sizes = [len(request) for request in requests]
+        parts = [
+            self.model.encode(part)
+            for part in torch.cat(list(requests)).split(_MOST_ELEMENTS_A_PASS)
+        ]
+        z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+        return list(zip(z.split(sizes), log_det.split(sizes), strict=True))
+
+    def _classified(
+        self, project: str, unknown_prior: float | None, encoded: list[tuple[Tensor, Tensor]]
+    ) -> list[Classified]:
+        snapshot = self.snapshot(project)
+        sizes = [len(z) for z, _ in encoded]
+        z, log_det = (torch.cat(column) for column in zip(*encoded, strict=True))
+        prior = snapshot.unknown_prior if unknown_prior is None else unknown_prior
+        p, given, log_prob = self.model.class_probabilities(z, snapshot.evidence, prior)
+        parts = zip(
+            p.split(sizes),
+            (given + log_det.unsqueeze(1)).split(sizes),
+            (log_prob + log_det).split(sizes),
+            strict=True,
+        )
+        return [Classified(snapshot.names, *part) for part in parts]
+
+    def snapshot(self, project: str) -> Snapshot:
+        """Return a project as it is now; reads the database.
+
+        Raises:
+            RefusalError: 404 without the project, 409 if it belongs to another model.
+        """
+        with self.store.reading() as connection:
+            return self.snapshots.now(connection, project)
+
+    def _drawn(self, items: list[Draw]) -> list[Any]:
+        z = [
+            self.model.draw(item.evidence, item.count, item.latent_scale, item.seed)
+            for item in items
+        ]
+        parts = [self.model.decode(part) for part in torch.cat(z).split(_MOST_ELEMENTS_A_PASS)]
+        return list(torch.cat(parts).split([item.count for item in items]))
+
+    def _changed(self, changes: list[Change]) -> list[Any]:
+        results = self.store.write(lambda connection: apply_all(connection, changes))
+        forgets = [isinstance(change, Forget | ForgetClass) for change in changes]
+        if any(forgets):
+            erased = self.store.erase_traces()
+            results = [
+                (result, erased) if forget and not isinstance(result, Exception) else result
+                for result, forget in zip(results, forgets, strict=True)
+            ]
+        return results

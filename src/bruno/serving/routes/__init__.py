@@ -1,0 +1,3 @@
+"""Routes of the service, a file for each subject."""
+
+PREFIX = "/api/v1"

@@ -1,0 +1,116 @@
+"""What a model computes: classes, samples, densities and ranks."""
+
+from __future__ import annotations
+
+import anyio
+from fastapi import APIRouter
+from torch import Tensor
+
+from bruno.errors import UserError
+from bruno.evidence import Evidence
+from bruno.serving.elements import picture
+from bruno.serving.errors import RefusalError
+from bruno.serving.inference import Draw
+from bruno.serving.reading import read_elements
+from bruno.serving.routes import PREFIX
+from bruno.serving.routes.projects import Project
+from bruno.serving.schemas import (
+    Classification,
+    ClassifyAnswer,
+    ClassifyInput,
+    ClassProbability,
+    ElementInput,
+    GivenSet,
+    RankAnswer,
+    RankInput,
+    SampleAnswer,
+    SampleInput,
+    ScoreAnswer,
+    ScoreInput,
+)
+from bruno.serving.state import Server, ServerState
+
+router = APIRouter(prefix=f"{PREFIX}/projects/{{project}}", tags=["inference"])
+
+
+@router.post("/classify")
+async def classify(server: Server, project: Project, given: ClassifyInput) -> ClassifyAnswer:
+    """Return the probabilities of the classes, and of none of them, of each element."""
+    elements = await read_elements(server.model.format, given.elements, "elements")
+    result = await server.inference.classify(elements, project, given.unknown_prior)
+    known = result.probabilities[:, :-1]
+    best = known.argsort(1, descending=True)[:, : given.top].tolist()
+    p, log_p = known.tolist(), result.log_prob_given.tolist()
+    none, log_prior = result.probabilities[:, -1].tolist(), result.log_prob.tolist()
+    with_images = given.with_images and server.model.format.is_image
+    return ClassifyAnswer(
+        results=[
+            Classification(
+                classes=[
+                    ClassProbability(
+                        name=result.names[k], probability=p[row][k], log_density=log_p[row][k]
+                    )
+                    for k in best[row]
+                ],
+                none_of_these=none[row],
+                log_density=log_prior[row],
+                image=picture(elements[row]) if with_images else None,
+            )
+            for row in range(len(elements))
+        ]
+    )
+
+
+@router.post("/sample")
+async def sample(server: Server, project: Project, given: SampleInput) -> SampleAnswer:
+    """Draw new elements of a class, of a set, or of the prior."""
+    refusal = server.model.refusal_to_draw
+    if refusal is not None and not given.force:
+        raise RefusalError(409, f"model: {refusal}; force draws all the same")
+    evidence = await _evidence(server, project, given)
+    drawn = await server.inference.draw(Draw(evidence, given.count, given.latent_scale, given.seed))
+    if server.model.format.is_image:
+        return SampleAnswer(images=[picture(one) for one in drawn], vectors=None)
+    if not drawn.isfinite().all():
+        raise UserError("latent_scale: expected one whose samples are finite")
+    return SampleAnswer(images=None, vectors=drawn.tolist())
+
+
+@router.post("/score")
+async def score(server: Server, project: Project, given: ScoreInput) -> ScoreAnswer:
+    """Return the log-densities of elements given a class, a set, or nothing."""
+    evidence = await _evidence(server, project, given)
+    elements = await read_elements(server.model.format, given.elements, "elements")
+    z, log_det = await server.inference.encode(elements)
+    assert log_det is not None  # noqa: S101 - only repeatable encoding has none
+    of_set = server.model.log_prob_given(z, evidence) + log_det
+    prior = server.model.log_prob_given(z, server.model.no_evidence()) + log_det
+    return ScoreAnswer(log_density=of_set.tolist(), prior_log_density=prior.tolist())
+
+
+@router.post("/rank")
+async def rank(server: Server, project: Project, given: RankInput) -> RankAnswer:
+    """Rank a corpus by log p(x | handful) - log p(x), as in Bayesian Sets."""
+    await anyio.to_thread.run_sync(server.inference.snapshot, project)
+    handful = await _encoded_set(server, given.handful, "handful")
+    elements = await read_elements(server.model.format, given.corpus, "corpus")
+    z, _ = await server.inference.encode(elements)
+    prior = server.model.log_prob_given(z, server.model.no_evidence())
+    gain = server.model.log_prob_given(z, Evidence.of(handful)) - prior
+    order = gain.argsort(descending=True, stable=True)[: given.top]
+    return RankAnswer(order=order.tolist(), scores=gain[order].tolist())
+
+
+async def _evidence(server: ServerState, project: str, given: GivenSet) -> Evidence:
+    snapshot = await anyio.to_thread.run_sync(server.inference.snapshot, project)
+    if given.class_name is not None:
+        return snapshot.of_class(given.class_name)
+    if not given.given:
+        return server.model.no_evidence()
+    return Evidence.of(await _encoded_set(server, given.given, "given"))
+
+
+async def _encoded_set(server: ServerState, given: list[ElementInput], name: str) -> Tensor:
+    elements = await read_elements(server.model.format, given, name)
+    z, _ = await server.inference.encode(elements)
+    return z
