@@ -243,7 +243,7 @@ def test_bad_input_is_named():
         make_model(event_shape=(5,)).log_prob(torch.zeros(2, 5, dtype=torch.uint8))
     with pytest.raises(UserError, match="floating-point tensor, got list"):
         model.log_prob([1.0])
-    with pytest.raises(UserError, match="sample_shape: expected a number of samples"):
+    with pytest.raises(UserError, match="sample_shape: expected sizes of at least 0"):
         model.prior().sample(-1)
     with pytest.raises(UserError, match=r"z: expected shape \(\[n,\] 16\)"):
         model.prior().observe(draw(model.event_shape, 2, 3))

@@ -15,11 +15,22 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.validation import check_finite
+from bruno.validation import (
+    check_finite,
+    check_floating,
+    check_number,
+    check_tensor,
+    check_type,
+    check_whole,
+    checked_shape,
+)
 
 # An element that is forgotten may have been encoded again in float32, in a batch of another size,
 # and then differs from the observed one by about this much, relative to its magnitude.
 _ROUNDING = 1e-4
+
+
+_DTYPES = {"count": torch.int64, "mean": torch.float64, "scatter": torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +60,16 @@ class Evidence:
     scatter: Tensor
 
     def __post_init__(self) -> None:
+        for name in _DTYPES:
+            check_tensor(name, getattr(self, name))
         if self.mean.shape != self.scatter.shape or self.mean.shape[:-1] != self.count.shape:
             raise UserError(
                 "evidence: expected count (*B,), mean (*B, D) and scatter (*B, D), got "
                 f"{tuple(self.count.shape)}, {tuple(self.mean.shape)}, {tuple(self.scatter.shape)}"
             )
+        for name, dtype in _DTYPES.items():
+            if getattr(self, name).dtype != dtype:
+                raise UserError(f"{name}: expected {dtype}, got {getattr(self, name).dtype}")
 
     @classmethod
     def empty(
@@ -71,12 +87,12 @@ class Evidence:
             device: Where the statistics live.
 
         Raises:
-            UserError: If ``dim`` is not positive.
+            UserError: If ``dim`` is not a positive whole number, or ``batch_shape`` is no shape.
         """
-        if dim < 1:
-            raise UserError(f"dim: expected a positive dimension, got {dim}")
-        zeros = torch.zeros(*batch_shape, dim, dtype=torch.float64, device=device)
-        return cls(torch.zeros(tuple(batch_shape), dtype=torch.int64, device=device), zeros, zeros)
+        check_whole("dim", dim, 1)
+        shape = checked_shape("batch_shape", batch_shape)
+        zeros = torch.zeros(*shape, dim, dtype=torch.float64, device=device)
+        return cls(torch.zeros(shape, dtype=torch.int64, device=device), zeros, zeros)
 
     @classmethod
     def of(cls, z: Tensor) -> Evidence:
@@ -115,11 +131,14 @@ class Evidence:
                     [4.]], dtype=torch.float64)
         """
         z = checked_elements(z)
+        check_tensor("labels", labels)
         if labels.dtype != torch.int64 or labels.shape != z.shape[:-1] or z.dim() != 2:
             raise UserError(
                 f"labels: expected int64 ({len(z)},) for elements {tuple(z.shape)}, got "
                 f"{labels.dtype} {tuple(labels.shape)}"
             )
+        if len(labels) and int(labels.min()) < 0:
+            raise UserError(f"labels: expected classes from 0 on, got {int(labels.min())}")
         count = torch.bincount(labels)
         zeros = z.new_zeros(len(count), z.shape[1])
         mean = zeros.index_add(0, labels, z) / count.clamp_min(1).unsqueeze(1)
@@ -132,7 +151,17 @@ class Evidence:
 
         Args:
             sets: At least one, of the same batch shape and dimension.
+
+        Raises:
+            UserError: If there is none, or shapes differ.
         """
+        for one in sets:
+            check_type("sets", one, Evidence)
+        shapes = {tuple(one.mean.shape) for one in sets}
+        if len(shapes) != 1:
+            raise UserError(
+                f"sets: expected evidence of one batch shape and dimension, got {sorted(shapes)}"
+            )
         return cls(
             torch.stack([one.count for one in sets]),
             torch.stack([one.mean for one in sets]),
@@ -193,8 +222,11 @@ class Evidence:
                 scalar.
 
         Raises:
-            UserError: If ``other`` cannot have been part of this evidence.
+            UserError: If ``other`` cannot have been part of this evidence, or ``rounding`` is
+                negative.
         """
+        check_type("other", other, Evidence)
+        check_number("rounding", rounding, "a number of at least 0", lambda number: number >= 0)
         self._check_same_space(other)
         count = self.count - other.count
         if bool((count < 0).any()):
@@ -238,7 +270,7 @@ class Evidence:
         Raises:
             UserError: If it does not broadcast to that.
         """
-        shape = tuple(batch_shape)
+        shape = checked_shape("batch_shape", batch_shape)
         try:
             return Evidence(
                 self.count.expand(shape),
@@ -304,9 +336,7 @@ class Evidence:
 
 def checked_elements(z: Tensor) -> Tensor:
     """Return ``z`` in float64 after checking that it is a finite floating ``(*B, n, D)``."""
-    if not torch.is_tensor(z) or not z.is_floating_point():
-        kind = z.dtype if torch.is_tensor(z) else type(z).__name__
-        raise UserError(f"z: expected a floating-point tensor, got {kind}")
+    check_floating("z", z)
     if z.dim() < 2 or z.shape[-1] < 1:
         raise UserError(f"z: expected shape (*B, n, D), got {tuple(z.shape)}")
     z = z.double()

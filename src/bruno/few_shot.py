@@ -49,6 +49,8 @@ def classify(
             sorted, the flow cannot take the elements, or pixels are of the wrong kind.
     """
     listed = support_labels.tolist() if hasattr(support_labels, "tolist") else support_labels
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise UserError(f"support_labels: expected a label for every example, got {listed!r}")
     labels: list[Any] = [label.item() if torch.is_tensor(label) else label for label in listed]
     z = _encoded(model, "support", support, support_context)
     if len(z) == 0:

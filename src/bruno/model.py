@@ -20,6 +20,7 @@ from bruno.flows import Flow
 from bruno.pixels import as_pixels
 from bruno.predictive import Predictive
 from bruno.processes import ExchangeableProcess
+from bruno.validation import check_type
 
 
 class Bruno(nn.Module):
@@ -40,7 +41,7 @@ class Bruno(nn.Module):
         process: The exchangeable process of the latent vectors.
 
     Raises:
-        UserError: If the dimensions of flow and process differ.
+        UserError: If the dimensions of flow and process differ, or one of them is something else.
 
     Example:
         >>> from bruno import ExchangeableGaussian, RealNVP
@@ -53,6 +54,8 @@ class Bruno(nn.Module):
 
     def __init__(self, flow: Flow, process: ExchangeableProcess) -> None:
         super().__init__()
+        check_type("flow", flow, nn.Module)
+        check_type("process", process, ExchangeableProcess)
         if flow.dim != process.dim:
             raise UserError(
                 f"process: expected the {flow.dim} dimensions of the flow, got {process.dim}"

@@ -22,6 +22,8 @@ def user_path(path: str | Path, name: str = "path") -> Path:
         >>> user_path("~/model") == Path.home() / "model"
         True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{name}: expected a path, got {path!r}")
     text = os.fspath(path)
     if not text or "\0" in text:
         raise UserError(f"{name}: expected a path, got {text!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from torch.nn.functional import one_hot
 from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
-from bruno.validation import values_can_be_checked
+from bruno.validation import check_floating, values_can_be_checked
 
 if TYPE_CHECKING:
     from bruno.model import Bruno
@@ -219,9 +218,7 @@ class Predictive(Distribution):
             UserError: If the values are not probabilities.
         """
         self._check_affine("icdf", in_one_dimension=True)
-        if not torch.is_tensor(value) or not value.is_floating_point():
-            kind = value.dtype if torch.is_tensor(value) else type(value).__name__
-            raise UserError(f"value: expected a floating-point tensor, got {kind}")
+        check_floating("value", value)
         if values_can_be_checked(value) and not bool(((value >= 0) & (value <= 1)).all()):
             raise UserError("value: expected probabilities from 0 to 1")
         self._check_batch("value", value.shape)
@@ -300,10 +297,7 @@ class Predictive(Distribution):
         generator: torch.Generator | None,
         latent_scale: float,
     ) -> Tensor:
-        shape = _checked_sample_shape(sample_shape)
-        if not latent_scale >= 0:
-            raise UserError(f"latent_scale: expected a number of at least 0, got {latent_scale}")
-        z = self._model.process.sample(self._evidence, shape, generator, latent_scale)
+        z = self._model.process.sample(self._evidence, sample_shape, generator, latent_scale)
         if torch.is_tensor(context) and context.ndim:  # the flow refuses all else
             try:
                 context = context.expand(*z.shape[:-1], context.shape[-1])
@@ -349,18 +343,3 @@ class Predictive(Distribution):
                 f"{name}: expected batch dimensions that broadcast with "
                 f"{tuple(self.batch_shape)}, got {tuple(batch_shape)}"
             ) from None
-
-
-def _checked_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (sample_shape,)
-        shape = tuple(operator.index(size) for size in sizes)
-    except TypeError:
-        raise UserError(
-            f"sample_shape: expected a whole number of samples, or a shape, got {sample_shape!r}"
-        ) from None
-    if any(size < 0 for size in shape):
-        raise UserError(
-            f"sample_shape: expected a number of samples of at least 0, got {sample_shape}"
-        )
-    return shape

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bruno.validation import check_whole
+from bruno.validation import check_generator, check_whole
 
 
 def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -21,14 +21,15 @@ def generator_for(*key: int, device: torch.device | str = "cpu") -> torch.Genera
         device: Device of the generator.
 
     Raises:
-        UserError: If one of them is negative.
+        UserError: If one of them is negative or no integer.
 
     Example:
         >>> bool((torch.rand(3, generator=generator_for(0, 7))
         ...       == torch.rand(3, generator=generator_for(0, 7))).all())
         True
     """
-    check_whole("seed", min(key, default=0), 0)
+    for number in key:
+        check_whole("seed", number, 0)
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(seed & (2**63 - 1))
 
@@ -39,5 +40,9 @@ def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     Args:
         shape: Shape of the result.
         generator: Source of randomness.
+
+    Raises:
+        UserError: If ``generator`` is something else, such as a seed.
     """
+    check_generator("generator", generator)
     return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)

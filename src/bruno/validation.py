@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+import operator
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -45,6 +46,73 @@ def _is_batched(x: Tensor) -> bool:
             return True
         x = functorch.get_unwrapped(x)
     return False
+
+
+def check_type(name: str, value: Any, kind: type, hint: str = "") -> None:
+    """Raise if a value is not an instance of a class.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: The value.
+        kind: The class.
+        hint: How to get an instance, for the error.
+
+    Raises:
+        UserError: With both classes.
+    """
+    if not isinstance(value, kind):
+        end = f"; {hint}" if hint else ""
+        raise UserError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}{end}")
+
+
+def check_tensor(name: str, x: Any) -> None:
+    """Raise if a value is not a tensor, such as a list or an array of NumPy.
+
+    Args:
+        name: Name of the argument, for the error.
+        x: The value.
+
+    Raises:
+        UserError: With its class.
+
+    Example:
+        >>> check_tensor("x", [1.0, 2.0])
+        Traceback (most recent call last):
+        bruno.errors.UserError: x: expected a Tensor, got list; torch.as_tensor makes one
+    """
+    check_type(name, x, Tensor, "torch.as_tensor makes one")
+
+
+def check_floating(name: str, x: Any, hint: str = "") -> None:
+    """Raise if a value is not a floating-point tensor.
+
+    Args:
+        name: Name of the argument, for the error.
+        x: The value.
+        hint: How to turn a tensor of integers into one, for the error.
+
+    Raises:
+        UserError: With its class or dtype.
+    """
+    is_tensor = isinstance(x, Tensor)
+    if is_tensor and x.is_floating_point():
+        return
+    kind = x.dtype if is_tensor else type(x).__name__
+    end = f"; {hint}" if hint else ""
+    raise UserError(f"{name}: expected a floating-point tensor, got {kind}{end}")
+
+
+def check_generator(name: str, generator: Any) -> None:
+    """Raise if a value is not a generator of torch, such as a seed.
+
+    Args:
+        name: Name of the argument, for the error.
+        generator: The value.
+
+    Raises:
+        UserError: With its class.
+    """
+    check_type(name, generator, torch.Generator, "bruno.seeding.generator_for(seed) makes one")
 
 
 def check_finite(name: str, x: Tensor) -> None:
@@ -156,13 +224,13 @@ def check_share(
     check_number(name, value, f"a number in {interval}", holds)
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
+def check_whole(name: str, value: Any, least: int | None = None) -> None:
     """Raise if a value is not a whole number of at least ``least``.
 
     Args:
         name: Name of the argument, for the error.
         value: The value.
-        least: Smallest number allowed.
+        least: Smallest number allowed; any by default.
 
     Raises:
         UserError: With the smallest number allowed.
@@ -172,8 +240,57 @@ def check_whole(name: str, value: Any, least: int) -> None:
         Traceback (most recent call last):
         bruno.errors.UserError: steps: expected a whole number of at least 1, got 0
     """
-    if _is_boolean(value) or not isinstance(value, Integral) or int(value) < least:
-        raise UserError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    is_whole = isinstance(value, Integral) and not _is_boolean(value)
+    if not is_whole or (least is not None and int(value) < least):
+        limit = "" if least is None else f" of at least {least}"
+        raise UserError(f"{name}: expected a whole number{limit}, got {value!r}")
+
+
+def check_counts(name: str, values: Any, least: int) -> None:
+    """Raise if a value is not a sequence of whole numbers of at least ``least``.
+
+    Args:
+        name: Name of the argument, for the error.
+        values: The value.
+        least: Smallest number allowed.
+
+    Raises:
+        UserError: With the smallest number allowed.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"{name}: expected a list of whole numbers, got {values!r}")
+    for value in values:
+        check_whole(name, value, least)
+
+
+def checked_shape(name: str, shape: Any, least: int = 0) -> tuple[int, ...]:
+    """Return a shape as a tuple of integers; a single number stands for one dimension.
+
+    Args:
+        name: Name of the argument, for the error.
+        shape: A whole number or a sequence of them.
+        least: Smallest size allowed.
+
+    Raises:
+        UserError: If it is neither, or a size is too small.
+
+    Example:
+        >>> checked_shape("batch_shape", 3), checked_shape("batch_shape", (2, 3))
+        ((3,), (2, 3))
+    """
+    try:
+        sizes = (
+            tuple(operator.index(size) for size in shape)
+            if isinstance(shape, Sequence)
+            else (operator.index(shape),)
+        )
+    except TypeError:
+        raise UserError(
+            f"{name}: expected a whole number or a shape of them, got {shape!r}"
+        ) from None
+    if any(size < least for size in sizes):
+        raise UserError(f"{name}: expected sizes of at least {least}, got {shape!r}")
+    return sizes
 
 
 def _is_boolean(value: Any) -> bool:

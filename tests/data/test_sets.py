@@ -163,5 +163,5 @@ def test_quantise_clamps():
 def test_wrong_dtypes():
     with pytest.raises(UserError, match=r"expected uint8 pixels, got torch.float32"):
         dequantise(torch.zeros(2), None)
-    with pytest.raises(UserError, match=r"expected floating point pixels, got torch.uint8"):
+    with pytest.raises(UserError, match=r"expected a floating-point tensor, got torch.uint8"):
         quantise(torch.zeros(2, dtype=torch.uint8))

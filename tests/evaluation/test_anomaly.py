@@ -45,7 +45,7 @@ def test_anomalies_are_where_the_mask_is_and_never_first():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_anomalies": 0}, "n_anomalies: expected at least 1"),
+        ({"n_anomalies": 0}, "n_anomalies: expected a whole number of at least 1"),
         ({"n_anomalies": 4, "set_size": 5}, "at most set_size - 2 = 3, got 4"),
         ({"sets_per_class": 0}, "sets_per_class: expected a whole number of at least 1"),
     ],

@@ -113,7 +113,7 @@ def test_a_model_can_judge():
     [
         ({"way": 7}, "way: expected at most the 6 classes of stripes/test, got 7"),
         ({"given": (11,)}, "given: expected at most 10, so that 6 images .* got 11"),
-        ({"given": ()}, "given: expected a whole number of at least 1"),
+        ({"given": ()}, "given: expected a list of at least one number"),
         ({"samples": 1}, "samples: expected a whole number of at least 2, got 1"),
         ({"latent_scales": (-1.0,)}, "latent_scales: expected numbers of at least 0"),
     ],

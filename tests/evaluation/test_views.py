@@ -205,7 +205,7 @@ def test_objects_that_look_alike_from_all_sides_have_no_front():
     [
         ({"given": ()}, "given: expected ascending numbers of views"),
         ({"given": (2, 1)}, "given: expected ascending numbers of views"),
-        ({"given": (-1,)}, "given: expected ascending numbers of views"),
+        ({"given": (-1,)}, "given: expected a whole number of at least 0"),
         ({"given": (10,), "targets": 3}, "given: 10 views and 3 targets are more than the 12"),
         ({"targets": 0}, "targets: expected a whole number of at least 1"),
         ({"samples": 0}, "samples: expected a whole number of at least 1"),

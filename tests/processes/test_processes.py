@@ -189,7 +189,7 @@ def test_correlation_can_be_set(make):
     process.set_correlation(torch.tensor([0.0, 0.5, 0.9]))
     torch.testing.assert_close(process.correlation, torch.tensor([0, 0.5, 0.9]).double())
     torch.testing.assert_close(process.variance, variance)
-    with pytest.raises(UserError, match="covariance"):
+    with pytest.raises(UserError, match="correlation: expected numbers in"):
         process.set_correlation(torch.ones(3))
 
 

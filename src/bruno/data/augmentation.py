@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.seeding import uniform
-from bruno.validation import check_number
+from bruno.validation import check_generator, check_number, check_tensor, check_type
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     Raises:
         UserError: If ``images`` are not uint8 of four dimensions.
     """
+    check_tensor("images", images)
+    check_type("augmentation", augmentation, Augmentation)
+    check_generator("generator", generator)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise UserError(
             f"images: expected a uint8 tensor (B, C, H, W), got {images.dtype} "

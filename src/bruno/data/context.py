@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bruno.errors import MissingDataError, UserError
+from bruno.validation import check_type
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def encode_context(
         >>> encode_context([ContextFeature("azimuth", is_angle=True)], {"azimuth": 90.0})
         tensor([1., 0.])
     """
+    for feature in features:
+        check_type("features", feature, ContextFeature)
     known = [feature.name for feature in features]
     if sorted(values) != sorted(known):
         raise UserError(
@@ -109,7 +112,12 @@ def encode_context(
     for feature in features:
         given = values[feature.name]
         device = given.device if torch.is_tensor(given) else "cpu"
-        value = torch.as_tensor(given, device=device, dtype=torch.float64)
+        try:
+            value = torch.as_tensor(given, device=device, dtype=torch.float64)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"context: expected numbers for {feature.name}, got {given!r}"
+            ) from None
         wrong = value[~torch.isfinite(value)]
         if len(wrong):
             raise UserError(

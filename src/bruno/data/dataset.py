@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bruno.data.context import ContextFeature, check_same_features
 from bruno.errors import UserError
+from bruno.validation import check_tensor, check_whole
 
 SPLITS = ("train", "val", "test")
 """The splits every data set has; some have more, such as ``"trainval"`` or ``"all"``."""
@@ -45,6 +46,12 @@ class LabelledImages:
     context_features: tuple[ContextFeature, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            check_tensor(name, getattr(self, name))
+        for name in ("context", "augmented_images"):
+            if getattr(self, name) is not None:
+                check_tensor(name, getattr(self, name))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise UserError(
                 f"images: expected a uint8 tensor (N, C, H, W), got {_describe(self.images)}"
@@ -145,7 +152,8 @@ class LabelledImages:
         Raises:
             UserError: If there is no such class.
         """
-        if not 0 <= class_index < self.num_classes:
+        check_whole("class_index", class_index, 0)
+        if class_index >= self.num_classes:
             raise UserError(
                 f"class_index: expected an index in 0..{self.num_classes - 1}, got {class_index}"
             )

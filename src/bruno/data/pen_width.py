@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from bruno.validation import check_number, check_share
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +41,12 @@ def change_stroke_width(ink: Floats, width: float, correction: float = 1.0) -> F
 
     Returns:
         Ink level ``(H + 2 p, W + 2 p)``, padded by what strokes may grow.
+
+    Raises:
+        UserError: If the width is not positive and finite, or the correction not in [0, 1].
     """
+    check_number("width", width, "a positive number", lambda pixels: 0 < pixels < math.inf)
+    check_share("correction", correction)
     growth = correction * (width - stroke_width(ink)) / 2
     ink = np.pad(ink, int(np.ceil(max(growth, 0))) + 1)
     is_ink = ink > _EDGE

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bruno.validation import check_whole
+
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -24,7 +26,11 @@ def fit_background(page: Floats, degree: int) -> tuple[Floats, float]:
     Returns:
         The background ``(H, W)``, and the standard deviation of the paper around it (from the
         median absolute residual).
+
+    Raises:
+        UserError: If the degree is negative or no whole number.
     """
+    check_whole("degree", degree, 0)
     height, width = page.shape
     step = max(1, int(np.sqrt(page.size / _FITTED_PIXELS)))
     rows, columns = np.linspace(-1, 1, height), np.linspace(-1, 1, width)

@@ -17,6 +17,7 @@ Typical sizes of Omniglot were measured on its *training* split, images of 28 x 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ from torch import Tensor
 from bruno.data.pen_width import change_stroke_width, stroke_width
 from bruno.data.scan_background import fit_background
 from bruno.errors import UserError
+from bruno.validation import check_choice, check_share, check_whole
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -55,6 +57,7 @@ REFERENCE_SIZE = 28
 """Image size that lengths of :class:`ScanOptions` are given for; they grow with ``image_size``."""
 
 _WHITE = 255.0
+_MOST_BACKGROUND_DEGREE = 4
 _SMALLEST_SIDE = 8
 _LARGEST_SIDE = 1024  # a photograph of 12 megapixels is reduced to this before any work
 # Ink differs from the paper by this share of its brightness, and by so many times its noise.
@@ -109,26 +112,29 @@ class ScanOptions:
     centre: Literal["mass", "box"] = "mass"
 
     def __post_init__(self) -> None:
-        low, high = self.ink_range
-        requirements = {
-            "ink": (self.ink in ("auto", "dark", "light"), "'auto', 'dark' or 'light'"),
-            "background_degree": (self.background_degree in range(5), "0 to 4"),
-            "ink_range": (0 <= low < high <= 1, "two shares, 0 <= low < high <= 1"),
-            "smallest_part": (0 <= self.smallest_part < 1, "a share in [0, 1)"),
-            "character_size": (
-                0 < self.character_size <= REFERENCE_SIZE,
-                f"more than 0 and at most {REFERENCE_SIZE} pixels",
-            ),
-            "stroke_width": (
-                self.stroke_width is None or 0 < self.stroke_width <= REFERENCE_SIZE,
-                f"None, or more than 0 and at most {REFERENCE_SIZE} pixels",
-            ),
-            "stroke_correction": (0 <= self.stroke_correction <= 1, "a share in [0, 1]"),
-            "centre": (self.centre in ("mass", "box"), "'mass' or 'box'"),
-        }
-        for name, (is_met, expected) in requirements.items():
-            if not is_met:
-                raise UserError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+        check_choice("ink", self.ink, ("auto", "dark", "light"))
+        check_choice("centre", self.centre, ("mass", "box"))
+        check_whole("background_degree", self.background_degree, 0)
+        if self.background_degree > _MOST_BACKGROUND_DEGREE:
+            raise UserError(
+                f"background_degree: expected at most {_MOST_BACKGROUND_DEGREE}, got "
+                f"{self.background_degree}"
+            )
+        if not isinstance(self.ink_range, Sequence) or len(self.ink_range) != 2:
+            raise UserError(f"ink_range: expected two shares, got {self.ink_range!r}")
+        for share in self.ink_range:
+            check_share("ink_range", share)
+        if not self.ink_range[0] < self.ink_range[1]:
+            raise UserError(f"ink_range: expected ascending shares, got {self.ink_range!r}")
+        check_share("smallest_part", self.smallest_part, without_highest=True)
+        check_share(
+            "character_size", self.character_size, highest=REFERENCE_SIZE, without_zero=True
+        )
+        if self.stroke_width is not None:
+            check_share(
+                "stroke_width", self.stroke_width, highest=REFERENCE_SIZE, without_zero=True
+            )
+        check_share("stroke_correction", self.stroke_correction)
 
 
 _OPTIONS_BY_DATASET = {
@@ -215,8 +221,7 @@ def scan_steps(
         Every intermediate result.
     """
     options = options or ScanOptions()
-    if image_size < 1:
-        raise UserError(f"image_size: expected at least 1 pixel, got {image_size}")
+    check_whole("image_size", image_size, 1)
     page = _reduced(_grey_levels(name, image))
     background, noise = fit_background(page, options.background_degree)
     is_dark = options.ink == "dark"

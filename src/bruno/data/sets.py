@@ -8,7 +8,12 @@ from torch import Tensor
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.seeding import uniform
-from bruno.validation import check_whole
+from bruno.validation import (
+    check_floating,
+    check_generator,
+    check_tensor,
+    check_whole,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,7 @@ def sample_sets(
     """
     check_whole("sets", sets, 1)
     check_whole("size", size, 1)
+    check_generator("generator", generator)
     if sets > dataset.num_classes:
         raise UserError(
             f"sets: {dataset.name}/{dataset.split} has {dataset.num_classes} classes, "
@@ -143,7 +149,14 @@ def rotate(images: Tensor, quarter_turns: int) -> Tensor:
 
     Returns:
         Images of the same shape, or with height and width exchanged.
+
+    Raises:
+        UserError: If the images have fewer than two dimensions, or the turns are no whole number.
     """
+    check_tensor("images", images)
+    if images.ndim < 2:
+        raise UserError(f"images: expected shape (..., H, W), got {tuple(images.shape)}")
+    check_whole("quarter_turns", quarter_turns)
     return torch.rot90(images, quarter_turns, dims=(-2, -1))
 
 
@@ -167,6 +180,7 @@ def dequantise(images: Tensor, generator: torch.Generator | None) -> Tensor:
         >>> dequantise(torch.tensor([0, 255], dtype=torch.uint8), None)
         tensor([  0.5000, 255.5000])
     """
+    check_tensor("images", images)
     if images.dtype != torch.uint8:
         raise UserError(f"images: expected uint8 pixels, got {images.dtype}")
     pixels = images.float()
@@ -191,8 +205,7 @@ def quantise(images: Tensor) -> Tensor:
     Raises:
         UserError: If ``images`` are not floating point.
     """
-    if not images.is_floating_point():
-        raise UserError(f"images: expected floating point pixels, got {images.dtype}")
+    check_floating("images", images)
     return images.floor().clamp(0, 255).to(torch.uint8)
 
 

@@ -97,10 +97,11 @@ def set_anomalies(
         UserError: If there are fewer than two classes, a class has too few images, or a number
             leaves no anomaly or no other image.
     """
-    if not 1 <= n_anomalies <= set_size - 2:
+    check_whole("set_size", set_size, 3)
+    check_whole("n_anomalies", n_anomalies, 1)
+    if n_anomalies > set_size - 2:
         raise UserError(
-            f"n_anomalies: expected at least 1 and at most set_size - 2 = {set_size - 2}, got "
-            f"{n_anomalies}"
+            f"n_anomalies: expected at most set_size - 2 = {set_size - 2}, got {n_anomalies}"
         )
     check_whole("sets_per_class", sets_per_class, 1)
     if dataset.num_classes < 2:

@@ -10,6 +10,7 @@ from bruno.data.sets import dequantise, rotate
 from bruno.errors import UserError
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
+from bruno.validation import check_tensor, check_whole
 
 
 @torch.no_grad()
@@ -41,6 +42,8 @@ def encode_dataset(
         UserError: If the images are not uint8 or not of the shape the flow takes, or the context
             does not fit.
     """
+    check_whole("batch_size", batch_size, 1)
+    check_tensor("images", images)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise UserError(
             f"images: expected uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"

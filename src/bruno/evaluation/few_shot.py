@@ -18,6 +18,7 @@ from bruno.evaluation.trials import check_trials, draw_trial
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
+from bruno.validation import check_tensor, check_whole
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,12 @@ def few_shot_accuracy(
             are not square, or ``encoded`` is not of this data set.
     """
     check_trials(dataset, way, shot, trials)
+    check_whole("contaminants", contaminants, 0)
+    if contaminants >= shot:
+        raise UserError(f"contaminants: expected 0 to {shot - 1}, got {contaminants}")
     if encoded is None:
         encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
-    if not 0 <= contaminants < shot:
-        raise UserError(f"contaminants: expected 0 to {shot - 1}, got {contaminants}")
+    check_tensor("encoded", encoded)
     turns = 4 if rotations else 1
     expected = (turns, len(dataset), model.process.dim)
     if encoded.shape != expected:

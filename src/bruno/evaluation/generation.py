@@ -25,7 +25,7 @@ from bruno.few_shot import classify
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
-from bruno.validation import check_number, check_whole
+from bruno.validation import check_counts, check_number, check_whole
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """From real examples of every class, uint8 ``(K, n, C, H, W)``, and images, uint8
@@ -280,11 +280,12 @@ def _check(
     samples: int,
 ) -> None:
     least = {"way": (way, 2), "episodes": (episodes, 1), "samples": (samples, 2)}
-    least |= {"given": (min(given, default=0), 1)}
     for name, (value, low) in least.items():
         check_whole(name, value, low)
-    if not latent_scales:
-        raise UserError("latent_scales: expected at least one, got none")
+    check_counts("given", given, 1)
+    for name, values in {"given": given, "latent_scales": latent_scales}.items():
+        if not isinstance(values, Sequence) or not values:
+            raise UserError(f"{name}: expected a list of at least one number, got {values!r}")
     for scale in latent_scales:
         check_number("latent_scales", scale, "numbers of at least 0", lambda scale: scale >= 0)
     if way > dataset.num_classes:

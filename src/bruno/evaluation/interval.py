@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bruno.errors import UserError
+from bruno.validation import check_tensor
 
 _NORMAL_QUANTILE = 1.959964  # 97.5 % of a standard normal
 
@@ -70,6 +71,9 @@ def estimate(values: Tensor, clusters: Tensor | None = None) -> Estimate:
         >>> print(estimate(torch.tensor([1.0, 2.0, 3.0, 4.0])))
         2.50 ± 1.27
     """
+    check_tensor("values", values)
+    if clusters is not None:
+        check_tensor("clusters", clusters)
     if values.ndim != 1 or len(values) == 0:
         raise UserError(f"values: expected shape (N,) with N >= 1, got {tuple(values.shape)}")
     if clusters is not None and clusters.shape != values.shape:

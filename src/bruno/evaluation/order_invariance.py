@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bruno.errors import UserError
 from bruno.model import Bruno
-from bruno.validation import check_whole
+from bruno.validation import check_generator, check_tensor, check_whole
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ def exchangeability(
         UserError: If ``permutations`` is below 1, or ``x`` is not one set the flow takes.
     """
     check_whole("permutations", permutations, 1)
+    check_tensor("x", x)
+    check_generator("generator", generator)
     if x.shape[1:] != model.event_shape:
         event = ", ".join(map(str, model.event_shape))
         raise UserError(f"x: expected one set of shape (n, {event}), got {tuple(x.shape)}")

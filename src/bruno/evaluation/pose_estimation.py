@@ -19,6 +19,7 @@ from bruno.model import Bruno
 from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
+from bruno.validation import check_counts
 
 _NEAR = 20.0
 _RESAMPLES = 1000
@@ -91,7 +92,8 @@ def pose(
     if [feature.is_angle for feature in dataset.context_features] != [True]:
         raise UserError(f"data: expected one angle as the context of {dataset.name}")
     views, context = by_object(dataset)
-    if not given or not 0 <= min(given) <= max(given) < views.shape[1]:
+    check_counts("given", given, 0)
+    if not given or max(given) >= views.shape[1]:
         raise UserError(
             f"given: expected 0 to {views.shape[1] - 1} views, fewer than an object has, got "
             f"{list(given)}"

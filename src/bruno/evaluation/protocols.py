@@ -22,6 +22,7 @@ from bruno.evaluation.views import novel_views
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
+from bruno.validation import check_counts, check_whole
 
 _WAYS, _SHOTS = (5, 20), (1, 5)
 _VIEWS_GIVEN, _POSE_VIEWS_GIVEN = (0, 1, 2, 4, 8, 16), (1, 4, 16)
@@ -78,6 +79,9 @@ class Settings:
         sets_per_class: Number of sets of every class whose likelihood is measured.
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
         seed: Seed of sets, episodes and noise.
+
+    Raises:
+        UserError: If a number is out of its range.
     """
 
     ways: tuple[int, ...] | None = None
@@ -88,6 +92,14 @@ class Settings:
     sets_per_class: int = 1
     importance_samples: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"ways": 2, "shots": 1}.items():
+            if getattr(self, name) is not None:
+                check_counts(name, getattr(self, name), least)
+        least_of = {"trials": 1, "set_size": 1, "sets_per_class": 1}
+        for name, least in (least_of | {"importance_samples": 0, "seed": 0}).items():
+            check_whole(name, getattr(self, name), least)
 
 
 @dataclass(frozen=True)

@@ -157,9 +157,10 @@ def likelihood(
 
 def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:
     check_whole("sets", sets, 1)
+    check_whole("set_size", set_size, 1)
     smallest = int(dataset.class_sizes.argmin())
     available = int(dataset.class_sizes[smallest])
-    if not 1 <= set_size <= available:
+    if set_size > available:
         raise UserError(
             f"set_size: expected 1 to {available}, the images of class "
             f"{dataset.class_names[smallest]!r} of {dataset.name}/{dataset.split}, got {set_size}"

@@ -123,6 +123,8 @@ def _chosen(subject: Subject, names: Sequence[str] | None) -> list[str]:
             for name, protocol in PROTOCOLS.items()
             if protocol.by_default and protocol.applies(subject)
         ]
+    if isinstance(names, str):
+        raise UserError(f"protocols: expected a list of names, got {names!r}")
     for name in names:
         if name not in PROTOCOLS:
             raise UserError(f"protocols: expected some of {', '.join(PROTOCOLS)}, got {name!r}")

@@ -26,7 +26,7 @@ from bruno.model import Bruno
 from bruno.predictive import Predictive
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for, uniform
-from bruno.validation import check_whole
+from bruno.validation import check_counts, check_whole
 
 _BATCH = 500
 _SIMILARITY_WINDOW = 7
@@ -173,10 +173,9 @@ def novel_views(
     check_conditional(model, dataset)
     if unconditional is not None:
         check_unconditional(unconditional, dataset)
-    if not given or min(given) < 0 or list(given) != sorted(set(given)):
-        raise UserError(
-            f"given: expected ascending numbers of views of at least 0, got {list(given)}"
-        )
+    check_counts("given", given, 0)
+    if not given or list(given) != sorted(set(given)):
+        raise UserError(f"given: expected ascending numbers of views, got {list(given)}")
     for name, number in (("targets", targets), ("samples", samples)):
         check_whole(name, number, 1)
     views, context = by_object(dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from bruno.errors import UserError
 from bruno.flows.bijection import FACTORY_KWARGS, Bijection
 from bruno.flows.block_sums import BlockSums
 from bruno.flows.reshape import Chain
-from bruno.validation import check_finite
+from bruno.validation import check_finite, check_floating, check_tensor, check_type, check_whole
 
 
 class Flow(nn.Module):
@@ -27,7 +28,7 @@ class Flow(nn.Module):
         context_dim: Size of the context of each element in a conditional flow; 0 for none.
 
     Raises:
-        UserError: If there are no layers.
+        UserError: If there are no layers, or the shape or the size is not one of an element.
 
     Example:
         >>> from bruno.flows.affine import ActivationNorm, FullAffine
@@ -43,9 +44,10 @@ class Flow(nn.Module):
         self, layers: Iterable[Bijection], event_shape: Sequence[int], context_dim: int = 0
     ) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
+        self.event_shape = checked_event_shape(event_shape)
+        check_whole("context_dim", context_dim, 0)
         self.context_dim = context_dim
-        self.layers = Chain(layers)
+        self.layers = Chain(_checked_layers(layers))
         # Follows the parameters to every precision; a look-up among the parameters is slower.
         self.register_buffer("_like", torch.zeros(0, **FACTORY_KWARGS), persistent=False)
         kinds = [layer for layer in self.modules() if isinstance(layer, Bijection)]
@@ -163,10 +165,8 @@ class Flow(nn.Module):
         context: Tensor | None,
     ) -> tuple[torch.Size, Tensor, Tensor | None]:
         """Return the batch shape, and the checked input and context as (B, ...)."""
-        if not torch.is_tensor(x) or not x.is_floating_point():
-            kind = x.dtype if torch.is_tensor(x) else type(x).__name__
-            hint = "; bruno.data.dequantise turns pixels into floats" if name == "x" else ""
-            raise UserError(f"{name}: expected a floating-point tensor, got {kind}{hint}")
+        is_image = len(event_shape) == 3
+        check_floating(name, x, "bruno.data.dequantise makes one of pixels" if is_image else "")
         batch = x.shape[: x.dim() - len(event_shape)]
         if x.shape[len(batch) :] != event_shape:
             expected = ", ".join(map(str, event_shape))
@@ -187,8 +187,7 @@ class Flow(nn.Module):
         expected = (*batch, self.context_dim)
         if context is None:
             raise UserError(f"context: this model needs one of shape {expected}, got none")
-        if not torch.is_tensor(context):
-            raise UserError(f"context: expected a tensor, got {type(context).__name__}")
+        check_tensor("context", context)
         if context.shape != expected or not context.is_floating_point():
             raise UserError(
                 f"context: expected a floating-point tensor of shape {expected}, got "
@@ -196,3 +195,32 @@ class Flow(nn.Module):
             )
         check_finite("context", context)
         return context.reshape(-1, self.context_dim).to(self.dtype)
+
+
+def checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of an element as a tuple, ``(C, H, W)`` or ``(D,)``.
+
+    Args:
+        event_shape: The shape as given.
+
+    Raises:
+        UserError: If it is neither, or a size is not positive.
+    """
+    try:
+        shape = tuple(operator.index(size) for size in event_shape)
+    except TypeError:
+        raise UserError(f"event_shape: expected (C, H, W) or (D,), got {event_shape!r}") from None
+    if len(shape) in (1, 3) and min(shape) > 0:
+        return shape
+    raise UserError(f"event_shape: expected (C, H, W) or (D,), got {shape}")
+
+
+def _checked_layers(layers: Iterable[Bijection]) -> list[Bijection]:
+    if not isinstance(layers, Iterable):
+        raise UserError(f"layers: expected a list of layers, got {layers!r}")
+    listed = list(layers)
+    if not listed:
+        raise UserError("layers: expected at least one layer, got none")
+    for layer in listed:
+        check_type("layers", layer, Bijection)
+    return listed

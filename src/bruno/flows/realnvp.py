@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +19,9 @@ from bruno.flows.context import (
     EncodedContext,
     dimensions_to_rotate,
 )
-from bruno.flows.flow import Flow
+from bruno.flows.flow import Flow, checked_event_shape
 from bruno.flows.reshape import Chain
-from bruno.validation import check_choice, check_whole
+from bruno.validation import check_choice, check_counts, check_whole
 
 
 class RealNVP(Flow):
@@ -87,7 +86,7 @@ class RealNVP(Flow):
         context_angles: Sequence[int] = (),
         **sizes: Any,
     ) -> None:
-        shape = _checked_event_shape(event_shape)
+        shape = checked_event_shape(event_shape)
         name = preset or ("compact" if len(shape) == 3 else "dense")
         architecture = _found(name, shape, context_dim)
         overrides = {key: value for key, value in sizes.items() if value is not None}
@@ -187,16 +186,6 @@ def _rebuilt(
     return flow.train(training)
 
 
-def _checked_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
-    try:
-        shape = tuple(operator.index(size) for size in event_shape)
-    except TypeError:
-        raise UserError(f"event_shape: expected (C, H, W) or (D,), got {event_shape!r}") from None
-    if len(shape) in (1, 3) and min(shape) > 0:
-        return shape
-    raise UserError(f"event_shape: expected (C, H, W) or (D,), got {shape}")
-
-
 def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Architecture:
     """Return the architecture of a name, if it takes such elements and such a context."""
     check_choice("preset", name, ARCHITECTURES)
@@ -216,6 +205,7 @@ def _found(name: str, event_shape: tuple[int, ...], context_dim: int) -> Archite
 
 
 def _checked_angles(angles: Sequence[int], context_dim: int, dim: int) -> tuple[int, ...]:
+    check_counts("context_angles", angles, 0)
     entries = [entry for start in angles for entry in (start, start + 1)]
     if len(set(entries)) < len(entries) or not set(entries) <= set(range(context_dim)):
         raise UserError(

@@ -30,7 +30,13 @@ from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
-from bruno.validation import check_whole
+from bruno.validation import (
+    check_generator,
+    check_number,
+    check_type,
+    check_whole,
+    checked_shape,
+)
 
 # sigmoid(-800) is exactly 0 in float64, and -800 is finite: a covariance of 0 stays representable
 # without an infinity that would turn moving averages of the parameters into NaN.
@@ -91,7 +97,8 @@ class ExchangeableProcess(nn.Module, ABC):
         Raises:
             UserError: If there are not so many.
         """
-        if not 1 <= dim <= self.dim:
+        check_whole("dim", dim, 1)
+        if dim > self.dim:
             raise UserError(f"dim: expected 1 to {self.dim} dimensions, got {dim}")
         part = type(self)(dim)
         part.loc = self.loc[:dim]
@@ -101,6 +108,8 @@ class ExchangeableProcess(nn.Module, ABC):
         return part
 
     def _set_covariance(self, variance: Tensor, covariance: Tensor) -> None:
+        if not bool((variance > 0).all()):
+            raise UserError(f"variance: expected positive numbers, got {variance.min():g}")
         if not bool(((covariance >= 0) & (covariance < variance)).all()):
             raise UserError(
                 "covariance: expected 0 <= covariance < variance in every dimension, got "
@@ -116,9 +125,16 @@ class ExchangeableProcess(nn.Module, ABC):
         r"""Set :math:`\rho / v`, shape ``(D,)``, in place; the variance stays.
 
         Raises:
-            UserError: If a correlation is not in [0, 1).
+            UserError: If a correlation is not in [0, 1), or there is not one for each dimension.
         """
-        self._set_covariance(self.variance, self.variance * correlation.double())
+        values = as_vectors(correlation=correlation)["correlation"]
+        if len(values) not in (1, self.dim):
+            raise UserError(f"correlation: expected {self.dim} numbers, got {len(values)}")
+        if not bool(((values >= 0) & (values < 1)).all()):
+            raise UserError(
+                f"correlation: expected numbers in [0, 1), got {values.min():g} to {values.max():g}"
+            )
+        self._set_covariance(self.variance, self.variance * values.to(self.loc.device))
 
     @property
     def variance(self) -> Tensor:
@@ -191,13 +207,17 @@ class ExchangeableProcess(nn.Module, ABC):
         self._check_dim(z.shape[-1], "z")
         return z
 
+    def _check_evidence(self, evidence: Evidence) -> None:
+        check_type("evidence", evidence, Evidence)
+        self._check_dim(evidence.dim, "evidence")
+
     def _check_dim(self, dim: int, name: str) -> None:
         if dim != self.dim:
             raise UserError(f"{name}: expected {self.dim} dimensions, got {dim}")
 
     def predictive(self, evidence: Evidence) -> Independent[Any]:
         """Return the distribution of the next element, event ``(D,)``, batch ``*B``."""
-        self._check_dim(evidence.dim, "evidence")
+        self._check_evidence(evidence)
         mean, variance = self._gaussian_predictive(evidence)
         return Independent(self._distribution(mean, variance, evidence), 1)
 
@@ -208,7 +228,7 @@ class ExchangeableProcess(nn.Module, ABC):
         with variance :math:`v - \rho` (:math:`\rho` must be positive). It has the mean of the
         predictive and, for the Gaussian, the variance :math:`d_{n+1} (v - \rho)`.
         """
-        self._check_dim(evidence.dim, "evidence")
+        self._check_evidence(evidence)
         mean, _ = self._gaussian_predictive(evidence)
         n = evidence.count.unsqueeze(-1).double()
         variance = self.covariance * self.noise / (self.noise + n * self.covariance)
@@ -217,7 +237,7 @@ class ExchangeableProcess(nn.Module, ABC):
     def sample(
         self,
         evidence: Evidence,
-        sample_shape: Sequence[int] = (),
+        sample_shape: int | Sequence[int] = (),
         generator: torch.Generator | None = None,
         latent_scale: float = 1.0,
     ) -> Tensor:
@@ -227,12 +247,25 @@ class ExchangeableProcess(nn.Module, ABC):
 
         Args:
             evidence: Sufficient statistics of the sets, of batch shape ``*B``.
-            sample_shape: Shape of the draws of each set.
+            sample_shape: Number of draws of each set, or a shape of them.
             generator: Source of randomness; by default torch's global one.
-            latent_scale: Factor of the deviations from the predictive mean.
+            latent_scale: Factor of the deviations from the predictive mean, at least 0.
+
+        Raises:
+            UserError: If a size or the latent scale is negative, or the evidence has other
+                dimensions.
         """
+        shape = checked_shape("sample_shape", sample_shape)
+        check_number(
+            "latent_scale",
+            latent_scale,
+            "a number of at least 0",
+            lambda scale: 0 <= scale < math.inf,
+        )
+        if generator is not None:
+            check_generator("generator", generator)
         distribution = self.predictive(evidence).base_dist
-        draws = self._standard_draws(distribution, sample_shape, generator)
+        draws = self._standard_draws(distribution, shape, generator)
         drawn: Tensor = distribution.loc + latent_scale * distribution.scale * draws
         return drawn
 
@@ -304,7 +337,7 @@ class ExchangeableProcess(nn.Module, ABC):
 
     def _checked_queries(self, z: Tensor, evidence: Evidence) -> Tensor:
         z = self._checked(z)
-        self._check_dim(evidence.dim, "evidence")
+        self._check_evidence(evidence)
         if z.dim() != 2 or len(evidence.batch_shape) != 1:
             raise UserError(
                 "log_prob_given: expected z (Q, D) and evidence of batch shape (K,), got "
@@ -347,11 +380,13 @@ def _softplus_inverse(y: Tensor) -> Tensor:
 
 def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
     """Return finite float64 vectors of one common length; scalars are repeated."""
-    tensors = {
-        name: torch.as_tensor(value, device="cpu", dtype=torch.float64).detach()
-        for name, value in parameters.items()
-    }
-    for name, tensor in tensors.items():
+    tensors = {}
+    for name, value in parameters.items():
+        try:
+            tensor = torch.as_tensor(value, device="cpu", dtype=torch.float64).detach()
+        except (TypeError, ValueError):
+            raise UserError(f"{name}: expected numbers of shape (D,), got {value!r}") from None
+        tensors[name] = tensor
         if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{name}: expected finite numbers of shape (D,), got {tensor}")
     try:
@@ -359,7 +394,4 @@ def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise UserError(f"parameters: expected one common shape (D,), got {shapes}") from None
-    variance = tensors["variance"]
-    if variance.numel() and not bool((variance > 0).all()):
-        raise UserError(f"variance: expected positive numbers, got {variance.min():g}")
     return {name: tensor.expand(shape) for name, tensor in tensors.items()}

@@ -62,7 +62,7 @@ class ExchangeableGaussian(ExchangeableProcess):
 
     def log_prob_of(self, evidence: Evidence) -> Tensor:
         """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
-        self._check_dim(evidence.dim, "evidence")
+        self._check_evidence(evidence)
         n = evidence.count.unsqueeze(-1).double()
         terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)

@@ -130,7 +130,7 @@ class ExchangeableStudentT(ExchangeableProcess):
 
     def log_prob_of(self, evidence: Evidence) -> Tensor:
         """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
-        self._check_dim(evidence.dim, "evidence")
+        self._check_evidence(evidence)
         n = evidence.count.unsqueeze(-1).double()
         excess = self.raw_df.double().exp()  # ν − 2
         df = 2 + excess
