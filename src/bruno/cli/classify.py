@@ -83,5 +83,5 @@ def _options(prepare: str, invert: bool, located: LocatedModel) -> ScanOptions |
     """Return how to prepare pictures; ``None`` for not at all."""
     if prepare == "none" or (prepare == "auto" and invert):
         return None
-    fitting = scan_options_for(located.experiment.get("data", {}).get("name", ""))
+    fitting = scan_options_for(located.dataset_name)
     return fitting or (ScanOptions() if prepare == "scan" else None)

@@ -90,8 +90,7 @@ def sample(
     colours: Channels = "grey" if channels == 1 else "colour"
     options = None
     if prepare == "scan":
-        trained_on = located.experiment.get("data", {}).get("name", "")
-        options = scan_options_for(trained_on) or ScanOptions()
+        options = scan_options_for(located.dataset_name) or ScanOptions()
     images = [
         load_image(file, image_size=height, channels=colours, invert=invert, prepare=options)
         for file in files

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from bruno.comparison.within_alphabet import (
 from bruno.data.dataset import LabelledImages
 from bruno.data.registry import DataConfig, load_dataset
 from bruno.data.sets import Episode
+from bruno.device import one_thread
 from bruno.errors import UserError
 from bruno.paths import check_writable, user_path
 from bruno.progress import ProgressCallback
@@ -279,14 +279,3 @@ def read_comparison(directory: Path) -> Rows:
         for file in sorted(directory.glob(f"{name}-seed*.jsonl")):
             rows += read_rows(file)
     return rows
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one CPU thread for a while, so that CPU time is comparable."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

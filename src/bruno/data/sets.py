@@ -83,7 +83,7 @@ def sample_sets(
         )
     _check_class_sizes(dataset, size)
     if rotations:
-        _check_square(dataset.images)
+        check_square(dataset.images)
     device = generator.device
     order = torch.randperm(dataset.num_classes, generator=generator, device=device)
     classes = order[:sets]
@@ -227,7 +227,12 @@ def _check_class_sizes(dataset: LabelledImages, size: int) -> None:
         )
 
 
-def _check_square(images: Tensor) -> None:
+def check_square(images: Tensor) -> None:
+    """Raise if images ``(..., H, W)`` that are to be rotated by 90 degrees are not square.
+
+    Raises:
+        UserError: With their height and width.
+    """
     height, width = images.shape[-2:]
     if height != width:
         raise UserError(f"rotations: expected square images, got {height} x {width} pixels")

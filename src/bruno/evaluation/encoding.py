@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
-from bruno.data.sets import dequantise, rotate
+from bruno.data.sets import check_square, dequantise, rotate
 from bruno.errors import UserError
 from bruno.model import Bruno
 from bruno.progress import ProgressCallback
@@ -87,9 +87,8 @@ def encode_rotations(
     Raises:
         UserError: As :func:`encode_dataset`; or if images to be rotated are not square.
     """
-    height, width = dataset.images.shape[-2:]
-    if rotations and height != width:
-        raise UserError(f"rotations: expected square images, got {height} x {width} pixels")
+    if rotations:
+        check_square(dataset.images)
     turns = 4 if rotations else 1
     encoded = [
         encode_dataset(

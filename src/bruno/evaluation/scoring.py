@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from bruno import chunks
+from bruno.device import one_thread
 from bruno.evaluation.trials import Trial
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
@@ -37,27 +37,12 @@ def trial_scores(process: ExchangeableProcess, z: Tensor, trial: Trial) -> Tenso
     """
     way = trial.support.shape[1]
     rows = chunks.rows_per_chunk(way * z.shape[-1], chunks.device_limit(z.device))
-    with _one_thread():
+    with one_thread():
         scores = [
             process.predictive(_evidence_of_rows(z, support)).log_prob(_rows(z, query.unsqueeze(1)))
             for query, support in _chunks(trial, rows, z.device)
         ]
     return torch.cat(scores)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one CPU thread for a while.
-
-    In pieces this small a second thread brings little, and beside another job on the same cores
-    waiting for it after every operation makes the whole up to fifty times slower.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _chunks(trial: Trial, rows: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

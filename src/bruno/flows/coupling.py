@@ -81,19 +81,36 @@ class MaskedCoupling(Coupling):
         return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
 
 
-class SplitCoupling(Coupling):
-    """A coupling of two slices of the channels; nothing is computed for the part that is kept.
+class SlicedCoupling(Coupling):
+    """Base of couplings of two slices of the channels, one of which passes unchanged.
 
     Args:
         kept: Channels that pass unchanged and are the input of the conditioner.
         moved: The other channels.
-        conditioner: Maps the kept channels to twice the moved ones: raw scales, then shifts.
+        conditioner: Maps the kept channels to the parameters of the map of the moved ones.
     """
 
     def __init__(self, kept: slice, moved: slice, conditioner: nn.Module) -> None:
         super().__init__()
         self.kept, self.moved = kept, moved
         self.conditioner = conditioner
+
+    def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:
+        """Return ``x`` with other moved channels."""
+        result = x.clone()
+        result[:, self.moved] = moved
+        return result
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"kept={self.kept}, moved={self.moved}"
+
+
+class SplitCoupling(SlicedCoupling):
+    """An affine coupling of two slices of the channels; the kept part costs nothing.
+
+    The conditioner maps the kept channels to twice the moved ones: raw scales, then shifts.
+    """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scale and shift the moved channels.
@@ -122,15 +139,6 @@ class SplitCoupling(Coupling):
         kept, moved = z[:, self.kept], z[:, self.moved]
         log_scale, shift = _log_scale_and_shift(self.conditioner, kept, context)
         return self._replaced(z, (moved - shift) * (-log_scale).exp()), -log_scale.flatten(1).sum(1)
-
-    def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:
-        result = x.clone()
-        result[:, self.moved] = moved
-        return result
-
-    def extra_repr(self) -> str:
-        """Return what ``repr`` shows."""
-        return f"kept={self.kept}, moved={self.moved}"
 
 
 def _log_scale_and_shift(

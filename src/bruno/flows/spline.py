@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softmax, softplus
 
-from bruno.flows.coupling import Coupling
+from bruno.flows.coupling import SlicedCoupling
 
 # Smallest width and height of a bin, relative to the whole interval, and smallest slope of a knot.
 _LEAST_SIZE, _LEAST_SLOPE = 1e-3, 1e-3
@@ -133,7 +133,7 @@ def _knots(raw_sizes: Tensor, bound: float) -> Tensor:
     return pad(pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
 
 
-class SplineCoupling(Coupling):
+class SplineCoupling(SlicedCoupling):
     """A coupling of two slices of the channels whose moved values go through splines.
 
     Works on ``(B, C)`` and ``(B, C, H, W)``. It starts as the identity.
@@ -150,9 +150,7 @@ class SplineCoupling(Coupling):
     def __init__(
         self, kept: slice, moved: slice, conditioner: nn.Module, *, bins: int, bound: float = 5.0
     ) -> None:
-        super().__init__()
-        self.kept, self.moved = kept, moved
-        self.conditioner = conditioner
+        super().__init__(kept, moved, conditioner)
         self.bins, self.bound = bins, bound
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -191,11 +189,6 @@ class SplineCoupling(Coupling):
         of_each: Tensor = raw.unflatten(1, (-1, 3 * self.bins - 1))
         return of_each.movedim(2, -1)
 
-    def _replaced(self, x: Tensor, moved: Tensor) -> Tensor:
-        result = x.clone()
-        result[:, self.moved] = moved
-        return result
-
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
-        return f"kept={self.kept}, moved={self.moved}, bins={self.bins}, bound={self.bound:g}"
+        return f"{super().extra_repr()}, bins={self.bins}, bound={self.bound:g}"

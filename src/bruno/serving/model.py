@@ -73,8 +73,8 @@ class ServedModel:
         self.calibration = calibration
         self.given = given
         self.typical: TypicalDensity | None = typical_density(located.card)
-        trained_on = located.experiment.get("data", {}).get("name", "")
-        self.format = ElementFormat(model.event_shape, scan_options_for(trained_on), max_pixels)
+        options = scan_options_for(located.dataset_name)
+        self.format = ElementFormat(model.event_shape, options, max_pixels)
         self.dim = model.process.dim
         self.refusal_to_draw: str | None = None
         try:

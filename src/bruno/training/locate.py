@@ -52,6 +52,11 @@ class LocatedModel:
         return card
 
     @property
+    def dataset_name(self) -> str:
+        """Name of the data set the model was trained on; empty where it is not recorded."""
+        return str(self.experiment.get("data", {}).get("name", ""))
+
+    @property
     def context_features(self) -> tuple[ContextFeature, ...]:
         """Context features of a conditional model; none where they are not recorded."""
         return features_of_model(self.config)
