@@ -64,6 +64,19 @@ def check_process(process: str) -> None:
     check_choice("process", process, PROCESSES)
 
 
+def process_name(process: ExchangeableProcess) -> str:
+    """Return the name of a process, as files and estimators have it.
+
+    Raises:
+        UserError: If it is of a kind that has none.
+    """
+    name = {kind: name for name, kind in PROCESSES.items()}.get(type(process))
+    if name is None:
+        known = ", ".join(kind.__name__ for kind in PROCESSES.values())
+        raise UserError(f"model: expected a process of {known}, got {type(process).__name__}")
+    return name
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the models that come with the package."""
     return tuple(sorted(path.parent.name for path in WEIGHTS_DIRECTORY.glob(f"*/{CONFIG_FILE}")))
@@ -102,10 +115,7 @@ def save(
     dtype = str(model.flow.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise UserError(f"model: expected a flow in {' or '.join(_DTYPES)}, got {dtype}")
-    process = {kind: name for name, kind in PROCESSES.items()}.get(type(model.process))
-    if process is None:
-        known = ", ".join(kind.__name__ for kind in PROCESSES.values())
-        raise UserError(f"model: expected a process of {known}, got {type(model.process).__name__}")
+    process = process_name(model.process)
     # safetensors stores every tensor once and row by row.
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if half_precision:

@@ -156,13 +156,15 @@ def test_a_dense_flow_is_learnt():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"process": "cauchy"}, "process: expected one of gaussian, student_t"),
+        ({"process": "cauchy"}, "process: expected one of auto, gaussian, student_t"),
         ({"flow": "paper"}, "flow: expected one of None, diagonal, affine, dense"),
         ({"model": 3}, "model: expected a Bruno, a path, a name or None"),
         ({"model": "nothing"}, "nothing"),
+        ({"marginal_map": "log"}, "marginal_map: expected one of auto, None, yeo_johnson"),
+        ({"flow": "dense", "marginal_map": "yeo_johnson"}, "marginal_map: expected 'auto' or None"),
         ({"scale": "rows"}, "scale: expected one of auto, per_feature, global"),
         ({"device": "tpu"}, "device: expected one of auto, cpu, cuda"),
-        ({"process": []}, "process: expected one of gaussian, student_t"),
+        ({"process": []}, "process: expected one of auto, gaussian, student_t"),
         ({"unknown_prior": "some"}, r"unknown_prior: expected a number in \(0, 1\)"),
         ({"unknown_prior": True}, r"unknown_prior: expected a number in \(0, 1\)"),
         ({"temperature": "hot"}, "temperature: expected 'auto' or a positive number"),
@@ -323,7 +325,14 @@ def test_progress_is_shown_on_a_terminal_if_asked(verbose, monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     BrunoClassifier(unknown_prior=0.1, verbose=verbose).fit(X, Y).predict(X)
     BrunoClassifier(flow="dense", steps=1, verbose=verbose).fit(X, Y)
-    for work in ("choosing the temperature", "leaving classes out", "scoring", "learning the flow"):
+    BrunoClassifier(verbose=verbose).fit(np.tile(X[::10], 3), Y[::10])
+    for work in (
+        "choosing the model",
+        "choosing the temperature",
+        "leaving classes out",
+        "scoring",
+        "learning the flow",
+    ):
         assert (work in terminal.getvalue()) == verbose
     assert capsys.readouterr().out == ""
 

@@ -72,13 +72,15 @@ def test_a_given_model_is_not_changed():
 
 def test_parameters_that_a_given_model_contradicts_are_refused():
     model = fitted(process="student_t").model_
-    with pytest.raises(UserError, match="process: expected the default beside a model"):
+    with pytest.raises(UserError, match="process: expected 'auto' beside a model"):
         BrunoClassifier(model=model, process="gaussian").fit(X, Y)
     with pytest.raises(UserError, match="flow: expected None beside a model"):
         BrunoClassifier(model=model, flow="diagonal").fit(X, Y)
+    with pytest.raises(UserError, match="marginal_map: expected 'auto' beside a model"):
+        BrunoClassifier(model=model, marginal_map="yeo_johnson").fit(X, Y)
     gaussian = fitted(process="gaussian").model_
-    for process in ("gaussian", "student_t"):  # the default says nothing
-        BrunoClassifier(model=gaussian, process=process).fit(X, Y)
+    for process in ("gaussian", "auto"):
+        assert BrunoClassifier(model=gaussian, process=process).fit(X, Y).process_ == "gaussian"
 
 
 def test_forgetting_is_exact_with_a_model_in_single_precision():

@@ -32,6 +32,7 @@ from bruno.flows.reshape import (
     Unsqueeze,
 )
 from bruno.flows.spline import SplineCoupling
+from bruno.flows.yeo_johnson import YeoJohnson
 from bruno.seeding import generator_for
 
 IMAGE, CHANNELS, VECTOR = (1, 4, 4), (4, 2, 2), (6,)
@@ -50,6 +51,7 @@ LAYERS = {
     "cosine transform": (lambda: DiscreteCosineTransform(*CHANNELS), CHANNELS),
     "full affine": (lambda: FullAffine(6), VECTOR),
     "low-rank affine": (lambda: LowRankAffine(6, 2), VECTOR),
+    "Yeo-Johnson": (lambda: YeoJohnson(6), VECTOR),
     "masked coupling": (
         lambda: MaskedCoupling(checkerboard_mask(4, 4), ResidualConditioner(1, 2, 3, 1)),
         IMAGE,
@@ -87,6 +89,7 @@ LAYERS = {
 }
 WITHOUT_PARAMETERS = {
     *("cosine transform", "full affine", "low-rank affine", "context rotation", "logit"),
+    "Yeo-Johnson",
     *("marginal Gaussianisation", "squeeze", "unsqueeze", "flatten"),
 }
 layers = pytest.mark.parametrize("name", LAYERS)

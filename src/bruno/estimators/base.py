@@ -18,15 +18,18 @@ from torch import Tensor
 
 from bruno.device import resolve_device
 from bruno.errors import CheckpointError, UserError
+from bruno.estimators.calibration import starting_temperature
 from bruno.estimators.dense import fit_dense
 from bruno.estimators.encoding import as_rows, decoded, encoded
 from bruno.estimators.scales import has_one_unit
+from bruno.estimators.selection import Choice, choose
 from bruno.estimators.sharing import reads
 from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
 from bruno.estimators.two_covariance import fit_two_covariance, spans_little
 from bruno.evidence import Evidence
+from bruno.flows import RealNVP
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES, load, locate
+from bruno.pretrained import PROCESSES, load, locate, process_name
 from bruno.processes import ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
@@ -34,6 +37,7 @@ from bruno.validation import check_choice, check_whole
 
 _FLOWS = (None, "diagonal", "affine", "dense")
 _SCALES = ("auto", "per_feature", "global")
+_MARGINAL_MAPS = ("auto", None, "yeo_johnson")
 _DEVICES = ("auto", "cpu", "cuda")
 # A linear map that mixes more dimensions than this costs more than it is likely to bring.
 _MOST_MIXED = 1024
@@ -49,19 +53,35 @@ _ROUNDING, _LEAST_SCATTER = 1e-8, 1e-5
 class BrunoEstimator(BaseEstimator, ABC):
     """Base of the estimators.
 
-    Subclasses have the parameters ``model``, ``process``, ``flow``, ``scale``, ``steps``,
-    ``device``, ``random_state`` and ``verbose``, and set ``model_``, ``flow_`` and ``scale_`` when
-    they are fitted.
+    Subclasses have the parameters ``model``, ``process``, ``flow``, ``marginal_map``, ``scale``,
+    ``steps``, ``device``, ``random_state`` and ``verbose``, and set ``model_``, ``flow_``,
+    ``scale_`` and ``prior_strength_`` when they are fitted.
     """
 
     model_: Bruno
     flow_: str | None
     scale_: str | None
+    prior_strength_: float | None
+    _choice: Choice | None
     _exact_model: Bruno
     n_features_in_: int
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
+
+    @property
+    def process_(self) -> str:
+        """Name of the process of the model."""
+        check_is_fitted(self)
+        return process_name(self.model_.process)
+
+    @property
+    def marginal_map_(self) -> str | None:
+        """The map of every column in front of the others, if there is one."""
+        check_is_fitted(self)
+        flow = self.model_.flow
+        bends = isinstance(flow, RealNVP) and flow.config.get("power_maps")
+        return "yeo_johnson" if bends else None
 
     def __getstate__(self) -> dict[str, Any]:
         # Of a copy, for another thread may add to the attributes of this one.
@@ -96,8 +116,9 @@ class BrunoEstimator(BaseEstimator, ABC):
 
     def _check_parameters(self) -> None:
         """Raise if a parameter is invalid for any data."""
-        check_choice("process", self.process, PROCESSES)
+        check_choice("process", self.process, ("auto", *PROCESSES))
         check_choice("flow", self.flow, _FLOWS)
+        check_choice("marginal_map", self.marginal_map, _MARGINAL_MAPS)
         check_choice("scale", self.scale, _SCALES)
         check_choice("device", self.device, _DEVICES)
         check_whole("steps", self.steps, 1)
@@ -169,17 +190,24 @@ class BrunoEstimator(BaseEstimator, ABC):
             raise UserError("model: expected one that takes no context, got a conditional model")
         if self.flow is not None:
             raise UserError(f"flow: expected None beside a model, which has one, got {self.flow!r}")
-        # The default cannot be distinguished from an explicit choice.
-        if self.process != "student_t" and type(model.process) is not PROCESSES[self.process]:
+        if self.process not in ("auto", process_name(model.process)):
             raise UserError(
-                f"process: expected the default beside a model, which has a "
+                f"process: expected 'auto' beside a model, which has a "
                 f"{type(model.process).__name__}, got {self.process!r}"
+            )
+        if self.marginal_map not in ("auto", None):
+            raise UserError(
+                "marginal_map: expected 'auto' beside a model, which has a flow, got "
+                f"{self.marginal_map!r}"
             )
         return model.requires_grad_(False).to(resolve_device(self.device))
 
-    def _choose(self, x: np.ndarray, given: Bruno | None) -> None:
-        """Set ``scale_`` and ``flow_``, as given by parameters or estimated from a table."""
-        self.scale_ = self.flow_ = None
+    def _choose(
+        self, x: np.ndarray, classes: np.ndarray, given: Bruno | None, log_prior: Tensor
+    ) -> None:
+        """Set ``scale_``, ``flow_`` and the rest, as given by parameters or estimated from data."""
+        self.scale_ = self.flow_ = self._choice = None
+        self.prior_strength_ = None
         if given is not None:
             return
         self.scale_ = self.scale
@@ -188,29 +216,60 @@ class BrunoEstimator(BaseEstimator, ABC):
         number, dim = x.shape
         may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
         self.flow_ = self.flow or ("affine" if may_mix else "diagonal")
+        if self.flow_ == "dense":
+            if self.marginal_map == "yeo_johnson":
+                raise UserError(
+                    "marginal_map: expected 'auto' or None with flow='dense', got 'yeo_johnson'"
+                )
+            return
+        bends = {"auto": (False, True), None: (False,), "yeo_johnson": (True,)}
+        self._choice = choose(
+            torch.from_numpy(x.copy()),
+            torch.from_numpy(classes.copy()),
+            self._two_covariance,
+            processes=tuple(PROCESSES) if self.process == "auto" else (self.process,),
+            power_maps=bends[self.marginal_map],
+            full=self.flow_ == "affine",
+            start=self._starting_temperature(x),
+            log_prior=log_prior,
+            shown=self._shown("choosing the model"),
+        )
+        self.prior_strength_ = self._choice.strength
+
+    def _starting_temperature(self, x: np.ndarray) -> float:
+        """Return the starting temperature of a model that is fitted to a table."""
+        # A dense flow scales every column itself.
+        global_scale = self.scale_ == "global" and self.flow_ != "dense"
+        return starting_temperature(*x.shape, global_scale=global_scale)
+
+    def _two_covariance(self, x: Tensor, classes: Tensor, choice: Choice) -> Bruno:
+        """Return a two-covariance model, with ``scale_`` and ``flow_``, on the CPU."""
+        return fit_two_covariance(
+            x,
+            classes,
+            choice.process,
+            full=self.flow_ == "affine",
+            global_scale=self.scale_ == "global",
+            strength=choice.strength,
+            power_maps=choice.power_maps,
+        )
 
     def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
-        """Return a model that is fitted to classes, with ``scale_`` and ``flow_``."""
+        """Return a model that is fitted to classes, as it was chosen."""
         device = resolve_device(self.device)
         elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
-        if self.flow_ == "dense":
+        if self._choice is None:
             model = fit_dense(
                 elements,
                 labels,
-                self.process,
+                "student_t" if self.process == "auto" else self.process,
                 global_scale=self.scale_ == "global",
                 steps=self.steps,
                 seed=self._seed(),
                 verbose=self.verbose,
             )
         else:
-            model = fit_two_covariance(
-                elements,
-                labels,
-                self.process,
-                full=self.flow_ == "affine",
-                global_scale=self.scale_ == "global",
-            )
+            model = self._two_covariance(elements, labels, self._choice)
         return model.to(device)
 
     def _use(self, model: Bruno) -> None:
@@ -306,6 +365,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         return {
             "flow_": self.flow_,
             "scale_": self.scale_,
+            "prior_strength_": self.prior_strength_,
             "n_features_in_": self.n_features_in_,
             "feature_names_in_": None if names is None else list(names),
         }
@@ -319,6 +379,7 @@ class BrunoEstimator(BaseEstimator, ABC):
         """Take what :meth:`_state` and :meth:`_all_evidence` returned."""
         self.flow_ = state["flow_"]
         self.scale_ = state["scale_"]
+        self.prior_strength_ = state.get("prior_strength_")  # missing in earlier files
         self.n_features_in_ = state["n_features_in_"]
         if state["feature_names_in_"] is not None:
             self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)

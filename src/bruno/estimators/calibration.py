@@ -66,19 +66,23 @@ def starting_temperature(number: int, dim: int, *, global_scale: bool) -> float:
     return max(1.0, few, many) * (1 + (_FEW_DEGREES / degrees) ** 2)
 
 
-def choose_temperature(log_prob: Tensor, truth: Tensor, start: float) -> float:
+def choose_temperature(
+    log_prob: Tensor, truth: Tensor, start: float, log_prior: Tensor | None = None
+) -> float:
     """Return the temperature with the least log-loss, penalised for its distance from ``start``.
 
     Args:
         log_prob: log p(x | class) of examples that were held out, ``(repeats, N, K)``.
         truth: Their classes, int64 ``(N,)``.
         start: The starting temperature.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``; by default all are as probable.
     """
     repeats = len(log_prob)
     truth = truth.repeat(repeats)
 
     def cost(temperature: float) -> float:
         scores = log_prob.flatten(0, 1) / temperature
+        scores = scores if log_prior is None else scores + log_prior
         loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
         return float(loss) / max(1, repeats) + _PRIOR_STRENGTH * math.log(temperature / start) ** 2
 

@@ -24,7 +24,6 @@ from bruno.estimators.calibration import (
     cross_validated,
     fit_platt_scaling,
     log_odds_unknown,
-    starting_temperature,
     with_rejection,
 )
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
@@ -40,6 +39,8 @@ from bruno.estimators.labels import (
     unknown_label,
     with_unknown,
 )
+from bruno.estimators.leave_one_out import leave_one_out
+from bruno.estimators.selection import FEWEST_EXAMPLES, spread
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
@@ -48,6 +49,10 @@ from bruno.validation import check_number, check_share
 # Elements scored at once, however many classes there are: the evidence of very many classes takes
 # more memory than their scores.
 _FEWEST_AT_ONCE = 256
+# With fewer examples for every feature, the map is held out, too, by fitting it again.
+_ENOUGH_ROWS = 2
+# More examples do not change the temperature.
+_MOST_HELD_OUT = 5000
 
 
 class BrunoClassifier(ClassifierMixin, BrunoEstimator):
@@ -67,13 +72,17 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             refused.
         process: ``student_t``, which also learns from the examples of a class how much that class
             varies, or ``gaussian``, which scores many elements against many classes some fifty
-            times faster.
+            times faster. ``auto`` chooses by the log-loss of examples that are held out one at a
+            time, in closed form; ``student_t`` where there are fewer examples than features.
         flow: How to reach the latent space: ``affine``, standardisation and a linear map (the
             two-covariance model) of all features, or, of N examples with at least 4 N features,
             of their span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
             ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
             ``diagonal``.
+        marginal_map: ``yeo_johnson``, a power map of every feature in front of the others, for
+            skewed features; None for none; ``auto`` chooses likewise, and none with fewer than ten
+            examples. Densities remain those of the data as given.
         scale: ``per_feature`` where every feature has a unit of its own, as in most tables, or
             ``global`` where all have the same, as pixels and embeddings have: one global scale
             keeps low-variance features small. ``auto`` chooses ``global`` unless some feature
@@ -85,10 +94,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             classes; its density is then that of the first element of an unknown class, and
             probabilities have a column more than ``classes_``. By default everything is of a known
             class.
-        temperature: Divisor of log-densities in the softmax of class probabilities;
-            ``auto`` chooses it by cross-validation in ``fit``, and with ``unknown_prior`` also
-            ``unknown_slope_`` and ``unknown_intercept_``, by leaving classes out, too. With
-            ``flow="dense"`` each of the two trains three more flows. Densities are not changed.
+        temperature: Divisor of log-densities in the softmax of class probabilities; ``auto``
+            chooses it in ``fit``, by examples that are held out one at a time, in closed form
+            (with fewer than two examples for every feature by cross-validation), and with
+            ``unknown_prior`` also ``unknown_slope_`` and ``unknown_intercept_``, by leaving
+            classes out, too. With ``flow="dense"`` each of the two trains three more flows.
+            Densities are not changed.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
@@ -101,6 +112,10 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
+        process_: The process that was chosen, or that of a given model.
+        marginal_map_: The map of every feature that was chosen, or None.
+        prior_strength_: Pseudo-observations of the prior of the covariance within classes, that
+            were chosen; None for a model that was given or trained.
         temperature_: The temperature.
         unknown_slope_: With ``unknown_prior``, the log-odds of none of the known classes are
             ``unknown_slope_`` · r + ``unknown_intercept_`` + log(p / (1 − p)) with p =
@@ -135,8 +150,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "auto",
         flow: str | None = None,
+        marginal_map: str | None = "auto",
         scale: str = "auto",
         class_prior: Any = "uniform",
         unknown_prior: float | None = None,
@@ -149,6 +165,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.model = model
         self.process = process
         self.flow = flow
+        self.marginal_map = marginal_map
         self.scale = scale
         self.class_prior = class_prior
         self.unknown_prior = unknown_prior
@@ -184,12 +201,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         x, labels = self._validated_pair(X, y, given, reset=True)
         classes, indices = np.unique(labels, return_inverse=True)
         self._check_not_reserved("y", classes)
-        self._choose(x, given)
+        prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices)))
+        self._choose(x, indices, given, prior)
         model = self._fitted_model(x, indices) if given is None else given
         truth = torch.from_numpy(indices)
         self._use(model)
         z, _ = encoded(self._exact_model, x)
-        self._calibrate(x, z, truth, given)
+        self._calibrate(x, z, truth, given, prior)
         self._known = ClassEvidence(classes, Evidence.by_class(z, truth.to(z.device)))
 
     @updates
@@ -431,7 +449,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             )
         return x, labels
 
-    def _calibrate(self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None) -> None:
+    def _calibrate(
+        self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None, prior: Tensor
+    ) -> None:
         """Set the temperature, and the scale of rejection, by examples held out."""
         self.unknown_slope_, self.unknown_intercept_ = 1.0, 0.0
         if self.temperature != "auto":
@@ -440,26 +460,39 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         score = self._score_held_out(x, z, truth, given)
         generator = torch.Generator("cpu").manual_seed(self._seed())
         once = self.flow_ == "dense"
-        start = 1.0
-        if given is None:
-            # A dense flow scales every column itself.
-            global_scale = self.scale_ == "global" and self.flow_ != "dense"
-            start = starting_temperature(*x.shape, global_scale=global_scale)
-        self.temperature_ = start
-        # Held out, an element may be too far from all others to have a density.
-        with suppress(TooFarError):
-            # Each training of a dense flow shows its own progress.
-            shown = iter if once else self._shown("choosing the temperature")
-            log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
-            self.temperature_ = choose_temperature(log_joint, truth, start)
+        self.temperature_ = start = 1.0 if given is not None else self._starting_temperature(x)
+        if given is None and (once or len(x) < _ENOUGH_ROWS * x.shape[1]):
+            # Held out, an element may be too far from all others to have a density.
+            with suppress(TooFarError):
+                # Each training of a dense flow shows its own progress.
+                shown = iter if once else self._shown("choosing the temperature")
+                log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
+                self.temperature_ = choose_temperature(log_joint, truth, start, prior)
+        else:
+            self.temperature_ = self._temperature_by_leave_one_out(x, z, truth, start, prior)
         if self.unknown_prior is not None:
-            prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(truth)))
             with suppress(TooFarError):
                 shown = iter if once else self._shown("leaving classes out")
                 ratios = log_odds_unknown(
                     score, truth, prior, self.temperature_, generator, once=once, shown=shown
                 )
                 self.unknown_slope_, self.unknown_intercept_ = fit_platt_scaling(*ratios)
+
+    def _temperature_by_leave_one_out(
+        self, x: np.ndarray, z: Tensor, truth: Tensor, start: float, prior: Tensor
+    ) -> float:
+        """Return the temperature by examples that are held out one at a time, in closed form."""
+        rows = spread(torch.from_numpy(x), truth, _MOST_HELD_OUT)
+        rows = rows[(torch.bincount(truth) >= FEWEST_EXAMPLES)[truth[rows]]]
+        if not len(rows):
+            return start
+        fitted = None
+        if self._choice is not None:
+            full, groups = self.flow_ == "affine", int(truth.max()) + 1
+            fitted = self._choice.fitted_covariance(len(x), groups, full=full)
+        classes, held_out = truth.to(z.device), rows.to(z.device)
+        scores = leave_one_out(self.model_.process, z, classes, fitted, held_out).cpu()
+        return choose_temperature(scores.unsqueeze(0), truth[rows], start, prior)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None

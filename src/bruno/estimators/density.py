@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -47,7 +48,7 @@ class _OneSet(BrunoEstimator):
         given = self._given_model()
         x = self._validated(X, given, reset=True)
         one_class = np.zeros(len(x), dtype=np.int64)
-        self._choose(x, given)
+        self._choose(x, one_class, given, torch.zeros(1, dtype=torch.float64))
         model = self._fitted_model(x, one_class) if given is None else given
         self._use(model)
         self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
@@ -109,6 +110,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         model: As for :class:`~bruno.BrunoClassifier`.
         process: As for :class:`~bruno.BrunoClassifier`.
         flow: As for :class:`~bruno.BrunoClassifier`.
+        marginal_map: As for :class:`~bruno.BrunoClassifier`.
         scale: As for :class:`~bruno.BrunoClassifier`.
         steps: As for :class:`~bruno.BrunoClassifier`.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -120,6 +122,10 @@ class BrunoDensity(DensityMixin, _OneSet):
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
+        process_: The process that was chosen, or that of a given model.
+        marginal_map_: The map of every column that was chosen, or None.
+        prior_strength_: Pseudo-observations of the prior of the covariance, that were chosen; None
+            for a model that was given or trained.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -134,8 +140,9 @@ class BrunoDensity(DensityMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "auto",
         flow: str | None = None,
+        marginal_map: str | None = "auto",
         scale: str = "auto",
         steps: int = 400,
         device: str = "auto",
@@ -145,6 +152,7 @@ class BrunoDensity(DensityMixin, _OneSet):
         self.model = model
         self.process = process
         self.flow = flow
+        self.marginal_map = marginal_map
         self.scale = scale
         self.steps = steps
         self.device = device
@@ -190,6 +198,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         model: As for :class:`~bruno.BrunoClassifier`.
         process: As for :class:`~bruno.BrunoClassifier`.
         flow: As for :class:`~bruno.BrunoClassifier`.
+        marginal_map: As for :class:`~bruno.BrunoClassifier`.
         scale: As for :class:`~bruno.BrunoClassifier`.
         contamination: Share of outliers among the elements given to ``fit``, in (0, 0.5].
         steps: As for :class:`~bruno.BrunoClassifier`.
@@ -205,6 +214,10 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         model_: The model.
         flow_: The flow that was chosen; None if a model was given.
         scale_: The scale that was chosen; None if a model was given.
+        process_: The process that was chosen, or that of a given model.
+        marginal_map_: The map of every column that was chosen, or None.
+        prior_strength_: Pseudo-observations of the prior of the covariance, that were chosen; None
+            for a model that was given or trained.
         n_features_in_: Number of features.
         feature_names_in_: Their names, if the table had some.
 
@@ -220,8 +233,9 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
     def __init__(
         self,
         model: Bruno | str | Path | None = None,
-        process: str = "student_t",
+        process: str = "auto",
         flow: str | None = None,
+        marginal_map: str | None = "auto",
         scale: str = "auto",
         contamination: float = 0.1,
         steps: int = 400,
@@ -232,6 +246,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         self.model = model
         self.process = process
         self.flow = flow
+        self.marginal_map = marginal_map
         self.scale = scale
         self.contamination = contamination
         self.steps = steps

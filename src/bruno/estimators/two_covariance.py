@@ -25,6 +25,7 @@ from bruno.estimators.scales import standard_scale
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
+from bruno.flows.yeo_johnson import YeoJohnson
 from bruno.model import Bruno
 from bruno.pretrained import PROCESSES
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
@@ -53,7 +54,14 @@ _ITERATIONS, _STEEPEST = 50, 3e-2
 
 
 def fit_two_covariance(
-    x: Tensor, classes: Tensor, process: str, *, full: bool, global_scale: bool
+    x: Tensor,
+    classes: Tensor,
+    process: str,
+    *,
+    full: bool,
+    global_scale: bool,
+    strength: float | None = None,
+    power_maps: bool = False,
 ) -> Bruno:
     """Return the maximum a posteriori two-covariance model of a few examples of some classes.
 
@@ -69,21 +77,58 @@ def fit_two_covariance(
         full: Whether dimensions may be mixed (a flow of preset ``affine``, in O(D²) for every
             element) or are only scaled (preset ``diagonal``, in O(D)).
         global_scale: Whether all dimensions have one unit, as pixels have.
+        strength: Weight of the prior of the covariance, in pseudo-observations, as
+            :func:`prior_strength` returns by default.
+        power_maps: Whether every dimension first goes through a Yeo-Johnson map.
 
     Returns:
         A model with its flow in float64.
     """
     x, classes = _in_order(x, classes)
-    mean, std = standard_scale(x, global_scale=global_scale)
-    flow, within, between = (_mixed if full else _scaled)(x, classes, mean, std)
+    if strength is None:
+        strength = prior_strength(x.shape[1], full=full)
+    flow, z, within, between = _flow_to_latent(
+        x, classes, strength, full=full, global_scale=global_scale, power_maps=power_maps
+    )
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
         start["df"] = torch.full_like(between, 2 + _EXCESS)
-    strength = _strength(x.shape[1]) if full else _STRENGTH_EACH
-    z = flow(x)[0]
     fitted = _fitted_process(PROCESSES[process], start, z, classes, strength)
     return Bruno(flow, fitted).requires_grad_(False)
+
+
+def prior_strength(dim: int, *, full: bool) -> float:
+    """Return the default weight of the prior of the covariance within classes.
+
+    Args:
+        dim: Dimension of the elements.
+        full: Whether dimensions are mixed.
+
+    Returns:
+        A number of pseudo-observations.
+    """
+    return _STRENGTH * dim if full else _STRENGTH_EACH
+
+
+def _flow_to_latent(
+    x: Tensor,
+    classes: Tensor,
+    strength: float,
+    *,
+    full: bool,
+    global_scale: bool,
+    power_maps: bool,
+) -> tuple[RealNVP, Tensor, Tensor, Tensor]:
+    """Return a flow, the latent vectors of the elements, and variances within and between there."""
+    powers = YeoJohnson(x.shape[1]).double() if power_maps else None
+    y = x if powers is None else powers.initialise(x)
+    mean, std = standard_scale(y, global_scale=global_scale)
+    fit = _mixed if full else _scaled
+    flow, within, between = fit(y, classes, mean, std, strength, power_maps)
+    if powers is not None:
+        _only(YeoJohnson, flow).load_state_dict(powers.state_dict())
+    return flow, flow(x)[0], within, between
 
 
 def _fitted_process(
@@ -159,29 +204,34 @@ def _in_order(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(
-    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor
+    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor, strength: float, power_maps: bool
 ) -> tuple[RealNVP, Tensor, Tensor]:
-    """Return a flow that scales, and variances within and between classes behind it, ``(D,)``."""
-    flow = RealNVP(x.shape[1:], preset="diagonal").double()
+    """Return a flow that scales, and variances within and between classes behind it, ``(D,)``.
+
+    Its power maps, if it has some, are to be set.
+    """
+    flow = RealNVP(x.shape[1:], preset="diagonal", power_maps=int(power_maps) or None).double()
     norm = _only(ActivationNorm, flow)
     with torch.no_grad():
         norm.shift.copy_(-mean)
         norm.log_scale.copy_(-std.log())
-    return flow, *_variances((x - mean) / std, classes)
+    return flow, *_variances((x - mean) / std, classes, strength)
 
 
-def _mixed(x: Tensor, classes: Tensor, mean: Tensor, std: Tensor) -> tuple[RealNVP, Tensor, Tensor]:
+def _mixed(
+    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor, strength: float, power_maps: bool
+) -> tuple[RealNVP, Tensor, Tensor]:
     """Return a flow to uncorrelated dimensions, and variances, ``(D,)``, there.
 
     With few elements for the dimension the flow mixes their span only: outside of it all
-    directions have the same variance.
+    directions have the same variance. Its power maps, if it has some, are to be set.
     """
     number, dim = x.shape
-    strength = _strength(dim)
+    maps = int(power_maps) or None
     x = (x - mean) / std
     if not spans_little(number, dim):
         within, between, basis, second_basis = _covariances(x, classes, strength)
-        flow = RealNVP((dim,), preset="affine").double()
+        flow = RealNVP((dim,), preset="affine", power_maps=maps).double()
         matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
         _only(FullAffine, flow).set(
             -mean,
@@ -190,7 +240,7 @@ def _mixed(x: Tensor, classes: Tensor, mean: Tensor, std: Tensor) -> tuple[RealN
             log_abs_det - std.log().sum(),
         )
         return flow, torch.ones_like(between), between
-    flow = RealNVP((dim,), preset="affine", rank=number).double()
+    flow = RealNVP((dim,), preset="affine", rank=number, power_maps=maps).double()
     spanned = _only(LowRankAffine, flow)
     within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
     within_outside, between_outside, *_ = _covariances(
@@ -201,11 +251,6 @@ def _mixed(x: Tensor, classes: Tensor, mean: Tensor, std: Tensor) -> tuple[RealN
     spanned.set(-mean, 1 / (std * outside), *whitening)
     between = torch.cat([between, between_outside.expand(dim - number)])
     return flow, torch.ones_like(between), between
-
-
-def _strength(dim: int) -> float:
-    """Return the pseudo-observations of the prior where dimensions are mixed."""
-    return _STRENGTH * dim
 
 
 def _covariances(
@@ -239,10 +284,10 @@ def _covariances(
     return within, between, basis, second_basis
 
 
-def _variances(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _variances(x: Tensor, classes: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Return the variances within and between classes, ``(D,)`` each, shrunk likewise."""
     evidence = Evidence.by_class(x, classes)
-    strength, number, known = _STRENGTH_EACH, len(x), len(evidence.count)
+    number, known = len(x), len(evidence.count)
     total = (x.square().sum(0) + strength) / (number + strength)
     within = (evidence.scatter.sum(0) + strength * _WITHIN) / (number - known + strength)
     spread = evidence.mean.square().sum(0) - within * (1 / evidence.count.double()).sum()

@@ -1,0 +1,177 @@
+"""Choice of a model by the log-loss of elements that are held out one at a time.
+
+A choice is more than noise where the mean of its gains exceeds their standard error, element by
+element; else the simpler model stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bruno.estimators.calibration import choose_temperature
+from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
+from bruno.estimators.two_covariance import prior_strength
+from bruno.model import Bruno
+from bruno.progress import Shown
+
+# More rows cost time and do not change a choice that matters.
+_MOST_ROWS = 2000
+# An element is held out if its class has so many: the rest has to have a mean and a scatter.
+FEWEST_EXAMPLES = 3
+# Below so many rows no marginal map is fitted.
+FEWEST_ROWS_TO_BEND = 10
+# Where rows are fewer than dimensions, held-out losses are too small: only large gains count.
+_LARGE_GAIN = 0.2
+# Weights of the prior of the covariance, relative to the default, from strong to weak.
+_WEAKER = (1 / 3, 1 / 10, 1 / 30)
+# With more rows than this for every dimension the prior does not matter.
+_MANY_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Parameters of a two-covariance model.
+
+    Attributes:
+        process: ``gaussian`` or ``student_t``.
+        power_maps: Whether every column first goes through a Yeo-Johnson map.
+        strength: Weight of the prior of the covariance within classes, in pseudo-observations.
+    """
+
+    process: str
+    power_maps: bool
+    strength: float
+
+    def fitted_covariance(self, number: int, groups: int, *, full: bool) -> FittedCovariance:
+        """Return what :func:`~bruno.estimators.leave_one_out.leave_one_out` needs to know of it.
+
+        Args:
+            number: Number of elements.
+            groups: Number of classes.
+            full: Whether dimensions are mixed.
+        """
+        return FittedCovariance(number - groups + self.strength, full)
+
+
+Fit = Callable[[Tensor, Tensor, Choice], Bruno]
+"""Fits a model to elements ``(N, D)`` and their classes ``(N,)``."""
+
+
+def choose(
+    x: Tensor,
+    classes: Tensor,
+    fit: Fit,
+    *,
+    processes: Sequence[str],
+    power_maps: Sequence[bool],
+    full: bool,
+    start: float,
+    log_prior: Tensor,
+    shown: Shown = iter,
+) -> Choice:
+    """Return the choice of the least held-out log-loss, as far as it is more than noise.
+
+    With several classes this is the loss of the class, at the best temperature; with one it is
+    that of the element itself. The order of the rows has no influence.
+
+    Args:
+        x: Elements, float64 ``(N, D)``.
+        classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
+        fit: Fits a model.
+        processes: The processes to choose from, the simplest first.
+        power_maps: Whether there may be power maps; the default first.
+        full: Whether dimensions are mixed.
+        start: The starting temperature.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        shown: Shows the progress through a sequence as it is iterated.
+    """
+    default = prior_strength(x.shape[1], full=full)
+    some = spread(x, classes, _MOST_ROWS)
+    present, of_some = torch.unique(classes[some], return_inverse=True)
+    x, classes, log_prior = x[some], of_some, log_prior[present]
+    number, dim = x.shape
+    count = torch.bincount(classes)
+    rows = torch.nonzero((count >= FEWEST_EXAMPLES)[classes]).flatten()
+    is_enough = number - len(count) >= dim
+    # A Student-t process differs little where there are few rows, and then is the more robust.
+    best = Choice(processes[0 if is_enough else -1], power_maps[0], default)
+    if 2 * len(rows) < number:
+        return best
+
+    def losses(choice: Choice) -> Tensor:
+        model = fit(x, classes, choice)
+        z, log_det = model.flow(x)
+        fitted = choice.fitted_covariance(number, len(count), full=full)
+        scores = leave_one_out(model.process, z, classes, fitted, rows)
+        if len(count) == 1:
+            negative: Tensor = -(scores[:, 0] + log_det[rows])
+            return negative
+        temperature = choose_temperature(scores.unsqueeze(0), classes[rows], start, log_prior)
+        log_joint = scores / temperature + log_prior
+        loss: Tensor = cross_entropy(log_joint, classes[rows], reduction="none")
+        return loss
+
+    prior_matters = full and dim <= number - len(count) < _MANY_ROWS * dim
+    bends, others, weaker = (
+        [{name: value} for value in values if is_tried]
+        for name, values, is_tried in (
+            ("power_maps", power_maps[1:], number >= FEWEST_ROWS_TO_BEND),
+            ("process", processes[1:], is_enough),
+            ("strength", [default * factor for factor in _WEAKER], prior_matters),
+        )
+    )
+    if not (bends or others or weaker):
+        return best
+    found = losses(best)
+    kinds = [(kind, step) for kind in (bends, others, weaker) for step in kind]
+    refused: Any = None
+    for kind, step in shown(kinds):
+        if kind is refused:
+            continue
+        candidate = replace(best, **step)
+        of_candidate = losses(candidate)
+        if _is_better(of_candidate, found, is_enough=is_enough):
+            best, found = candidate, of_candidate
+        else:
+            refused = kind
+    return best
+
+
+def _is_better(new: Tensor, old: Tensor, *, is_enough: bool) -> bool:
+    """Return whether losses are smaller by more than chance, ``(N,)`` each."""
+    gains = old - new
+    gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(len(gains))
+    if is_enough:
+        return gain > error
+    return gain > 2 * error and gain > _LARGE_GAIN * float(old.mean().abs())
+
+
+def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
+    """Return so many rows at most, evenly spread over each class in the order of their values.
+
+    Whatever the order of the rows is, they are the same elements.
+
+    Args:
+        x: Elements, ``(N, D)``.
+        classes: Class of each, int64 ``(N,)``.
+        most: How many.
+    """
+    if len(x) <= most:
+        return torch.arange(len(x))
+    order = x[:, _varied(x)].argsort(stable=True)
+    order = order[classes[order].argsort(stable=True)]
+    places = torch.linspace(0, len(x) - 1, most, dtype=torch.float64).round().long()
+    return order[places]
+
+
+def _varied(x: Tensor) -> int:
+    """Return the column of the most different values."""
+    ordered = x.sort(0).values
+    return int((ordered[1:] != ordered[:-1]).sum(0).argmax())
