@@ -65,8 +65,7 @@ class Flow(nn.Module):
 
         Those behind them are independent of everything by design, and standard normal.
         """
-        parts = [layer.code_dim for layer in self.modules() if isinstance(layer, BlockSums)]
-        return min(parts, default=self.dim)
+        return leading_code_dim([self], self.dim)
 
     @property
     def name(self) -> str:
@@ -156,6 +155,15 @@ class Flow(nn.Module):
             raise UserError(f"x: expected at least 2 elements to set scales from, got {len(x)}")
         self.layers.initialise(x, context)
 
+    def compile_layers(self) -> None:
+        """Have ``torch.compile`` translate the layers when they are next called.
+
+        Pixels given sums stay as they are: which of them need a network depends on the data.
+        """
+        codes = [layer.code for layer in self.modules() if isinstance(layer, BlockSums)]
+        for layer in codes or [self.layers]:
+            layer.compile()
+
     def _flattened(
         self,
         name: str,
@@ -224,3 +232,15 @@ def _checked_layers(layers: Iterable[Bijection]) -> list[Bijection]:
     for layer in listed:
         check_type("layers", layer, Bijection)
     return listed
+
+
+def leading_code_dim(layers: Iterable[nn.Module], dim: int) -> int:
+    """Return the number of leading latent dimensions that may be correlated within a set.
+
+    Args:
+        layers: The layers of a flow.
+        dim: Dimension of its latent vectors, which is returned if none of them is independent.
+    """
+    modules = (module for layer in layers for module in layer.modules())
+    parts = [module.code_dim for module in modules if isinstance(module, BlockSums)]
+    return min(parts, default=dim)

@@ -19,8 +19,8 @@ from bruno.flows.context import (
     EncodedContext,
     dimensions_to_rotate,
 )
-from bruno.flows.flow import Flow, checked_event_shape
-from bruno.flows.reshape import Chain
+from bruno.flows.flow import Flow, checked_event_shape, leading_code_dim
+from bruno.flows.reshape import Chain, IndexedSubset
 from bruno.validation import check_choice, check_counts, check_whole
 
 
@@ -49,8 +49,9 @@ class RealNVP(Flow):
       mixes a subspace of that dimension only, in O(D · rank).
 
     In all but the two flows of the papers a context also modulates the networks of the couplings.
-    Angles named in ``context_angles`` do not reach the couplings: latent dimensions rotate with
-    them, behind all other layers (:class:`~bruno.flows.context.ContextRotation`).
+    Latent dimensions rotate with angles named in ``context_angles``, behind all other layers
+    (:class:`~bruno.flows.context.ContextRotation`); in all but ``sums`` these angles do not reach
+    the couplings.
 
     A new flow is on the CPU, in float32, whatever torch's default device and dtype are; ``to``
     moves it.
@@ -91,7 +92,8 @@ class RealNVP(Flow):
         architecture = _found(name, shape, context_dim)
         overrides = {key: value for key, value in sizes.items() if value is not None}
         angles = _checked_angles(context_angles, context_dim, math.prod(shape))
-        encoded = [i for i in range(context_dim) if i not in {*angles, *(a + 1 for a in angles)}]
+        hidden = () if architecture.encodes_angles else (*angles, *(a + 1 for a in angles))
+        encoded = [i for i in range(context_dim) if i not in hidden]
         layers = architecture.layers(
             shape, CONTEXT_UNITS if encoded else 0, architecture.sizes_from(name, overrides)
         )
@@ -144,8 +146,10 @@ def _with_context(
         layers = [EncodedContext(encoded, Chain(layers))]
     if angles:
         dim = math.prod(event_shape)
+        code_dim = leading_code_dim(layers, dim)
         # The norm removes the mean of all elements, rotated to the angle 0.
-        layers = [*layers, ContextRotation(dim, angles), ActivationNorm(dim)]
+        turned: list[Bijection] = [ContextRotation(code_dim, angles), ActivationNorm(code_dim)]
+        layers += turned if code_dim == dim else [IndexedSubset(code_dim, Chain(turned))]
     return layers
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -15,6 +19,8 @@ from bruno.seeding import generator_for, uniform
 from bruno.training.config import Experiment
 
 _INITIALISATION, _TRAINING, _VALIDATION = range(3)
+# Batches that are made in advance while a device is busy.
+_AHEAD = 3
 
 
 class Batch(NamedTuple):
@@ -61,6 +67,25 @@ def training_batch(
         process_index: Index of the process among those of a launch.
     """
     return _batch(dataset, experiment, _TRAINING, step, process_index, deform=True)
+
+
+def made_ahead(make: Callable[[int], Batch], first: int) -> Iterator[Batch]:
+    """Yield the batches of one step after the other, made in a second thread while others are used.
+
+    Args:
+        make: Returns the batch of a step.
+        first: The first step.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for step in count(first):
+                waiting.append(executor.submit(make, step))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def validation_batch(dataset: LabelledImages, experiment: Experiment, index: int) -> Batch:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from bruno.serialization import write_atomically
 from bruno.training.batches import (
     Batch,
     initialisation_batch,
+    made_ahead,
     sets_per_batch,
     training_batch,
     validation_batch,
@@ -186,6 +188,8 @@ class _Run:
             betas=(0.9, 0.99),
         )
         self.peaks = [group["lr"] for group in optimiser.param_groups]
+        if training.compile:
+            model.flow.compile_layers()
         self.wrapped, self.optimiser = self.accelerator.prepare(self.objective, optimiser)
 
     def train(self, on_row: Callable[[Row, float], None]) -> None:
@@ -209,8 +213,9 @@ class _Run:
         training = self.experiment.training
         clock = Clock(self.seconds)
         progress, factor = schedule(training, self.step, clock.seconds())
+        batches = self._batches()
         while progress < 1:
-            losses = self._train_step(factor)
+            losses = self._train_step(next(batches), factor)
             self.step += 1
             progress, factor = schedule(training, self.step, clock.seconds())
             if self.step % _LOG_EVERY == 0:
@@ -243,13 +248,20 @@ class _Run:
             number = int(self.accelerator.gather(received.unsqueeze(0)).max())
         return number
 
-    def _train_step(self, factor: float) -> Losses:
+    def _batches(self) -> Iterator[Batch]:
+        """Return the batches of the steps from the present one on."""
+
+        def make(step: int) -> Batch:
+            process = self.accelerator.process_index
+            return training_batch(self.training_set, self.experiment, step, process)
+
+        # A CPU that trains has no time left to make batches in.
+        on_cpu = self.accelerator.device.type == "cpu"
+        return map(make, count(self.step)) if on_cpu else made_ahead(make, self.step)
+
+    def _train_step(self, batch: Batch, factor: float) -> Losses:
         training = self.experiment.training
-        batch = self._on_device(
-            training_batch(
-                self.training_set, self.experiment, self.step, self.accelerator.process_index
-            )
-        )
+        batch = self._on_device(batch)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         shot = self.shots[self.step % len(self.shots)]

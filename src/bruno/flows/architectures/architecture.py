@@ -26,6 +26,7 @@ class Architecture:
         takes_images: Whether elements may be ``(C, H, W)``.
         takes_vectors: Whether elements may be ``(D,)``.
         takes_context: Whether the flow can be conditional.
+        encodes_angles: Whether angles that rotate latent dimensions reach the couplings, too.
     """
 
     layers: Callable[[EventShape, int, Any], list[Bijection]]
@@ -34,6 +35,7 @@ class Architecture:
     takes_images: bool = True
     takes_vectors: bool = False
     takes_context: bool = True
+    encodes_angles: bool = False
 
     def sizes_from(self, name: str, given: Mapping[str, Any]) -> Any:
         """Return the size parameters with some of them replaced.

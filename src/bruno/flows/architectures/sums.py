@@ -91,4 +91,5 @@ SUMS = Architecture(
     sums_layers,
     SumsSizes,
     "for samples that resemble the observed set: splines on block sums, pixels given the sums",
+    encodes_angles=True,
 )
