@@ -65,7 +65,8 @@ def classify(
     columns = [column[label] for label in labels]
     members = torch.tensor(columns, device=z.device, dtype=torch.int64)
     evidence = Evidence.by_class(z, members)
-    scores = model.process.log_prob_given(_encoded(model, "query", query, query_context), evidence)
+    queries = _encoded(model, "query", query, query_context)
+    scores = model.process.first(z.shape[-1]).log_prob_given(queries, evidence)
     return scores.log_softmax(-1), classes
 
 
@@ -78,5 +79,6 @@ def _encoded(model: Bruno, name: str, x: Tensor, context: Tensor | None) -> Tens
         x = as_pixels(name, x)
     device = model.device
     if len(x) == 0:
-        return torch.zeros(0, model.process.dim, device=device, dtype=torch.float64)
-    return model.encode(x.to(device), None if context is None else context.to(device))
+        x = torch.zeros(0, *model.event_shape, device=device)
+        context = torch.zeros(0, model.flow.context_dim) if model.flow.context_dim else None
+    return model.encode_code(x.to(device), None if context is None else context.to(device))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.flows import Flow
+from bruno.flows.block_sums import code_only
 from bruno.pixels import as_pixels
 from bruno.predictive import Predictive
 from bruno.processes import ExchangeableProcess
@@ -95,6 +96,24 @@ class Bruno(nn.Module):
             context: Context of the elements, ``(*B, context_dim)``, for a conditional model.
         """
         return self.forward(x, context)[0]
+
+    def encode_code(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the leading latent dimensions that other elements of a set can inform.
+
+        Comparing sets needs no others, and where the flow leaves many dimensions independent of
+        the set (:attr:`~bruno.flows.Flow.code_dim`), these are several times faster to compute.
+        Elsewhere this is :meth:`encode`. The process of these dimensions is
+        ``model.process.first(z.shape[-1])``.
+
+        Args:
+            x: Elements, ``(*B, *event)``.
+            context: Context of the elements, ``(*B, context_dim)``, for a conditional model.
+        """
+        code_dim = self.flow.code_dim
+        if code_dim == self.process.dim or bool(self.process.is_informed[code_dim:].any()):
+            return self.encode(x, context)
+        with code_only():
+            return self.forward(x, context)[0][..., :code_dim]
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the elements ``(*B, *event)`` of latent vectors ``(*B, D)``.

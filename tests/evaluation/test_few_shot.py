@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from bruno import Evidence, UserError
+from bruno import (
+    Bruno,
+    Evidence,
+    ExchangeableGaussian,
+    ExchangeableStudentT,
+    RealNVP,
+    UserError,
+)
 from bruno.data.sets import dequantise
 from bruno.evaluation import classify, encode_rotations, few_shot_accuracy
 from bruno.evaluation.scoring import is_correct, trial_scores
@@ -116,6 +123,47 @@ def test_accuracy_is_the_share_of_right_decisions_over_all_trials(model):
     assert result.accuracy.half_width == pytest.approx(half_width)
     expected = torch.nn.functional.cross_entropy(scores, torch.zeros(96, dtype=torch.int64))
     assert result.cross_entropy.mean == pytest.approx(float(expected))
+
+
+def test_averaged_rotations_average_the_posteriors_of_turned_decisions(model):
+    dataset = make_dataset(separable=False)
+    encoded = encode_rotations(model, dataset, rotations=True)
+    result = few_shot_accuracy(
+        model, dataset, way=3, shot=2, trials=1, seed=9, rotations=False, average_rotations=True
+    )
+    trial = draw_trial(dataset, 3, 2, 1, generator_for(9, Stream.FEW_SHOT_TRIALS, 0))
+    posterior = torch.stack(
+        [trial_scores(model.process, view, trial).softmax(-1) for view in encoded]
+    ).mean(0)
+    assert result.average_rotations
+    assert result.decisions == 6
+    assert result.accuracy.mean == pytest.approx(
+        100 * float((posterior.argmax(1) == 0).double().mean())
+    )
+    assert result.cross_entropy.mean == pytest.approx(float(-posterior[:, 0].log().mean()))
+
+
+def test_classes_are_compared_by_the_code_alone():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = RealNVP((1, 8, 8), preset="sums", dense_units=4, pixel_units=4)
+    correlation = torch.zeros(64)
+    correlation[: flow.code_dim] = 0.5
+    images = torch.randint(0, 256, (6, 1, 8, 8), generator=generator_for(1)).byte()
+    labels = [0, 0, 1, 1]
+    for process, informed in ((ExchangeableGaussian(64), 16), (ExchangeableStudentT(64), 64)):
+        process.set_correlation(correlation)
+        model = Bruno(flow, process)
+        code = model.encode_code(images)
+        assert code.shape == (6, informed)
+        assert torch.equal(code, model.encode(images)[:, :informed])
+        log_p, _ = classify(model, images[:4], labels, images[4:])
+        whole = [
+            model.condition(images[part]).log_prob(images[4:])
+            for part in (slice(0, 2), slice(2, 4))
+        ]
+        torch.testing.assert_close(log_p, torch.stack(whole, 1).log_softmax(1))
+    assert model.encode_code(images[:0]).shape == (0, 64)
 
 
 @pytest.mark.parametrize("process", ["gaussian", "student_t"])

@@ -95,3 +95,22 @@ def test_a_model_keeps_objects_that_turn_apart_from_the_angle():
     views = torch.stack([still, 2 * still, 3 * radians.cos(), 3 * radians.sin()], 1)
     z, _ = rotation(views, azimuth(*angles.tolist()))
     torch.testing.assert_close(z, z[:1].expand_as(z), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_with_sums_of_blocks_only_the_code_turns_and_networks_see_the_angle():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = RealNVP((1, 8, 8), 2, "sums", context_angles=[0], dense_units=8, pixel_units=8)
+        x = torch.randint(0, 256, (200, 1, 8, 8)) + torch.rand(200, 1, 8, 8)
+        flow.initialise(x, azimuth(*range(200)))
+        for parameter in flow.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    x, context = x[:2], azimuth(40.0, 250.0)
+    z, log_det = flow(x, context)
+    back, inverse_log_det = flow.inverse(z, context)
+    assert torch.equal(back.floor(), x.floor())
+    torch.testing.assert_close(inverse_log_det, -log_det, atol=1e-3, rtol=1e-5)
+    other = flow(x, azimuth(130.0, 10.0))[0]
+    assert bool((z - other)[:, flow.code_dim :].abs().max() > 1e-6)  # through the networks
+    assert bool((z - other)[:, : flow.code_dim].abs().max() > 0.1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ from bruno.training import (
     TrainingConfig,
     train,
 )
-from bruno.training.batches import training_batch, validation_batch
+from bruno.training.batches import made_ahead, training_batch, validation_batch
 from bruno.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bruno.training.config import experiment_from_yaml
 from bruno.training.launch import start_accelerator
@@ -355,6 +356,25 @@ def test_batches_are_a_function_of_seed_and_step(digits):
     assert bool(((first.x >= 0) & (first.x < 256)).all())
 
 
+def test_batches_made_ahead_are_the_same_and_their_errors_arrive():
+    batches = made_ahead(lambda step: step, 5)
+    assert [next(batches) for _ in range(9)] == list(range(5, 14))
+    batches.close()
+    with pytest.raises(ZeroDivisionError):
+        list(made_ahead(lambda step: 1 // (7 - step), 5))
+
+
+def test_a_compiled_flow_trains_to_the_same_weights(finished, digits, tmp_path, monkeypatch):
+    # Tracing by Dynamo, without the minutes that a C++ compiler takes.
+    compiled = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    short = shortened(3)
+    plain = train(short, *digits, tmp_path / "plain", device="cpu")
+    traced = train(shortened(3, compile=True), *digits, tmp_path / "traced", device="cpu")
+    for name, tensor in traced.state_dict().items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
 def test_reflections_mirror_whole_sets_of_training_and_none_of_validation(digits):
     plain = shortened(30, augmentation=Augmentation())
     mirrored = shortened(30, augmentation=Augmentation(), reflections=True)
@@ -392,6 +412,20 @@ def test_pretrained_weights_must_fit_the_data(finished, tmp_path):
         pretrained.build((1, 28, 28), 0)
     with pytest.raises(UserError, match="own flow and process, but process was given"):
         ModelConfig(pretrained="x", process="student_t")
+
+
+def test_pretrained_weights_take_pixels_from_another_model(tmp_path):
+    small = {"dense_units": 4, "dense_couplings": 0, "couplings": 0, "pixel_units": 4}
+    for name in ("code", "pixels"):
+        ModelConfig(preset="sums", **small).build((1, 8, 8), 0).save_pretrained(tmp_path / name)
+    paths = {"pretrained": str(tmp_path / "code"), "pixels_from": str(tmp_path / "pixels")}
+    joined = ModelConfig(**paths).build((1, 8, 8), 0)
+    saved = {
+        name: Bruno.from_pretrained(tmp_path / name).state_dict() for name in ("code", "pixels")
+    }
+    for name, tensor in joined.state_dict().items():
+        assert torch.equal(tensor, saved["pixels" if ".pixels." in name else "code"][name])
+    assert not any(p.requires_grad for n, p in joined.named_parameters() if ".pixels." in n)
 
 
 def test_correlations_start_at_the_given_range(digits):

@@ -52,6 +52,7 @@ def evaluate(
     set_size: int = 20,
     sets_per_class: int = 1,
     rotations: bool | None = None,
+    average_rotations: bool = False,
     importance_samples: int = 0,
     unconditional: str | None = None,
     judge: str | None = None,
@@ -80,6 +81,8 @@ def evaluate(
         set_size: Images in a set whose likelihood is measured.
         sets_per_class: Number of such sets of every class; more where there are few classes.
         rotations: Count each class in four rotations; by default as in training.
+        average_rotations: Classify by the mean posterior of four decisions, in which query and
+            examples are turned together; a decision rule, not the model's own posterior.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
         unconditional: For conditional models: a run or pretrained model of the same images without
@@ -120,6 +123,7 @@ def evaluate(
         shots=tuple(shots) if shots else None,
         trials=trials,
         rotations=rotations,
+        average_rotations=average_rotations,
         set_size=set_size,
         sets_per_class=sets_per_class,
         importance_samples=importance_samples,

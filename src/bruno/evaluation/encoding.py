@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from bruno.model import Bruno
 from bruno.progress import ProgressCallback
 from bruno.validation import check_tensor, check_whole
 
+_BATCH = 500
+
 
 @torch.no_grad()
 def encode_dataset(
@@ -20,7 +24,7 @@ def encode_dataset(
     *,
     generator: torch.Generator | None,
     context: Tensor | None = None,
-    batch_size: int = 500,
+    batch_size: int = _BATCH,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the latent vectors and log-determinants of 8-bit images.
@@ -44,24 +48,35 @@ def encode_dataset(
     """
     check_whole("batch_size", batch_size, 1)
     check_tensor("images", images)
+    batches = _batches(images, context, generator, model.device, batch_size, progress)
+    z, log_det = zip(*(model(x, of_each) for x, of_each in batches), strict=True)
+    return torch.cat(z), torch.cat(log_det).double()
+
+
+def _batches(
+    images: Tensor,
+    context: Tensor | None,
+    generator: torch.Generator | None,
+    device: torch.device,
+    batch_size: int,
+    progress: ProgressCallback | None,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield dequantised images and their context, and tell how many are done."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise UserError(
             f"images: expected uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
         )
-    device = model.device
-    encoded = []
+    if len(images) == 0:
+        raise UserError("images: expected at least one, got none")
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         x = dequantise(images[part], generator).to(device)
-        encoded.append(model(x, None if context is None else context[part].to(device)))
+        yield x, None if context is None else context[part].to(device)
         if progress is not None:
             progress("encoding", min(start + batch_size, len(images)), len(images))
-    if not encoded:
-        raise UserError("images: expected at least one, got none")
-    z, log_det = zip(*encoded, strict=True)
-    return torch.cat(z), torch.cat(log_det).double()
 
 
+@torch.no_grad()
 def encode_rotations(
     model: Bruno,
     dataset: LabelledImages,
@@ -82,7 +97,8 @@ def encode_rotations(
 
     Returns:
         Latent vectors, shape ``(R, N, D)`` with ``R = 4`` rotations by 0, 90, 180 and 270 degrees,
-        or ``R = 1`` for the images as they are.
+        or ``R = 1`` for the images as they are; only the leading dimensions that a class can inform
+        (:meth:`~bruno.model.Bruno.encode_code`).
 
     Raises:
         UserError: As :func:`encode_dataset`; or if images to be rotated are not square.
@@ -90,14 +106,9 @@ def encode_rotations(
     if rotations:
         check_square(dataset.images)
     turns = 4 if rotations else 1
-    encoded = [
-        encode_dataset(
-            model,
-            rotate(dataset.images, turn),
-            generator=None,
-            context=dataset.context,
-            progress=progress,
-        )
-        for turn in range(turns)
-    ]
-    return torch.stack([z for z, _ in encoded])
+    encoded = []
+    for turn in range(turns):
+        images = rotate(dataset.images, turn)
+        batches = _batches(images, dataset.context, None, model.device, _BATCH, progress)
+        encoded.append(torch.cat([model.encode_code(x, context) for x, context in batches]))
+    return torch.stack(encoded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class FewShotResult:
         cross_entropy: Mean of −log p(true class | query), in nats; chance is log(way).
         seed: Seed of the episodes.
         contaminants: Images of other classes among the support images of every class.
+        average_rotations: Whether posteriors were averaged over rotations of query and support.
     """
 
     dataset: str
@@ -48,6 +50,7 @@ class FewShotResult:
     cross_entropy: Estimate
     seed: int
     contaminants: int = 0
+    average_rotations: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -72,6 +75,7 @@ def few_shot_accuracy(
     trials: int = 20,
     seed: int = 0,
     contaminants: int = 0,
+    average_rotations: bool = False,
     encoded: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> FewShotResult:
@@ -91,9 +95,12 @@ def few_shot_accuracy(
         trials: How often every class is queried.
         contaminants: Number of support images of every class replaced by images of other classes,
             to see how robust the model is; the usual figure is without.
+        average_rotations: Average the posterior over four decisions, in which query and support
+            are turned together by 0, 90, 180 and 270 degrees. The figure of such a decision rule
+            is not that of a single posterior.
         seed: Seed of the episodes.
         encoded: The data set encoded by :func:`~bruno.evaluation.encoding.encode_rotations`, to
-            share between several (way, shot).
+            share between several (way, shot); in four rotations if either option needs them.
         progress: Told the number of images encoded, then of trials done.
 
     Returns:
@@ -108,19 +115,30 @@ def few_shot_accuracy(
     if contaminants >= shot:
         raise UserError(f"contaminants: expected 0 to {shot - 1}, got {contaminants}")
     if encoded is None:
-        encoded = encode_rotations(model, dataset, rotations=rotations, progress=progress)
+        encoded = encode_rotations(
+            model, dataset, rotations=rotations or average_rotations, progress=progress
+        )
     check_tensor("encoded", encoded)
     turns = 4 if rotations else 1
-    expected = (turns, len(dataset), model.process.dim)
-    if encoded.shape != expected:
-        raise UserError(f"encoded: expected shape {expected}, got {tuple(encoded.shape)}")
+    views = 4 if average_rotations else 1
+    dims = (model.flow.code_dim, model.process.dim)
+    expected = (max(turns, views), len(dataset))
+    if encoded.ndim != 3 or encoded.shape[:2] != expected or encoded.shape[2] not in dims:
+        raise UserError(
+            f"encoded: expected shape {(*expected, dims[1])}, got {tuple(encoded.shape)}"
+        )
+    process, rows = model.process.first(encoded.shape[2]), encoded.flatten(0, 1)
     correct, losses, characters = [], [], []
     for index in range(trials):
         generator = generator_for(seed, Stream.FEW_SHOT_TRIALS, index)
         trial = draw_trial(dataset, way, shot, turns, generator, contaminants=contaminants)
-        scores = trial_scores(model.process, encoded.flatten(0, 1), trial)
-        correct.append(is_correct(scores))
-        losses.append(-scores.log_softmax(-1)[:, 0])
+        log_posteriors = [
+            trial_scores(process, rows, trial.turned(view, len(dataset))).log_softmax(-1)
+            for view in range(views)
+        ]
+        log_posterior = torch.stack(log_posteriors).logsumexp(0) - math.log(views)
+        correct.append(is_correct(log_posterior))
+        losses.append(-log_posterior[:, 0])
         characters.append(trial.classes[:, 0])
         if progress is not None:
             progress(f"{way}-way {shot}-shot", index + 1, trials)
@@ -136,4 +154,5 @@ def few_shot_accuracy(
         cross_entropy=estimate(torch.cat(losses), clusters),
         seed=seed,
         contaminants=contaminants,
+        average_rotations=average_rotations,
     )

@@ -75,6 +75,7 @@ class Settings:
         shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
         rotations: Count each class in four rotations, in few-shot classification.
+        average_rotations: Average posteriors over rotations of query and support together there.
         set_size: Images in a set; fewer where the smallest class has fewer.
         sets_per_class: Number of sets of every class whose likelihood is measured.
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
@@ -88,6 +89,7 @@ class Settings:
     shots: tuple[int, ...] | None = None
     trials: int = 20
     rotations: bool = False
+    average_rotations: bool = False
     set_size: int = 20
     sets_per_class: int = 1
     importance_samples: int = 0
@@ -153,7 +155,8 @@ def _few_shot(
     ]
     for way, shot in episodes:
         check_trials(dataset, way, shot, settings.trials)
-    encoded = encode_rotations(model, dataset, rotations=settings.rotations, progress=progress)
+    turned = settings.rotations or settings.average_rotations
+    encoded = encode_rotations(model, dataset, rotations=turned, progress=progress)
     return [
         few_shot_accuracy(
             model,
@@ -161,6 +164,7 @@ def _few_shot(
             way=way,
             shot=shot,
             rotations=settings.rotations,
+            average_rotations=settings.average_rotations,
             trials=settings.trials,
             seed=settings.seed,
             encoded=encoded,

@@ -29,6 +29,19 @@ class Trial:
     support: Tensor
     classes: Tensor
 
+    def turned(self, turns: int, images: int) -> Trial:
+        """Return the same decisions with query and support turned by so many right angles more.
+
+        Args:
+            turns: How many right angles.
+            images: Number of images of the data set, each of which has four rows.
+        """
+        if turns == 0:
+            return self
+        shift = turns * images
+        query, support = ((rows + shift) % (4 * images) for rows in (self.query, self.support))
+        return Trial(query, support, self.classes)
+
 
 def draw_trial(
     dataset: LabelledImages,

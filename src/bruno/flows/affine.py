@@ -68,9 +68,10 @@ class ActivationNorm(Bijection):
         Returns:
             Data ``(B, C, H, W)`` or ``(B, C)`` and log-determinants ``(B,)``, in nats.
         """
-        log_scale = -self.log_scale
-        x = z * _along_channels(log_scale.exp(), z) - _along_channels(self.shift, z)
-        return x, _log_det_of_scale(log_scale, z)
+        log_scale = self.log_scale
+        # exp(-log_scale) would be another number than the reciprocal of the factor, by rounding.
+        x = z / _along_channels(log_scale.exp(), z) - _along_channels(self.shift, z)
+        return x, -_log_det_of_scale(log_scale, z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Tensor | None = None) -> Tensor:

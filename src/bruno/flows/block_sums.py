@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from contextvars import ContextVar
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ from bruno.flows.preprocessing import LEVELS, Cdf, NormalScores, check_pixels
 # Positions within a grey level, and probabilities within the interval of an integer, keep this
 # distance from the ends: rounding across an end would change an integer on which others depend.
 _POSITION_MARGIN, _PROBABILITY_MARGIN = 1e-6, 5e-7
+_PIXELS_LEFT_OUT: ContextVar[Literal["none", "frozen", "all"]] = ContextVar(
+    "_PIXELS_LEFT_OUT", default="none"
+)
 _SUM_BINS, _SPLIT_BINS, _SPLIT_TABLES = 96, 48, 16
 # Largest sum of 4x4 pixels, and largest partial sums: upper half, left part of each half.
 _MOST = 16 * (LEVELS - 1)
@@ -88,7 +92,6 @@ class BlockSums(NormalScores):
         self.pixels = PixelsGivenSums(
             channels, height // 2, width // 2, units=pixel_units, context_dim=context_dim
         )
-        self.is_code_only = False
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map pixels to the latent of the code and the normal scores of pixels given the code.
@@ -104,7 +107,8 @@ class BlockSums(NormalScores):
         scores, log_det = self._code_scores(level, position)
         code, of_code = self.code(scores, context)
         log_det = log_det + of_code
-        if self.is_code_only:
+        left_out = _PIXELS_LEFT_OUT.get()
+        if left_out == "all" or (left_out == "frozen" and self.pixels.is_fixed):
             return code, log_det
         share = self.pixels(level, context)
         z, of_pixels = self._scores(_blocks(position)[:, :, 1:], share)
@@ -239,28 +243,21 @@ def take_pixels(flow: nn.Module, other: nn.Module, name: str) -> None:
 
 
 @contextmanager
-def code_only(model: nn.Module) -> Iterator[None]:
-    """Context manager that skips pixels given sums where their network is frozen.
+def code_only(*, frozen_pixels: bool = False) -> Iterator[None]:
+    """Context manager that skips pixels given sums, in this thread.
 
     Inside it, latent vectors and log-determinants are those of the code alone. Gradients with
     respect to all other parameters equal those of the whole model if its process has zero
     correlation in the skipped dimensions.
 
     Args:
-        model: Any module that contains :class:`BlockSums`.
+        frozen_pixels: Skip the pixels only where their network is frozen.
     """
-    fixed = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, BlockSums) and layer.pixels.is_fixed and not layer.is_code_only
-    ]
-    for layer in fixed:
-        layer.is_code_only = True
+    token = _PIXELS_LEFT_OUT.set("frozen" if frozen_pixels else "all")
     try:
         yield
     finally:
-        for layer in fixed:
-            layer.is_code_only = False
+        _PIXELS_LEFT_OUT.reset(token)
 
 
 def _levels(x: Tensor) -> tuple[Tensor, Tensor]:

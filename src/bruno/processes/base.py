@@ -152,6 +152,11 @@ class ExchangeableProcess(nn.Module, ABC):
         return self.variance * self.correlation
 
     @property
+    def is_informed(self) -> Tensor:
+        """Whether the predictive of a dimension depends on what was observed, bool ``(D,)``."""
+        return torch.ones_like(self.loc, dtype=torch.bool)
+
+    @property
     def noise(self) -> Tensor:
         r"""Variance :math:`v - \rho` within a set, shape ``(D,)``, without cancellation."""
         return self.variance * torch.sigmoid(-self.raw_correlation.double())

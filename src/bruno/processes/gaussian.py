@@ -30,6 +30,11 @@ class ExchangeableGaussian(ExchangeableProcess):
         (tensor([1.], ...), tensor([0.7500], ...))
     """
 
+    @property
+    def is_informed(self) -> Tensor:
+        """Whether the predictive of a dimension depends on what was observed, bool ``(D,)``."""
+        return self.correlation > 0
+
     def _distribution(self, mean: Tensor, gaussian_variance: Tensor, _: Evidence) -> Normal:
         return Normal(mean, gaussian_variance.sqrt(), validate_args=False)
 

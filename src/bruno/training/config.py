@@ -55,7 +55,7 @@ class ModelConfig:
         steering: Rotate latent dimensions by the angles among the context features; an
             unconditional model of the same recipe needs false.
         pretrained: Go on from the weights of a model, by name or directory, instead of training
-            from scratch; flow and process are then those of that model.
+            from scratch; flow and process are then those of that model, but for pixels_from.
     """
 
     preset: str | None = None
@@ -88,11 +88,11 @@ class ModelConfig:
                 f"initial_correlation_range: expected two numbers within [0, 1), got {correlations}"
             )
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
-        if self.pretrained is not None and given != ["pretrained"]:
-            given.remove("pretrained")
+        other = [name for name in given if name not in ("pretrained", "pixels_from")]
+        if self.pretrained is not None and other:
             raise UserError(
                 "model: pretrained weights bring their own flow and process, but "
-                f"{', '.join(given)} was given, too"
+                f"{', '.join(other)} was given, too"
             )
 
     def build(
@@ -128,9 +128,7 @@ class ModelConfig:
                 )
             correlation[len(code) :] = 0.0
             model.process.set_correlation(correlation)
-            if self.pixels_from is not None:
-                take_pixels(model.flow, load(self.pixels_from).flow, self.pixels_from)
-            return model
+            return self._with_pixels(model)
         model = load(self.pretrained)
         if (model.event_shape, model.flow.context_dim) != (event_shape, context_dim):
             raise UserError(
@@ -141,6 +139,12 @@ class ModelConfig:
         expected = features_of_model(read_config(locate(self.pretrained)))
         if expected:
             check_same_features("data", "the data set", context_features, expected)
+        return self._with_pixels(model)
+
+    def _with_pixels(self, model: Bruno) -> Bruno:
+        """Return the model, in place with the pixels of another one if it takes them from there."""
+        if self.pixels_from is not None:
+            take_pixels(model.flow, load(self.pixels_from).flow, self.pixels_from)
         return model
 
     def _flow_config(

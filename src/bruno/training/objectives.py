@@ -124,7 +124,7 @@ class Objective(nn.Module):
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast)
         # Dimensions independent of the set, when not trained, cost most of the time without a
         # gradient.
-        parts = code_only(model.flow) if self.training else nullcontext()
+        parts = code_only(frozen_pixels=True) if self.training else nullcontext()
         with autocast, parts:
             z, log_det = model(x, context)
         process = model.process.first(z.shape[-1])
