@@ -54,10 +54,17 @@ def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
         "dataset": measured["dataset"],
         "set_size": measured["set_size"],
         **{name: measured[name] for name in ("nll", "bits_per_dim", "conditioning_gain")},
-        "few_shot": [
-            {name: row[name] for name in ("way", "shot", "decisions", "accuracy")}
-            for row in evaluation["few_shot"]
-        ],
+        "first": {"mean": measured["first"]["mean"], "std": measured["first_std"]},
+        **(
+            {
+                "few_shot": [
+                    {name: row[name] for name in ("way", "shot", "decisions", "accuracy")}
+                    for row in evaluation["few_shot"]
+                ]
+            }
+            if "few_shot" in evaluation
+            else {}
+        ),
         **({"views": evaluation["views"]["rows"]} if "views" in evaluation else {}),
         **({"generation": evaluation["generation"]} if "generation" in evaluation else {}),
         **({"pose": evaluation["pose"]} if "pose" in evaluation else {}),

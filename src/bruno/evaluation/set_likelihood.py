@@ -38,6 +38,7 @@ class LikelihoodResult:
         curve: −log p(x_n | x_<n) at every position, the first to the last.
         seed: Seed of the sets and of the dequantisation noise.
         importance_samples: Noise draws of the importance-weighted figure, or 0.
+        first_std: Standard deviation of −log p(x_1) over images, in nats; NaN for one set.
         importance_weighted: That figure, in nats per image: a tighter bound on the likelihood of
             the 8-bit images, not to be mixed with the others.
     """
@@ -54,6 +55,7 @@ class LikelihoodResult:
     seed: int
     importance_samples: int = 0
     importance_weighted: Estimate | None = None
+    first_std: float = math.nan
 
     @property
     def bits_per_dim(self) -> Estimate:
@@ -69,6 +71,7 @@ class LikelihoodResult:
         return {
             **plain,
             **{name: getattr(self, name).to_dict() for name in estimates},
+            "first_std": self.first_std if math.isfinite(self.first_std) else None,
             "curve": [position.to_dict() for position in self.curve],
         }
 
@@ -149,6 +152,7 @@ def likelihood(
         last=estimate(nll[:, -1], classes),
         conditioning_gain=estimate(nll[:, 0] - nll[:, -1], classes),
         curve=tuple(estimate(position, classes) for position in nll.unbind(1)),
+        first_std=float(nll[:, 0].std()),
         seed=seed,
         importance_samples=importance_samples,
         importance_weighted=None if weighted is None else estimate(weighted, classes),
