@@ -28,6 +28,10 @@ docs: install
 	  $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+## browser: what tests of the page need besides Chromium, which is Debian's (apt-get install chromium)
+browser: install
+	npm install --no-save --no-package-lock --silent axe-core@4.14.1
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -296,7 +296,7 @@ def test_the_description_has_an_example_of_every_body(client):
 
 
 def test_views_of_an_object(client):
-    photo = client.get("/api/v1/views/example", params={"seed": 3}).content
+    photo = client.get("/api/v1/views/example", params={"number": 3}).content
     body = {"image": base64.b64encode(photo).decode(), "azimuths": [0, 45]}
     answer = client.post("/api/v1/views", json=body).json()
     sizes = [Image.open(io.BytesIO(base64.b64decode(one))).size for one in answer["images"]]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from bruno.data.blocks import random_boxes, render
 from bruno.data.context import ContextFeature, encode_context
 from bruno.data.sets import quantise
 from bruno.model import Bruno
@@ -19,7 +18,10 @@ from bruno.serving.elements import ElementFormat
 from bruno.serving.settings import VIEWS_MODEL
 from bruno.training.locate import locate_model
 
-_EXAMPLE_SCALE = 4
+PHOTOS = Path(__file__).parent / "photos"
+"""Photos to try, which ``python benchmarks/serving_examples.py`` writes."""
+
+_PHOTO_SCALE = 8
 
 
 class ViewsModel:
@@ -78,16 +80,15 @@ class ViewsModel:
         return self._loaded
 
 
-def example_photo(seed: int) -> bytes:
-    """Return a PNG of an object made of boxes.
+def example_photo(number: int) -> bytes:
+    """Return a PNG of an object that the model was not trained on.
 
     Args:
-        seed: Which object.
+        number: Which; they come round again.
     """
-    view = render(random_boxes(np.random.default_rng(seed)), 30.0)
-    image = Image.fromarray(view)
-    buffer = io.BytesIO()
-    image.resize(
-        (image.width * _EXAMPLE_SCALE, image.height * _EXAMPLE_SCALE), Image.Resampling.LANCZOS
-    ).save(buffer, format="PNG")
+    photos = sorted(PHOTOS.glob("*.png"))
+    with Image.open(photos[number % len(photos)]) as image:
+        size = image.width * _PHOTO_SCALE
+        buffer = io.BytesIO()
+        image.resize((size, size), Image.Resampling.BICUBIC).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -32,6 +32,6 @@ def draw_views(server: Server, given: ViewsInput) -> ViewsAnswer:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
 )
-def get_example(seed: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
+def get_example(number: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
     """Return a picture of an object to try."""
-    return Response(example_photo(seed), media_type="image/png")
+    return Response(example_photo(number), media_type="image/png")
