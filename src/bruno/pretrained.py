@@ -24,16 +24,12 @@ from bruno.errors import CheckpointError, UserError
 from bruno.flows import RealNVP
 from bruno.model import Bruno
 from bruno.paths import user_path
-from bruno.processes import ExchangeableGaussian, ExchangeableProcess, ExchangeableStudentT
+from bruno.processes import PROCESSES
 from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
 from bruno.validation import check_choice
 
 FORMAT_VERSION = 2
 _READABLE_VERSIONS = (1, 2)  # 1 has the preset names of bruno.compatibility
-PROCESSES: dict[str, type[ExchangeableProcess]] = {
-    "gaussian": ExchangeableGaussian,
-    "student_t": ExchangeableStudentT,
-}
 _DTYPES = ("float32", "float64")
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 """Models that come with the package, a directory each."""

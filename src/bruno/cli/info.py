@@ -15,7 +15,7 @@ from bruno.errors import UserError
 from bruno.evaluation import correlated_dimensions
 from bruno.flows import ARCHITECTURES
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES
+from bruno.processes import PROCESSES
 from bruno.provenance import provenance
 from bruno.recipes import recipe_names
 from bruno.training.locate import locate_model

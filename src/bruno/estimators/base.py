@@ -29,8 +29,8 @@ from bruno.estimators.two_covariance import fit_two_covariance, spans_little
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES, load, locate, process_name
-from bruno.processes import ExchangeableStudentT
+from bruno.pretrained import load, locate, process_name
+from bruno.processes import PROCESSES, ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.serialization import read_unchanged
 from bruno.validation import check_choice, check_whole

@@ -27,8 +27,7 @@ from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
 from bruno.flows.yeo_johnson import YeoJohnson
 from bruno.model import Bruno
-from bruno.pretrained import PROCESSES
-from bruno.processes import ExchangeableProcess, ExchangeableStudentT
+from bruno.processes import PROCESSES, ExchangeableProcess, ExchangeableStudentT
 
 _ONE_AT_A_TIME = Lock()
 _Layer = TypeVar("_Layer", bound=nn.Module)

@@ -4,4 +4,10 @@ from bruno.processes.base import ExchangeableProcess
 from bruno.processes.gaussian import ExchangeableGaussian
 from bruno.processes.student_t import ExchangeableStudentT
 
-__all__ = ["ExchangeableGaussian", "ExchangeableProcess", "ExchangeableStudentT"]
+PROCESSES: dict[str, type[ExchangeableProcess]] = {
+    "gaussian": ExchangeableGaussian,
+    "student_t": ExchangeableStudentT,
+}
+"""By name, as files and ``process`` arguments have them."""
+
+__all__ = ["PROCESSES", "ExchangeableGaussian", "ExchangeableProcess", "ExchangeableStudentT"]
