@@ -24,7 +24,7 @@ from bruno.errors import CheckpointError, UserError
 from bruno.flows import RealNVP
 from bruno.model import Bruno
 from bruno.paths import user_path
-from bruno.processes import PROCESSES
+from bruno.processes import PROCESSES, ExchangeableProcess
 from bruno.serialization import CONFIG_FILE, read_data, read_unchanged, write_directory
 from bruno.validation import check_choice
 
