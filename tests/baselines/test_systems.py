@@ -11,7 +11,16 @@ from bruno.data.sets import sample_episode
 from bruno.seeding import generator_for
 from tests.baselines.squares import squares
 
-STEPS = dict.fromkeys(SYSTEMS, 30) | {"relation": 60, "bruno-generative": 40}
+STEPS = dict.fromkeys(SYSTEMS, 30) | {
+    "relation": 60,
+    "bruno-generative": 40,
+    "maml": 6,
+    "maml-first-order": 6,
+    "lstm": 12,
+    "mann": 40,
+    "neural-process": 100,
+}
+LEARNING = [name for name in SYSTEMS if name != "mann"]  # thousands of steps, see its own test
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,7 @@ def task(shot=3, queries=4):
     return flatten_episode(episode)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", LEARNING)
 def test_it_learns_and_predicts_normalised_probabilities(learnt, name):
     support, labels, query, truth = task()
     log_prob = learnt(name).adapt(support, labels).predict_log_prob(query)
@@ -90,7 +99,7 @@ def test_the_order_of_the_examples_matters_only_where_it_is_said_to(learnt, name
 def test_examples_are_added_and_removed_as_if_seen_from_the_start_or_never(learnt, name):
     system = learnt(name)
     support, labels, query, _ = task(shot=3)
-    first = torch.arange(len(labels)) % 3 < 2
+    first = torch.arange(len(labels)) < 8  # two of the three of each class
     of_all, of_first = system.adapt(support, labels), system.adapt(support[first], labels[first])
     if system.abilities.streaming:
         grown = of_first.observe(support[~first], labels[~first])

@@ -34,11 +34,10 @@ class FineTunedBruno(System):
     """BRUNO with the ``compact`` flow, trained for likelihood and classification at once."""
 
     title: ClassVar[str] = "BRUNO (fine-tuned)"
-    abilities: ClassVar[Abilities] = Abilities(
-        density=True, sampling=True, streaming=True, forgetting=True
-    )
-    plan: ClassVar[EpisodePlan] = EpisodePlan(ways=(60,), shots=(1, 2), queries=4)
-    learning_rate: ClassVar[float] = 3e-3
+    abilities: ClassVar[Abilities] = Abilities(True, True, streaming=True, forgetting=True)
+    plan: ClassVar[EpisodePlan] = EpisodePlan(ways=(30,), queries=2)
+    learning_rate: ClassVar[float] = 2e-3
+    warmup_steps: ClassVar[int] = 30
     weights: ClassVar[ObjectiveConfig] = ObjectiveConfig(generative_weight=0.1)
 
     def __init__(self, event_shape: tuple[int, ...], num_classes: int = 0) -> None:

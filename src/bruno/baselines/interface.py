@@ -44,11 +44,13 @@ class EpisodePlan:
         ways: Numbers of classes.
         shots: Numbers of examples of each class.
         queries: Queries of each class.
+        tasks: Episodes over which the gradient of a step is averaged.
     """
 
     ways: tuple[int, ...] = (20,)
     shots: tuple[int, ...] = (1,)
     queries: int = 5
+    tasks: int = 1
 
 
 class Predictor(ABC):
@@ -107,6 +109,7 @@ class System(nn.Module, ABC):
     abilities: ClassVar[Abilities] = Abilities()
     plan: ClassVar[EpisodePlan] = EpisodePlan()
     learning_rate: ClassVar[float] = 1e-3
+    warmup_steps: ClassVar[int] = 0
 
     def __init__(self, event_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
@@ -197,21 +200,20 @@ def number_of_classes(support: Tensor, labels: Tensor, most: int | None = None) 
 
 
 def flatten_episode(episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return support, its labels, queries and their labels, each class after the other.
+    """Return support, its labels, queries and their labels: an image of every class in turn.
 
     Args:
         episode: The episode.
 
     Returns:
-        Images ``(K·n, C, H, W)``, labels ``(K·n,)``, images ``(K·q, C, H, W)``, labels ``(K·q,)``.
+        Images ``(n·K, C, H, W)``, labels ``(n·K,)``, images ``(q·K, C, H, W)``, labels ``(q·K,)``.
     """
-    way, shot = episode.support.shape[:2]
-    classes = torch.arange(way)
+    classes = torch.arange(len(episode.support))
     return (
-        episode.support.flatten(0, 1),
-        classes.repeat_interleave(shot),
-        episode.query.flatten(0, 1),
-        classes.repeat_interleave(episode.query.shape[1]),
+        episode.support.transpose(0, 1).flatten(0, 1),
+        classes.repeat(episode.support.shape[1]),
+        episode.query.transpose(0, 1).flatten(0, 1),
+        classes.repeat(episode.query.shape[1]),
     )
 
 

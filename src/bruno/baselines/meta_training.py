@@ -164,7 +164,8 @@ def meta_train(
                 _save(state_file, system, optimiser, run)
             if share >= 1:
                 break
-            factor = 0.5 * (1 + math.cos(math.pi * share))
+            warmup = min(1.0, (run.step + 1) / (system.warmup_steps + 1))
+            factor = warmup * 0.5 * (1 + math.cos(math.pi * share))
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             _step(system, optimiser, training_set, config.seed, run.step)
@@ -192,9 +193,11 @@ def _step(
 ) -> None:
     """Take one step; a gradient that is not finite is left out."""
     system.train()
-    episode = system.draw(training_set, step, generator_for(seed, _TRAINING, step))
     optimiser.zero_grad()
-    system.loss(episode, generator_for(seed, _NOISE, step)).backward()
+    for task in range(system.plan.tasks):
+        episode = system.draw(training_set, step, generator_for(seed, _TRAINING, step, task))
+        loss = system.loss(episode, generator_for(seed, _NOISE, step, task))
+        (loss / system.plan.tasks).backward()
     norm = torch.nn.utils.clip_grad_norm_(system.parameters(), _GRADIENT_CLIP)
     if bool(torch.isfinite(norm)):
         optimiser.step()

@@ -76,6 +76,42 @@ SYSTEMS: dict[str, Entry] = {
         "trained with one example a class for all tasks",
     ),
     "relation": Entry(("relation", "RelationNetwork"), "metric", (99.6, 99.8, 97.6, 99.1)),
+    "maml": Entry(
+        ("maml", "Maml"),
+        "optimisation",
+        (98.7, 99.9, 95.8, 98.9),
+        "one network for 5 and 20 classes; batch norm of the examples alone",
+    ),
+    "maml-first-order": Entry(
+        ("maml", "FirstOrderMaml"),
+        "optimisation",
+        _NONE,
+        "as maml",
+    ),
+    "lstm": Entry(
+        ("lstm_meta_learner", "LstmMetaLearner"),
+        "optimisation",
+        _NONE,
+        "one network for 5 and 20 classes; not published on Omniglot",
+    ),
+    "mann": Entry(
+        ("mann", "MemoryAugmentedNetwork"),
+        "model",
+        (82.8, 94.9, None, None),
+        "one network for 5 and 20 classes",
+    ),
+    "neural-process": Entry(
+        ("neural_process", "NeuralProcess"),
+        "model",
+        (95.3, 98.5, 89.9, 96.8),
+        "published figures at second hand",
+    ),
+    "neural-statistician": Entry(
+        ("neural_statistician", "NeuralStatistician"),
+        "generative",
+        (98.1, 99.5, 93.2, 98.1),
+        "a quarter of the widths, one layer of latent variables",
+    ),
     "bruno-generative": Entry(
         ("bruno", "GenerativeBruno"), "model", (86.3, 95.6, 69.2, 87.7), "compact flow"
     ),

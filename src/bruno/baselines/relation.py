@@ -102,6 +102,6 @@ class RelationNetwork(MeanSystem):
         maps = self.embed(torch.cat([support, query]))
         given, asked = maps.split([len(support), len(query)])
         with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16()):
-            logits = self.relation_logits(asked, given.unflatten(0, (way, shot)).mean(1))
+            logits = self.relation_logits(asked, given.unflatten(0, (shot, way)).mean(0))
         scores = logits.to(maps).sigmoid()
         return (scores - one_hot(truth, way)).square().sum(-1).mean()

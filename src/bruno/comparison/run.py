@@ -177,6 +177,7 @@ def check_systems(names: Sequence[str], data: ComparisonData, config: Comparison
             system.draw(data.train, 0, torch.Generator().manual_seed(0))
         except UserError as error:
             raise UserError(f"dataset: {name} cannot be trained on it: {error}") from None
+        validation_figures(system, data.val, one)  # the first use of torch.func imports much
         start = time.process_time()
         validation_figures(system, data.val, one)
         needed = (time.process_time() - start) * training.validation_episodes
