@@ -347,7 +347,7 @@ def test_batches_are_a_function_of_seed_and_step(digits):
     assert torch.equal(first.x, training_batch(digits[0], TINY, 3).x)
     for other in (
         training_batch(digits[0], TINY, 4),
-        training_batch(digits[0], TINY, 3, process_index=1),
+        training_batch(digits[0], TINY, 3, index=1),
         training_batch(digits[0], dataclasses.replace(TINY, seed=1), 3),
         validation_batch(digits[0], TINY, 3),
     ):

@@ -56,17 +56,17 @@ def initialisation_batch(dataset: LabelledImages, experiment: Experiment, images
 
 
 def training_batch(
-    dataset: LabelledImages, experiment: Experiment, step: int, process_index: int = 0
+    dataset: LabelledImages, experiment: Experiment, step: int, index: int = 0
 ) -> Batch:
-    """Return the batch of a step; the same arguments always give the same numbers.
+    """Return a batch of a step; the same arguments always give the same numbers.
 
     Args:
         dataset: The images.
         experiment: The experiment.
         step: The step, from 0.
-        process_index: Index of the process among those of a launch.
+        index: The batch among those of the step.
     """
-    return _batch(dataset, experiment, _TRAINING, step, process_index, deform=True)
+    return _batch(dataset, experiment, _TRAINING, step, index, deform=True)
 
 
 def made_ahead(make: Callable[[int], Batch], first: int) -> Iterator[Batch]:

@@ -178,6 +178,9 @@ class TrainingConfig:
             ends with whichever comes first.
         sets_per_batch: Sets, each of another class, in a batch; with fewer classes, one of each.
         images_per_set: Images in each set.
+        batches_per_step: Batches whose gradients are averaged in a step, divided among the
+            processes; one for each process where it is not given. A run of several processes
+            leads to the weights of one with as many batches a step.
         learning_rate: Peak learning rate of the flow (AdamW).
         process_learning_rate: Peak learning rate of the process, which has few parameters and
             far to go.
@@ -202,6 +205,7 @@ class TrainingConfig:
     max_minutes: float | None = None
     sets_per_batch: int = 60
     images_per_set: int = 5
+    batches_per_step: int | None = None
     learning_rate: float = 1e-3
     process_learning_rate: float = 1e-2
     warmup_steps: int = 50
@@ -228,6 +232,7 @@ class TrainingConfig:
             "steps": 1,
             "sets_per_batch": 2,
             "images_per_set": 2,
+            "batches_per_step": 1,
             "warmup_steps": 0,
             "validate_every": 1,
             "validation_batches": 1,
@@ -235,7 +240,7 @@ class TrainingConfig:
         }
         for name, low in lowest.items():
             value = getattr(self, name)
-            if value is not None or name != "steps":
+            if value is not None or name not in {"steps", "batches_per_step"}:
                 check_whole(name, value, low)
         for name in (
             "learning_rate",

@@ -115,8 +115,14 @@ class _Run:
         training = experiment.training
         self.shots = experiment.objective.shots
         self.accelerator = start_accelerator(device)
-        if training.max_minutes is not None and self.accelerator.num_processes > 1:
-            raise UserError("max_minutes: several processes need a schedule in steps")
+        processes = self.accelerator.num_processes
+        self.batches_per_step = training.batches_per_step or processes
+        if self.batches_per_step % processes:
+            raise UserError(
+                f"batches_per_step: expected a multiple of the {processes} processes, got "
+                f"{self.batches_per_step}"
+            )
+        self.own_batches = self.batches_per_step // processes
         for dataset in (training_set, validation_set):
             if experiment.objective.discriminative_weight and dataset.num_classes < 2:
                 raise UserError(
@@ -212,17 +218,18 @@ class _Run:
     def _steps(self, on_row: Callable[[Row, float], None], signals: StopSignals) -> None:
         training = self.experiment.training
         clock = Clock(self.seconds)
-        progress, factor = schedule(training, self.step, clock.seconds())
+        progress, factor = schedule(training, self.step, self._agreed(signals, clock)[1])
         batches = self._batches()
         while progress < 1:
-            losses = self._train_step(next(batches), factor)
+            losses = self._train_step(batches, factor)
             self.step += 1
-            progress, factor = schedule(training, self.step, clock.seconds())
+            shown = min(1.0, schedule(training, self.step, clock.seconds())[0])
             if self.step % _LOG_EVERY == 0:
-                on_row(self._row("train", losses, clock), min(1.0, progress))
+                on_row(self._row("train", losses, clock), shown)
             if self.step % training.validate_every == 0:
-                on_row(self._validate(clock), min(1.0, progress))
-            stopped = self._stopped_by(signals)
+                on_row(self._validate(clock), shown)
+            stopped, seconds = self._agreed(signals, clock)
+            progress, factor = schedule(training, self.step, seconds)
             minutes = (clock.seconds() - self.seconds) / 60
             if (
                 stopped
@@ -239,41 +246,47 @@ class _Run:
         self.seconds = clock.seconds()
         self._save()
 
-    def _stopped_by(self, signals: StopSignals) -> int:
-        """Return the number of a signal that has come to any of the processes, or 0."""
-        number = signals.received
+    def _agreed(self, signals: StopSignals, clock: Clock) -> tuple[int, float]:
+        """Return the signal that has come to any of the processes, or 0, and the first's time.
+
+        All stop after the same step, and go by one clock: one that went on would wait for the
+        others for ever, and another rate of learning would part the weights.
+        """
+        number, seconds = signals.received, clock.seconds()
         if self.accelerator.num_processes > 1:
-            # All stop after the same step: one that went on would wait for the others for ever.
-            received = torch.tensor(number, device=self.accelerator.device, dtype=torch.int64)
-            number = int(self.accelerator.gather(received.unsqueeze(0)).max())
-        return number
+            device = self.accelerator.device
+            own = torch.tensor([[number, seconds]], dtype=torch.float64, device=device)
+            every = self.accelerator.gather(own)
+            number, seconds = int(every[:, 0].max()), float(every[0, 1])
+        return number, seconds
 
     def _batches(self) -> Iterator[Batch]:
-        """Return the batches of the steps from the present one on."""
+        """Return the batches of this process, those of the present step first."""
+        processes = self.accelerator.num_processes
 
-        def make(step: int) -> Batch:
-            process = self.accelerator.process_index
-            return training_batch(self.training_set, self.experiment, step, process)
+        def make(index: int) -> Batch:
+            step, place = divmod(index, self.own_batches)
+            batch = self.accelerator.process_index + place * processes
+            return training_batch(self.training_set, self.experiment, step, batch)
 
         # A CPU that trains has no time left to make batches in.
         on_cpu = self.accelerator.device.type == "cpu"
-        return map(make, count(self.step)) if on_cpu else made_ahead(make, self.step)
+        first = self.step * self.own_batches
+        return map(make, count(first)) if on_cpu else made_ahead(make, first)
 
-    def _train_step(self, batch: Batch, factor: float) -> Losses:
+    def _train_step(self, batches: Iterator[Batch], factor: float) -> Losses:
         training = self.experiment.training
-        batch = self._on_device(batch)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         shot = self.shots[self.step % len(self.shots)]
         self.optimiser.zero_grad()
-        try:
-            losses: Losses = self.wrapped(batch.x, shot, batch.context, batch.generator)
-            self.accelerator.backward(losses.loss)
-        except UserError as error:
-            layer = first_non_finite_layer(self.objective, batch, shot)
-            if layer is None:
-                raise
-            raise NonFiniteError(layer, self.step) from error
+        figures = []
+        for index in reversed(range(self.own_batches)):
+            batch = self._on_device(next(batches))
+            # Processes exchange gradients with the last of their batches.
+            with self.accelerator.no_sync(self.wrapped) if index else nullcontext():
+                figures.append(self._gradients(batch, shot))
+        losses = Losses(*torch.stack([torch.stack(each) for each in figures]).mean(0))
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), training.gradient_clip)
         if not bool(torch.isfinite(losses.loss)) or not bool(torch.isfinite(norm)):
             place = first_non_finite_layer(self.objective, batch, shot)
@@ -281,6 +294,18 @@ class _Run:
             raise NonFiniteError(place or "the loss", self.step)
         self.optimiser.step()
         self.average.update_parameters(self.objective.model)
+        return losses
+
+    def _gradients(self, batch: Batch, shot: int) -> Losses:
+        """Add the gradients of one of the batches of a step, and return its figures."""
+        try:
+            losses: Losses = self.wrapped(batch.x, shot, batch.context, batch.generator)
+            self.accelerator.backward(losses.loss / self.own_batches)
+        except UserError as error:
+            layer = first_non_finite_layer(self.objective, batch, shot)
+            if layer is None:
+                raise
+            raise NonFiniteError(layer, self.step) from error
         return Losses(*(figure.detach() for figure in losses))
 
     @torch.no_grad()
@@ -309,7 +334,7 @@ class _Run:
         """Append the figures of a step or validation to the history and return them."""
         training = self.experiment.training
         sets = sets_per_batch(self.training_set, self.experiment)
-        per_step = sets * training.images_per_set * self.accelerator.num_processes
+        per_step = sets * training.images_per_set * self.batches_per_step
         row: Row = {
             "kind": kind,
             "step": self.step,
