@@ -16,6 +16,9 @@ _EXTRAS = {
         ("alembic", "fastapi", "limits", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"),
         "serve",
     ),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
+    **dict.fromkeys(("pandas", "pyarrow"), "jobs"),
+    "ray": "ray",
 }
 """The extra of this package that installs an optional package, by the name of its import."""
 
