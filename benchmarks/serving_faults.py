@@ -1,16 +1,21 @@
-"""Kill ``bruno serve`` under load again and again: no acknowledged example is lost, none is twice.
+"""Kill the service under load again and again: no acknowledged example is lost, none is twice.
 
     python benchmarks/serving_faults.py --kills 20
-    python benchmarks/serving_faults.py --kills 5 --store postgresql://...   # restarted, not killed
+    python benchmarks/serving_faults.py --kills 20 --store postgresql://user:password@host/database
 
-Clients learn examples, each with an idempotency key, and send it again until it is acknowledged.
-The server gets SIGKILL at random times and is started again. In the end every key must stand for
-exactly one example, and the evidence of every class must be, bit for bit, that of its examples.
+Clients learn examples, each with an idempotency key, and send it again until it is acknowledged; a
+third of them is forgotten again. The process of the server gets SIGKILL at random times. A parent
+that has the model loaded forks the next one. In the end every key must stand for exactly one
+example that was not forgotten, and the evidence of every class must be, bit for bit, that of its
+examples.
 """
 
 import argparse
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,8 +25,11 @@ from collections import Counter
 
 import httpx
 import numpy as np
-from tests.serving.page import Server
+import uvicorn
 
+from bruno.serving.app import create_app
+from bruno.serving.model import load_model
+from bruno.serving.settings import ServerSettings
 from serving_load import images
 
 PATH = "/api/v1/projects/faults"
@@ -78,41 +86,90 @@ class Writers:
                 self.forgotten.add(example)
 
 
+def supervise(store, port):
+    """Serve in a child, and in another one whenever that dies; print the id of each."""
+    settings = ServerSettings(store=store, views=False, max_rate=10**6)
+    model = load_model(settings)
+    while True:
+        child = os.fork()
+        if child == 0:
+            uvicorn.run(create_app(settings, model), port=port, log_level="error")
+            os._exit(0)
+        print(child, flush=True)
+        os.waitpid(child, 0)
+
+
+class Supervised:
+    """A supervisor in a process of its own, and its current child."""
+
+    def __init__(self, store):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [sys.executable, __file__, "--supervise", str(self.port), "--store", store]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self.child = int(self.process.stdout.readline())
+
+    def kill(self):
+        """Kill the child, and wait for the next."""
+        os.kill(self.child, signal.SIGKILL)
+        self.child = int(self.process.stdout.readline())
+
+    def stop(self):
+        """Stop both."""
+        self.process.kill()
+        self.process.wait()
+        os.kill(self.child, signal.SIGKILL)
+
+
+def wait_for(url):
+    """Wait until a server is healthy."""
+    while True:
+        try:
+            if httpx.get(f"{url}/health", timeout=TIMEOUT).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load before each kill")
+    parser.add_argument("--examples", type=int, default=10, help="learned before each kill")
     parser.add_argument("--store", default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--supervise", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.supervise:
+        supervise(arguments.store, arguments.supervise)
     rng = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         store = arguments.store or f"sqlite:///{folder}/faults.db"
         writers = Writers(images())
-        server = Server(store, "--views", "false")
-        writers.url = server.url
-        made = httpx.post(f"{server.url}/api/v1/projects", json={"name": "faults"}, timeout=TIMEOUT)
+        server = Supervised(store)
+        url = writers.url = f"http://127.0.0.1:{server.port}"
+        wait_for(url)
+        made = httpx.post(f"{url}/api/v1/projects", json={"name": "faults"}, timeout=TIMEOUT)
         made.raise_for_status()
         for thread in writers.threads:
             thread.start()
         for kill in range(arguments.kills):
-            time.sleep(arguments.seconds * (0.5 + rng.random()))
+            enough = len(writers.acknowledged) + arguments.examples
+            while len(writers.acknowledged) < enough:
+                time.sleep(0.01)
+            time.sleep(0.2 * rng.random())
             server.kill()
-            server = Server(store, "--views", "false")
-            writers.url = server.url
             print(f"kill {kill + 1}: {len(writers.acknowledged)} acknowledged", flush=True)
         writers.stopping.set()
         for thread in writers.threads:
             thread.join()
-        stored = httpx.get(f"{server.url}{PATH}/examples?limit=1000", timeout=60).json()
+        stored = httpx.get(f"{url}{PATH}/examples?limit=1000", timeout=60).json()
         offset = len(stored)
         while offset and offset % 1000 == 0:
-            more = httpx.get(
-                f"{server.url}{PATH}/examples?limit=1000&offset={offset}", timeout=60
-            ).json()
+            more = httpx.get(f"{url}{PATH}/examples?limit=1000&offset={offset}", timeout=60).json()
             stored += more
             offset += len(more) or 1
-        verified = httpx.get(f"{server.url}{PATH}/verify", timeout=60).json()
+        verified = httpx.get(f"{url}{PATH}/verify", timeout=60).json()
         server.stop()
     there = Counter(one["id"] for one in stored)
     expected = set(writers.acknowledged.values()) - writers.forgotten

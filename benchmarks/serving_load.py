@@ -130,10 +130,10 @@ def summary(found, seconds):
     }
 
 
-def bare_model(known, seconds):
+def bare_model(known, seconds, threads):
     """Return images per second of the model alone, by batch size."""
     model = load_model(ServerSettings())
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(threads)
     elements = torch.stack(
         [model.format.from_image(one["image"], "none", invert=False, name="x") for one in known[0]]
     )
@@ -165,10 +165,12 @@ def set_up(base, known):
 def measure(arguments, store):
     known = images()
     started = time.perf_counter()
-    server = Server(store, "--max_rate", "100000", "--workers", str(arguments.workers))
+    options = ("--max_rate", "100000", "--threads", str(arguments.threads), "--views", "false")
+    server = Server(store, *options)
     process = psutil.Process(server.process.pid)
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "threads": arguments.threads,
         "load_average_before": os.getloadavg()[0],
         "start_to_health_s": round(time.perf_counter() - started, 2),
     }
@@ -181,7 +183,7 @@ def measure(arguments, store):
         if arguments.mixed:
             result["mixed"] = measure_mixed(arguments.mixed, server, process, known)
             return result
-        result["bare_model"] = bare_model(known, arguments.seconds)
+        result["bare_model"] = bare_model(known, arguments.seconds, arguments.threads)
         for name, make in (("classify", classify), ("add", add)):
             for clients in CLIENTS:
                 until = time.monotonic() + arguments.seconds
@@ -235,7 +237,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="for each number of clients")
     parser.add_argument("--mixed", type=int, default=0, help="number of requests of mixed kinds")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of one flow pass")
     parser.add_argument("--store", default=None, help="URL; a new SQLite file by default")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()

@@ -131,10 +131,19 @@ def test_a_request_with_a_key_is_learned_once(client, learn):
     other = {"examples": [{"class": "cross", **LINE}]}
     refused = client.post(f"{API}/letters/examples", json=other, headers=headers)
     assert refused.status_code == 409
+    more = {"examples": [{"class": "cross", **CROSS}] * 2}
     # Forgotten, it stays forgotten, though the key is used again.
     client.delete(f"{API}/letters/examples/{first[0]}")
     assert learn("cross", CROSS, **headers) == first
     assert digests(client) == {}
+    refused = client.post(f"{API}/letters/examples", json=more, headers=headers)
+    assert refused.status_code == 409
+
+
+def test_answers_are_in_the_order_of_the_examples(client):
+    body = {"examples": [{"class": name, **CROSS} for name in ("b", "a", "b")]}
+    answer = client.post(f"{API}/letters/examples", json=body).json()
+    assert [one["class"] for one in answer["examples"]] == ["b", "a", "b"]
 
 
 def test_classes_are_forgotten_whole(client, learn):

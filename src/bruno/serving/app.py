@@ -24,6 +24,7 @@ from bruno.serving.learning import drop_old_keys
 from bruno.serving.metrics import Metrics
 from bruno.serving.model import ServedModel, load_model
 from bruno.serving.projects import create_project
+from bruno.serving.reading import ElementReader
 from bruno.serving.routes import examples, inference, projects, system, views
 from bruno.serving.schemas import Problem
 from bruno.serving.settings import ServerSettings, token_for
@@ -91,7 +92,9 @@ def create_app(settings: ServerSettings, model: ServedModel | None = None) -> Fa
             for status, text in _PROBLEMS.items()
         },
     )
-    app.state.server = ServerState(settings, served, store, engine, metrics, seen)
+    app.state.server = ServerState(
+        settings, served, ElementReader(served.format), store, engine, metrics, seen
+    )
     for module in (system, projects, examples, inference, views):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")

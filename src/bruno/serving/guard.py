@@ -100,28 +100,30 @@ class Guard:
         held = 0
         parts: list[bytes] = []
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return  # the client went away
-                    part = message.get("body", b"")
-                    parts.append(part)
-                    held += len(part)
-                    self._held += len(part)
-                    more = message.get("more_body", False)
-                    if held > self._most:
-                        await refuse(send, *self._too_large())
-                        return
-                    if self._held > _BODIES_AT_ONCE * self._most:
-                        await refuse(send, 503, "server: too many large bodies at once", 1)
-                        return
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    more = True
+                    while more:
+                        message = await receive()
+                        if message["type"] != "http.request":
+                            return  # the client went away
+                        part = message.get("body", b"")
+                        parts.append(part)
+                        held += len(part)
+                        self._held += len(part)
+                        more = message.get("more_body", False)
+                        if held > self._most:
+                            await refuse(send, *self._too_large())
+                            return
+                        if self._held > _BODIES_AT_ONCE * self._most:
+                            await refuse(send, 503, "server: too many large bodies at once", 1)
+                            return
+            except TimeoutError:
+                await refuse(send, 408, f"body: expected all of it within {_BODY_SECONDS} seconds")
+                return
             body = b"".join(parts)
             parts.clear()
             await self._app(scope, _replay(body, receive), send)
-        except TimeoutError:
-            await refuse(send, 408, f"body: expected all of it within {_BODY_SECONDS} seconds")
         finally:
             self._held -= held
 

@@ -87,34 +87,38 @@ class Learn:
             )
         ).one_or_none()
         if earlier is not None:
-            known = earlier.fingerprint
-            if known is not None and self.fingerprint is not None and known != self.fingerprint:
+            # Without a fingerprint some of its examples are forgotten, and with them their content.
+            is_other = earlier.fingerprint not in (None, self.fingerprint)
+            if is_other or len(earlier.examples) != len(self.new):
                 raise RefusalError(409, "Idempotency-Key: was used for another request")
             return [Learned(*row) for row in earlier.examples], True
-        by_class: dict[str, list[NewExample]] = {}
+        by_class: dict[str, list[Integers]] = {}
         for one in self.new:
-            by_class.setdefault(one.class_name, []).append(one)
+            by_class.setdefault(one.class_name, []).append(one.latent)
+        class_ids = {
+            name: _add_to_class(
+                connection, self.project_id, name, ExactEvidence.of(np.stack(latents)), revision
+            )
+            for name, latents in by_class.items()
+        }
         now, request_id = datetime.now(UTC), new_id()
         learned, rows = [], []
-        for name, members in by_class.items():
-            more = ExactEvidence.of(np.stack([one.latent for one in members]))
-            class_id = _add_to_class(connection, self.project_id, name, more, revision)
-            for one in members:
-                example_id, latent = new_id(), _latent_bytes(one.latent)
-                learned.append(Learned(example_id, class_id, name))
-                rows.append(
-                    {
-                        "id": example_id,
-                        "project_id": self.project_id,
-                        "class_id": class_id,
-                        "request_id": request_id,
-                        "content_digest": digest_of(one.content),
-                        "latent_digest": digest_of(latent),
-                        "content": one.content if keeps else None,
-                        "latent": latent if keeps else None,
-                        "created": now,
-                    }
-                )
+        for one in self.new:
+            latent = _latent_bytes(one.latent)
+            learned.append(Learned(new_id(), class_ids[one.class_name], one.class_name))
+            rows.append(
+                {
+                    "id": learned[-1].id,
+                    "project_id": self.project_id,
+                    "class_id": learned[-1].class_id,
+                    "request_id": request_id,
+                    "content_digest": digest_of(one.content),
+                    "latent_digest": digest_of(latent),
+                    "content": one.content if keeps else None,
+                    "latent": latent if keeps else None,
+                    "created": now,
+                }
+            )
         connection.execute(
             sa.insert(requests).values(
                 id=request_id,

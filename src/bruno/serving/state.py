@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from bruno.serving.inference import Inference
 from bruno.serving.metrics import Metrics
 from bruno.serving.model import ServedModel
+from bruno.serving.reading import ElementReader
 from bruno.serving.settings import ServerSettings
 from bruno.serving.store import Store
 from bruno.serving.views import ViewsModel
@@ -22,6 +23,7 @@ class ServerState:
     Attributes:
         settings: Its settings.
         model: Its model.
+        reader: Reads the elements of requests.
         store: Its database.
         inference: The threads of model and database.
         metrics: Its figures.
@@ -30,6 +32,7 @@ class ServerState:
 
     settings: ServerSettings
     model: ServedModel
+    reader: ElementReader
     store: Store
     inference: Inference
     metrics: Metrics

@@ -21,6 +21,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bruno.errors import UserError
 from bruno.serving.errors import RefusalError
@@ -28,6 +29,8 @@ from bruno.serving.errors import RefusalError
 _T = TypeVar("_T")
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _MIGRATION_LOCK = 0x6272756E6F  # a number of our own for PostgreSQL's advisory lock
+_PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
+_MOST_CONNECTIONS = 48  # more than the threads that answer requests
 _POSTGRES_DISK_FULL = "53100"
 _ATTEMPTS, _FIRST_PAUSE = 4, 0.05
 _BUSY_SECONDS = 10
@@ -74,7 +77,7 @@ class Store:
                 if not self.is_sqlite:
                     connection = connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
-        except (OperationalError, InterfaceError) as error:
+        except _PASSING as error:
             raise _refusal(error) from error
 
     def write(self, change: Callable[[Connection], _T]) -> _T:
@@ -94,7 +97,7 @@ class Store:
                     connection = connection.execution_options(bruno_writes=True)
                     with connection.begin():
                         return change(connection)
-            except (OperationalError, InterfaceError) as error:
+            except _PASSING as error:
                 refusal = _refusal(error)
                 if refusal.status == 507 or attempt == _ATTEMPTS:
                     raise refusal from error
@@ -158,7 +161,10 @@ def _engine(url: str) -> Engine:
     if name == "sqlite":
         return _sqlite_engine(parsed)
     return sa.create_engine(
-        parsed, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5}
+        parsed,
+        pool_pre_ping=True,
+        max_overflow=_MOST_CONNECTIONS,
+        connect_args={"connect_timeout": 5},
     )
 
 
@@ -168,7 +174,9 @@ def _sqlite_engine(url: sa.URL) -> Engine:
     folder = Path(str(url.database)).parent
     if not folder.is_dir():
         raise UserError(f"store: expected a file in a directory that is there, got {folder}")
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    engine = sa.create_engine(
+        url, max_overflow=_MOST_CONNECTIONS, connect_args={"timeout": _BUSY_SECONDS}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -189,7 +197,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
     return engine
 
 
-def _refusal(error: DBAPIError) -> RefusalError:
+def _refusal(error: Exception) -> RefusalError:
     """Return the answer to a request whose statement failed."""
     if any(map(_is_full_disk, _causes(error))):
         return RefusalError(507, "store: the disk is full; nothing was changed", retry_after=60)

@@ -14,7 +14,6 @@ from bruno.serving.elements import content_of, digest_of, picture, png
 from bruno.serving.errors import RefusalError, not_found
 from bruno.serving.learning import Forget, Forgettable, Learn, NewExample
 from bruno.serving.projects import project_row
-from bruno.serving.reading import read_elements
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
 from bruno.serving.schemas import (
@@ -50,7 +49,7 @@ async def learn(
 ) -> LearnedAnswer:
     """Learn examples, all or none. They are on disk when this answers."""
     row = await anyio.to_thread.run_sync(_project, server, project)
-    elements = await read_elements(server.model.format, given.examples, "examples")
+    elements = await server.reader.read(given.examples, "examples")
     z, _ = await server.inference.encode(elements, repeatably=not row.keep_examples)
     latents = server.model.fixed_points(z)
     contents = [content_of(element) for element in elements]
@@ -73,15 +72,15 @@ async def learn(
     if not replayed:
         server.metrics.learned.inc(len(learned))
     is_image = server.model.format.is_image
-    images = [picture(one) if is_image else None for one in elements]
-    # Examples are stored class by class.
-    order = sorted(range(len(names)), key=lambda index: names.index(names[index]))
     return LearnedAnswer(
         examples=[
             LearnedExample(
-                id=one.id, class_id=one.class_id, class_name=one.class_name, image=images[index]
+                id=one.id,
+                class_id=one.class_id,
+                class_name=one.class_name,
+                image=picture(element) if is_image else None,
             )
-            for one, index in zip(learned, order, strict=True)
+            for one, element in zip(learned, elements, strict=True)
         ],
         replayed=replayed,
     )
@@ -157,7 +156,7 @@ async def forget(server: Server, project: Project, given: ForgetInput) -> Forgot
     contents: dict[int, tuple[str, Any]] = {}
     if sent:
         chosen = [given.examples[index] for index in sent]
-        elements = await read_elements(server.model.format, chosen, "examples")
+        elements = await server.reader.read(chosen, "examples")
         latents: Any = [None] * len(sent)
         if not row.keep_examples:
             z, _ = await server.inference.encode(elements, repeatably=True)

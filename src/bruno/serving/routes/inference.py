@@ -11,7 +11,6 @@ from bruno.evidence import Evidence
 from bruno.serving.elements import picture
 from bruno.serving.errors import RefusalError
 from bruno.serving.inference import Draw
-from bruno.serving.reading import read_elements
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
 from bruno.serving.schemas import (
@@ -36,7 +35,7 @@ router = APIRouter(prefix=f"{PREFIX}/projects/{{project}}", tags=["inference"])
 @router.post("/classify")
 async def classify(server: Server, project: Project, given: ClassifyInput) -> ClassifyAnswer:
     """Return the probabilities of the classes, and of none of them, of each element."""
-    elements = await read_elements(server.model.format, given.elements, "elements")
+    elements = await server.reader.read(given.elements, "elements")
     result = await server.inference.classify(elements, project, given.unknown_prior)
     known = result.probabilities[:, :-1]
     best = known.argsort(1, descending=True)[:, : given.top].tolist()
@@ -80,7 +79,7 @@ async def sample(server: Server, project: Project, given: SampleInput) -> Sample
 async def score(server: Server, project: Project, given: ScoreInput) -> ScoreAnswer:
     """Return the log-densities of elements given a class, a set, or nothing."""
     evidence = await _evidence(server, project, given)
-    elements = await read_elements(server.model.format, given.elements, "elements")
+    elements = await server.reader.read(given.elements, "elements")
     z, log_det = await server.inference.encode(elements)
     assert log_det is not None  # noqa: S101 - only repeatable encoding has none
     of_set = server.model.log_prob_given(z, evidence) + log_det
@@ -93,7 +92,7 @@ async def rank(server: Server, project: Project, given: RankInput) -> RankAnswer
     """Rank a corpus by log p(x | handful) - log p(x), as in Bayesian Sets."""
     await anyio.to_thread.run_sync(server.inference.snapshot, project)
     handful = await _encoded_set(server, given.handful, "handful")
-    elements = await read_elements(server.model.format, given.corpus, "corpus")
+    elements = await server.reader.read(given.corpus, "corpus")
     z, _ = await server.inference.encode(elements)
     prior = server.model.log_prob_given(z, server.model.no_evidence())
     gain = server.model.log_prob_given(z, Evidence.of(handful)) - prior
@@ -111,6 +110,6 @@ async def _evidence(server: ServerState, project: str, given: GivenSet) -> Evide
 
 
 async def _encoded_set(server: ServerState, given: list[ElementInput], name: str) -> Tensor:
-    elements = await read_elements(server.model.format, given, name)
+    elements = await server.reader.read(given, name)
     z, _ = await server.inference.encode(elements)
     return z
