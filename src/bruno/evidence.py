@@ -30,7 +30,11 @@ from bruno.validation import (
 _ROUNDING = 1e-4
 
 
-_DTYPES = {"count": torch.int64, "mean": torch.float64, "scatter": torch.float64}
+_DTYPES = {
+    "count": (torch.int64, torch.float64),
+    "mean": (torch.float64,),
+    "scatter": (torch.float64,),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,8 @@ class Evidence:
     nothing cancels when elements are nearly equal. All statistics are float64.
 
     Attributes:
-        count: Number of elements :math:`n`, shape ``(*B,)``, int64.
+        count: Number of elements :math:`n`, shape ``(*B,)``, int64; or the sum of their weights,
+            float64.
         mean: Their mean, shape ``(*B, D)``; zero for an empty set.
         scatter: :math:`\sum_i (z_i - \bar z)^2` in every dimension, shape ``(*B, D)``.
 
@@ -67,9 +72,10 @@ class Evidence:
                 "evidence: expected count (*B,), mean (*B, D) and scatter (*B, D), got "
                 f"{tuple(self.count.shape)}, {tuple(self.mean.shape)}, {tuple(self.scatter.shape)}"
             )
-        for name, dtype in _DTYPES.items():
-            if getattr(self, name).dtype != dtype:
-                raise UserError(f"{name}: expected {dtype}, got {getattr(self, name).dtype}")
+        for name, dtypes in _DTYPES.items():
+            if getattr(self, name).dtype not in dtypes:
+                expected = " or ".join(map(str, dtypes))
+                raise UserError(f"{name}: expected {expected}, got {getattr(self, name).dtype}")
 
     @classmethod
     def empty(

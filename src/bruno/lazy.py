@@ -12,6 +12,7 @@ _EXTRAS = {
     ),
     "rich": "train",
     "matplotlib": "report",
+    "river": "river",
     **dict.fromkeys(
         ("alembic", "fastapi", "limits", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"),
         "serve",

@@ -125,3 +125,30 @@ def test_no_gradient_is_kept():
     density = BrunoDensity().fit(X[:50])
     assert not any(p.requires_grad for p in density.model_.parameters())
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("dim", [3, 20])
+def test_false_alarms_of_new_elements_are_as_stated(dim):
+    rng = np.random.default_rng(5)
+    mixing = rng.normal(size=(dim, dim))
+    x, new = (rng.standard_t(6, size=(number, dim)) @ mixing for number in (400, 4000))
+    detector = BrunoOutlierDetector(contamination="auto").fit(x)
+    assert (detector.predict(new) == -1).mean() == pytest.approx(0.05, abs=0.025)
+    flagged = BrunoOutlierDetector(contamination=0.05).fit(x).predict(new) == -1
+    assert flagged.mean() > (detector.predict(new) == -1).mean()
+
+
+def test_probabilities_of_outliers_are_those_of_bayes_rule():
+    detector = BrunoOutlierDetector(contamination=0.2).fit(X[:60])
+    found = detector.predict_proba(np.concatenate([X[60:70], X[60:70] + 50]))
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert found[:10, 1].max() < 0.5
+    assert found[10:, 1].min() > 0.99
+    model = detector.model_
+    with torch.no_grad():
+        x = torch.from_numpy(X[60:61])
+        ratio = model.condition(torch.from_numpy(X[:60])).log_prob(x[0]) - model.prior().log_prob(
+            x[0]
+        )
+    expected = 0.2 / (0.2 + 0.8 * np.exp(float(ratio)))
+    assert found[0, 1] == pytest.approx(expected, rel=1e-9)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bruno import BrunoClassifier, BrunoDensity, Evidence
-from bruno.estimators.calibration import choose_temperature
+from bruno.estimators.calibration import choose_calibration
 from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
 from bruno.estimators.selection import spread
 from bruno.estimators.two_covariance import fit_two_covariance, prior_strength
@@ -132,5 +132,22 @@ def test_the_temperature_allows_for_the_prior_of_the_classes():
     prior = torch.tensor([0.9, 0.1], dtype=torch.float64).log()
     share = (scores[0, 0] + prior).softmax(0)[1]
     truth = (torch.arange(1000) < 1000 * share).long()
-    assert choose_temperature(scores, truth, 1.5, prior) == pytest.approx(1, abs=0.1)
-    assert choose_temperature(scores, truth, 1.5) > 3
+    found = choose_calibration(scores, truth, 1.5, prior)
+    assert found.temperature == pytest.approx(1, abs=0.1)
+    assert choose_calibration(scores, truth, 1.5, torch.zeros(2)).temperature > 3
+
+
+def test_labels_that_are_wrong_do_not_change_the_temperature():
+    scores = 40 * torch.randn(1, 2000, 1, generator=generator_for(6), dtype=torch.float64)
+    scores = torch.cat([scores, -scores], 2)
+    truth = scores[0].argmax(1)
+    wrong = torch.arange(2000) % 20 == 0
+    prior = torch.zeros(2, dtype=torch.float64)
+    right = choose_calibration(scores, truth, 1.0, prior)
+    noisy = choose_calibration(scores, torch.where(wrong, 1 - truth, truth), 1.0, prior)
+    assert right.label_noise == 0
+    assert noisy.label_noise == 0.1  # half of the random labels are right by chance
+    assert noisy.temperature < 1.5 * right.temperature
+    log_proba = noisy.log_proba(scores[0], prior)
+    torch.testing.assert_close(log_proba.exp().sum(1), torch.ones(2000, dtype=torch.float64))
+    assert float(log_proba.min()) >= np.log(0.049)

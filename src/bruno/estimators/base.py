@@ -36,6 +36,7 @@ from bruno.serialization import read_unchanged
 from bruno.validation import check_choice, check_whole
 
 _FLOWS = (None, "diagonal", "affine", "dense")
+_AUTO_PROCESSES = ("gaussian", "student_t")
 _SCALES = ("auto", "per_feature", "global")
 _MARGINAL_MAPS = ("auto", None, "yeo_johnson")
 _DEVICES = ("auto", "cpu", "cuda")
@@ -227,7 +228,7 @@ class BrunoEstimator(BaseEstimator, ABC):
             torch.from_numpy(x.copy()),
             torch.from_numpy(classes.copy()),
             self._two_covariance,
-            processes=tuple(PROCESSES) if self.process == "auto" else (self.process,),
+            processes=_AUTO_PROCESSES if self.process == "auto" else (self.process,),
             power_maps=bends[self.marginal_map],
             full=self.flow_ == "affine",
             start=self._starting_temperature(x),
@@ -374,9 +375,13 @@ class BrunoEstimator(BaseEstimator, ABC):
     def _all_evidence(self) -> Evidence:
         """Return the evidence, as it is saved; likewise."""
 
+    def _recent_elements(self) -> Tensor | None:
+        """Return latent vectors of elements that are saved, if some are kept; likewise."""
+        return None
+
     @abstractmethod
-    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
-        """Take what :meth:`_state` and :meth:`_all_evidence` returned."""
+    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
+        """Take what the three above returned."""
         self.flow_ = state["flow_"]
         self.scale_ = state["scale_"]
         self.prior_strength_ = state.get("prior_strength_")  # missing in earlier files
@@ -398,7 +403,12 @@ class BrunoEstimator(BaseEstimator, ABC):
                 still there.
         """
         check_is_fitted(self)
-        saved = SavedEstimator(self.get_params(deep=False), self._state(), self._all_evidence())
+        saved = SavedEstimator(
+            self.get_params(deep=False),
+            self._state(),
+            self._all_evidence(),
+            self._recent_elements(),
+        )
         write_estimator(path, type(self).__name__, saved, self.model_)
 
     @classmethod
@@ -417,7 +427,8 @@ class BrunoEstimator(BaseEstimator, ABC):
             device = resolve_device(estimator.device)
             known = saved.evidence
             known = Evidence(*(t.to(device) for t in (known.count, known.mean, known.scatter)))
-            estimator._restore(saved.state, known)
+            recent = None if saved.recent is None else saved.recent.to(device)
+            estimator._restore(saved.state, known, recent)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: is not a whole {cls.__name__}: {error}") from None
         estimator._use(model.requires_grad_(False).to(device))

@@ -1,9 +1,10 @@
-"""Calibration of class probabilities and of open-set rejection; densities are not changed.
+"""ClassCalibration of class probabilities and of open-set rejection; densities are not changed.
 
 Where dimensions are modelled as independent and are not, they overstate the evidence, and class
 probabilities are overconfident. Dividing the log-densities of all classes by one
 number before normalising (Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017; as
 the weight of a composite likelihood: Pauli, Racugno & Ventura, Statistica Sinica 2011) corrects it.
+Labels that are drawn from the prior, whatever the element is, are allowed for beside it.
 
 The densities of unseen classes are the least calibrated, above all after discriminative training.
 Classes that are held out, one group after the other, measure by how much they are off.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ _MANY_DIMENSIONS, _MOST_DIMENSIONS, _MANY_EXAMPLES = 64, 1024, 120
 _LOWEST, _HIGHEST, _HIGHEST_TIMES_START, _NUMBER_OF_CANDIDATES = 0.5, 20.0, 4.0, 30
 # Penalty of the starting value, in nats for a factor of e.
 _PRIOR_STRENGTH = 20.0
+# Candidates for the label noise, and its penalty in nats for labels that are all noise.
+_NOISES, _NOISE_STRENGTH = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 20.0
 # With fewer folds too few examples are left for training to represent the whole.
 _FEWEST_FOLDS, _FOLDS = 3, 5
 _REPEATS, _ENOUGH = 3, 300
@@ -66,29 +70,76 @@ def starting_temperature(number: int, dim: int, *, global_scale: bool) -> float:
     return max(1.0, few, many) * (1 + (_FEW_DEGREES / degrees) ** 2)
 
 
-def choose_temperature(
-    log_prob: Tensor, truth: Tensor, start: float, log_prior: Tensor | None = None
-) -> float:
-    """Return the temperature with the least log-loss, penalised for its distance from ``start``.
+@dataclass(frozen=True)
+class ClassCalibration:
+    """How log-densities become class probabilities.
+
+    Attributes:
+        temperature: Divisor of log-densities.
+        label_noise: Probability that a label is drawn from the prior, whatever the element is.
+    """
+
+    temperature: float
+    label_noise: float = 0.0
+
+    def log_proba(self, log_prob: Tensor, log_prior: Tensor) -> Tensor:
+        """Return log-probabilities of classes, ``(N, K)``.
+
+        Args:
+            log_prob: log p(x | class), ``(N, K)``.
+            log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        """
+        log_joint = log_prob / self.temperature + log_prior
+        return with_label_noise(log_joint, log_prior, self.label_noise)
+
+
+def with_label_noise(log_joint: Tensor, log_prior: Tensor, label_noise: float) -> Tensor:
+    """Return log-probabilities of classes, some of whose labels are drawn from the prior.
+
+    Args:
+        log_joint: log p(x, class) of labels without noise, tempered, ``(N, K)``.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        label_noise: Probability that a label is drawn from the prior.
+    """
+    log_proba = log_joint.log_softmax(1)
+    if not label_noise:
+        return log_proba
+    at_random = log_prior.log_softmax(0) + math.log(label_noise)
+    return torch.logaddexp(log_proba + math.log1p(-label_noise), at_random)
+
+
+def choose_calibration(
+    log_prob: Tensor, truth: Tensor, start: float, log_prior: Tensor
+) -> ClassCalibration:
+    """Return temperature and label noise of the least log-loss, penalised.
+
+    A Gaussian log-ratio grows with the square of the distance: without label noise a few elements
+    that lie among those of another class decide the temperature of all.
 
     Args:
         log_prob: log p(x | class) of examples that were held out, ``(repeats, N, K)``.
         truth: Their classes, int64 ``(N,)``.
-        start: The starting temperature.
-        log_prior: Logarithms of the prior of the classes, ``(K,)``; by default all are as probable.
+        start: The starting temperature, towards which the penalty pulls.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
     """
     repeats = len(log_prob)
-    truth = truth.repeat(repeats)
-
-    def cost(temperature: float) -> float:
-        scores = log_prob.flatten(0, 1) / temperature
-        scores = scores if log_prior is None else scores + log_prior
-        loss = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
-        return float(loss) / max(1, repeats) + _PRIOR_STRENGTH * math.log(temperature / start) ** 2
-
+    if not log_prob.numel():
+        return ClassCalibration(start)
+    scores, truth = log_prob.flatten(0, 1), truth.repeat(repeats)
+    by_chance = log_prior.softmax(0)[truth]
+    found = []
     highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
-    candidates: list[float] = np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()
-    return min((start, *candidates), key=cost)
+    for temperature in (start, *np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()):
+        log_proba = (scores / temperature + log_prior).log_softmax(1)
+        of_truth = log_proba.gather(1, truth.unsqueeze(1)).squeeze(1)
+        penalty = _PRIOR_STRENGTH * math.log(temperature / start) ** 2
+        losses = [-float(of_truth.sum())]
+        proba = of_truth.exp()
+        losses += [-float(((1 - n) * proba + n * by_chance).log().sum()) for n in _NOISES[1:]]
+        for noise, loss in zip(_NOISES, losses, strict=True):
+            cost = loss / repeats + penalty + _NOISE_STRENGTH * noise
+            found.append((cost, ClassCalibration(temperature, noise)))
+    return min(found, key=lambda each: each[0])[1]
 
 
 def cross_validated(
@@ -214,7 +265,13 @@ def fit_platt_scaling(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
 
 
 def with_rejection(
-    scores: Tensor, of_none: Tensor, slope: float, intercept: float, unknown_prior: float
+    scores: Tensor,
+    of_none: Tensor,
+    slope: float,
+    intercept: float,
+    unknown_prior: float,
+    log_prior: Tensor,
+    label_noise: float,
 ) -> Tensor:
     """Return log p(class | x), ``(N, K + 1)``, the last for none of the known classes.
 
@@ -224,11 +281,13 @@ def with_rejection(
         slope: Of the log-odds of none of them over log-ratios (:func:`fit_platt_scaling`).
         intercept: Of the same.
         unknown_prior: Prior probability that an element is of none of them.
+        log_prior: Logarithms of the prior of the known classes, ``(K,)``.
+        label_noise: Probability that the label of a known class is drawn from the prior.
     """
     of_known = scores.logsumexp(1)
     log_odds = slope * (of_none - of_known) + intercept
     log_odds = log_odds + math.log(unknown_prior) - math.log1p(-unknown_prior)
-    known = (scores - of_known.unsqueeze(1)) - softplus(log_odds).unsqueeze(1)
+    known = with_label_noise(scores, log_prior, label_noise) - softplus(log_odds).unsqueeze(1)
     return torch.cat([known, logsigmoid(log_odds).unsqueeze(1)], 1)
 
 

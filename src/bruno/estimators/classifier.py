@@ -19,11 +19,13 @@ from bruno import chunks
 from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.calibration import (
+    ClassCalibration,
     Score,
-    choose_temperature,
+    choose_calibration,
     cross_validated,
     fit_platt_scaling,
     log_odds_unknown,
+    with_label_noise,
     with_rejection,
 )
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
@@ -40,11 +42,12 @@ from bruno.estimators.labels import (
     with_unknown,
 )
 from bruno.estimators.leave_one_out import leave_one_out
+from bruno.estimators.recent import RecentElements, faded, weighted_by_class
 from bruno.estimators.selection import FEWEST_EXAMPLES, spread
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
-from bruno.validation import check_number, check_share
+from bruno.validation import check_number, check_positive, check_share, check_whole
 
 # Elements scored at once, however many classes there are: the evidence of very many classes takes
 # more memory than their scores.
@@ -100,6 +103,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             ``unknown_prior`` also ``unknown_slope_`` and ``unknown_intercept_``, by leaving
             classes out, too. With ``flow="dense"`` each of the two trains three more flows.
             Densities are not changed.
+        window: How many of the latest examples count, for classes that change with time: when
+            ``partial_fit`` takes one more, the oldest is forgotten. Their latent vectors are kept
+            for that. By default all examples count.
+        half_life: Number of examples, of all classes, after which an example counts half: older
+            evidence fades, and no example is kept. Then nothing can be forgotten by ``forget``.
         steps: Steps of training with ``flow="dense"``.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of folds, of training and of samples.
@@ -117,6 +125,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         prior_strength_: Pseudo-observations of the prior of the covariance within classes, that
             were chosen; None for a model that was given or trained.
         temperature_: The temperature.
+        label_noise_: Probability that a label is drawn from the prior of the classes, whatever the
+            element is; chosen with the temperature, 0 where that is a number.
         unknown_slope_: With ``unknown_prior``, the log-odds of none of the known classes are
             ``unknown_slope_`` · r + ``unknown_intercept_`` + log(p / (1 − p)) with p =
             ``unknown_prior``, where r is log p(x | an unknown class) − log p(x | the known
@@ -141,11 +151,13 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         True
     """
 
+    label_noise_: float
     temperature_: float
     unknown_intercept_: float
     unknown_slope_: float
     _known: ClassEvidence
     _present: KnownClasses
+    _recent: RecentElements | None
 
     def __init__(
         self,
@@ -157,6 +169,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         class_prior: Any = "uniform",
         unknown_prior: float | None = None,
         temperature: float | str = "auto",
+        window: int | None = None,
+        half_life: float | None = None,
         steps: int = 400,
         device: str = "auto",
         random_state: Any = None,
@@ -170,6 +184,8 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self.class_prior = class_prior
         self.unknown_prior = unknown_prior
         self.temperature = temperature
+        self.window = window
+        self.half_life = half_life
         self.steps = steps
         self.device = device
         self.random_state = random_state
@@ -208,7 +224,18 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         self._use(model)
         z, _ = encoded(self._exact_model, x)
         self._calibrate(x, z, truth, given, prior)
-        self._known = ClassEvidence(classes, Evidence.by_class(z, truth.to(z.device)))
+        of_rows = truth.to(z.device)
+        self._recent = None
+        if self.window is not None:
+            self._recent = RecentElements((), z[:0]).followed_by(labels, z, self.window)
+            latest = slice(max(0, len(z) - self.window), None)
+            z, of_rows = z[latest], of_rows[latest]
+            classes, of_rows = classes[of_rows.unique()], of_rows.unique(return_inverse=True)[1]
+        evidence = Evidence.by_class(z, of_rows)
+        if self.half_life is not None:
+            ages = torch.arange(len(z) - 1, -1, -1, dtype=torch.float64, device=z.device)
+            evidence = weighted_by_class(z, of_rows, 0.5 ** (ages / self.half_life))
+        self._known = ClassEvidence(classes, evidence)
 
     @updates
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
@@ -237,6 +264,9 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
             return self
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = encoded(self._exact_model, x)
+        if self._recent is not None or self.half_life is not None:
+            self._take_and_fade(z, labels, announced)
+            return self
         if len(z) == 1 and announced is None and (label := labels.item()) in self._known:
             self._known.observe(label, z[0])
             return self
@@ -271,8 +301,11 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 detected where they are near enough to the others (:meth:`~bruno.Evidence.without`).
         """
         check_is_fitted(self)
+        if self.half_life is not None:
+            raise UserError("forget: expected half_life=None: no weight of an example is kept")
         x, labels = self._validated_pair(X, y, reset=False)
         z, _ = encoded(self._exact_model, x)
+        recent = None if self._recent is None else self._recent.without(labels, z)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
             if label not in self._known:
@@ -282,6 +315,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         dropped = [label for label, left in changed.items() if left is None]
         if dropped and len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
+        self._recent = recent
         self._known.update(changed)
         return self
 
@@ -290,7 +324,7 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         """Return the most probable class of every element, ``(N,)``."""
         check_is_fitted(self)
         names = self._names()
-        best = [scores.argmax(1).cpu().numpy() for scores in self._log_joint(X)]
+        best = [scores.argmax(1).cpu().numpy() for scores in self._log_proba_of_parts(X)]
         labels: np.ndarray = names[np.concatenate(best)]
         return labels
 
@@ -309,15 +343,14 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         Columns are as ``classes_``; with ``unknown_prior`` a last one is for none of the known
         classes.
         """
-        parts = [scores.log_softmax(1).cpu().numpy() for scores in self._log_joint(X)]
+        parts = [scores.cpu().numpy() for scores in self._log_proba_of_parts(X)]
         log_proba: np.ndarray = np.concatenate(parts)
         return log_proba
 
-    def _log_joint(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
-        """Yield log p(x, class), tempered, of some elements after the other: ``(n, K)`` each.
+    def _log_proba_of_parts(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
+        """Yield log p(class | x) of some elements after the other: ``(n, K)`` each.
 
-        With ``unknown_prior`` it is log p(class | x), with a last column for none of the known
-        classes.
+        With ``unknown_prior`` there is a last column for none of the known classes.
         """
         check_is_fitted(self)
         z, _ = encoded(self.model_, self._validated(X, reset=False))
@@ -330,12 +363,15 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
         parts = z.split(max(_FEWEST_AT_ONCE, chunks.rows_per_chunk(widest, chunks.TABLE_ELEMENTS)))
         for part in self._shown("scoring")(parts):
             scores = process.log_prob_given(part, evidence)
-            scores = scores / self.temperature_ + torch.from_numpy(prior).to(scores)
-            if self.unknown_prior is not None:
+            shares = torch.from_numpy(prior).to(scores)
+            scores = scores / self.temperature_ + shares
+            if self.unknown_prior is None:
+                yield with_label_noise(scores, shares, self.label_noise_)
+            else:
                 of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
                 scale = self.unknown_slope_, self.unknown_intercept_
-                scores = with_rejection(scores, of_none, *scale, self.unknown_prior)
-            yield scores
+                noise = shares, self.label_noise_
+                yield with_rejection(scores, of_none, *scale, self.unknown_prior, *noise)
 
     @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -415,6 +451,12 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 lambda temperature: 0 < temperature < np.inf,
             )
         check_prior(self.class_prior)
+        if self.window is not None:
+            self._checked_window()
+        if self.half_life is not None:
+            self._checked_half_life()
+        if self.window is not None and self.half_life is not None:
+            raise UserError("half_life: expected None beside a window, got both")
 
     def _check_unknown_prior(self) -> None:
         check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
@@ -454,22 +496,25 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     ) -> None:
         """Set the temperature, and the scale of rejection, by examples held out."""
         self.unknown_slope_, self.unknown_intercept_ = 1.0, 0.0
+        self.label_noise_ = 0.0
         if self.temperature != "auto":
             self.temperature_ = float(self.temperature)
             return
         score = self._score_held_out(x, z, truth, given)
         generator = torch.Generator("cpu").manual_seed(self._seed())
         once = self.flow_ == "dense"
-        self.temperature_ = start = 1.0 if given is not None else self._starting_temperature(x)
+        start = 1.0 if given is not None else self._starting_temperature(x)
+        calibration = ClassCalibration(start)
         if given is None and (once or len(x) < _ENOUGH_ROWS * x.shape[1]):
             # Held out, an element may be too far from all others to have a density.
             with suppress(TooFarError):
                 # Each training of a dense flow shows its own progress.
                 shown = iter if once else self._shown("choosing the temperature")
                 log_joint = cross_validated(score, truth, generator, once=once, shown=shown)
-                self.temperature_ = choose_temperature(log_joint, truth, start, prior)
+                calibration = choose_calibration(log_joint, truth, start, prior)
         else:
-            self.temperature_ = self._temperature_by_leave_one_out(x, z, truth, start, prior)
+            calibration = self._calibrated_by_leave_one_out(x, z, truth, start, prior)
+        self.temperature_, self.label_noise_ = calibration.temperature, calibration.label_noise
         if self.unknown_prior is not None:
             with suppress(TooFarError):
                 shown = iter if once else self._shown("leaving classes out")
@@ -478,21 +523,21 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
                 )
                 self.unknown_slope_, self.unknown_intercept_ = fit_platt_scaling(*ratios)
 
-    def _temperature_by_leave_one_out(
+    def _calibrated_by_leave_one_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, start: float, prior: Tensor
-    ) -> float:
-        """Return the temperature by examples that are held out one at a time, in closed form."""
+    ) -> ClassCalibration:
+        """Return the calibration by examples that are held out one at a time, in closed form."""
         rows = spread(torch.from_numpy(x), truth, _MOST_HELD_OUT)
         rows = rows[(torch.bincount(truth) >= FEWEST_EXAMPLES)[truth[rows]]]
         if not len(rows):
-            return start
+            return ClassCalibration(start)
         fitted = None
         if self._choice is not None:
             full, groups = self.flow_ == "affine", int(truth.max()) + 1
             fitted = self._choice.fitted_covariance(len(x), groups, full=full)
         classes, held_out = truth.to(z.device), rows.to(z.device)
         scores = leave_one_out(self.model_.process, z, classes, fitted, held_out).cpu()
-        return choose_temperature(scores.unsqueeze(0), truth[rows], start, prior)
+        return choose_calibration(scores.unsqueeze(0), truth[rows], start, prior)
 
     def _score_held_out(
         self, x: np.ndarray, z: Tensor, truth: Tensor, given: Bruno | None
@@ -517,12 +562,50 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
 
         return score
 
+    def _take_and_fade(self, z: Tensor, labels: np.ndarray, announced: np.ndarray | None) -> None:
+        """Take latent vectors of more examples, and let older ones count less or not at all."""
+        known = self._known.now()
+        changed: dict[Any, Evidence | None] = {}
+        recent = self._recent
+        if recent is not None:
+            recent = recent.followed_by(labels, z, self._checked_window())
+            seen = dict(recent.evidence())
+            gone = zip(known.labels.tolist(), known.evidence.count.tolist(), strict=True)
+            changed = {label: None for label, count in gone if count and label not in seen}
+            changed |= seen
+        else:
+            half_life = self._checked_half_life()
+            for k, label in enumerate(known.labels.tolist()):
+                changed[label] = faded(known.evidence[k], len(z), half_life)
+            for label, rows in rows_by_label(labels):
+                ages = torch.from_numpy(len(z) - 1.0 - np.arange(len(z))[rows]).to(z.device)
+                one_class = torch.zeros(len(ages), dtype=torch.int64, device=z.device)
+                more = weighted_by_class(z[rows], one_class, 0.5 ** (ages / half_life))[0]
+                before = changed.get(label)
+                changed[label] = more if before is None else before + more
+        of_new = {"y": labels}
+        if announced is not None:
+            changed |= self._announced(announced, changed)
+            of_new["classes"] = announced
+        self._recent = recent
+        self._take(changed, **of_new)
+
+    def _checked_window(self) -> int:
+        check_whole("window", self.window, 1)
+        return int(self.window or 0)
+
+    def _checked_half_life(self) -> float:
+        check_positive("half_life", self.half_life)
+        return float(self.half_life or 0)
+
     def _announced(
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
     ) -> dict[Any, Evidence | None]:
         """Return empty evidence of the classes without evidence."""
         process = self.model_.process
         nothing = Evidence.empty(process.dim, device=process.loc.device)
+        if self.half_life is not None:
+            nothing = faded(nothing, 0, self._checked_half_life())
         return {
             label: nothing
             for label in classes.tolist()
@@ -555,20 +638,29 @@ class BrunoClassifier(ClassifierMixin, BrunoEstimator):
     def _all_evidence(self) -> Evidence:
         return self._present.evidence
 
+    def _recent_elements(self) -> Tensor | None:
+        return None if self._recent is None else self._recent.z
+
     def _state(self) -> dict[str, Any]:
         classes = self._present.labels
         return super()._state() | {
             "classes_": classes.tolist(),
             "classes_dtype": classes.dtype.str,
+            "recent_labels": None if self._recent is None else list(self._recent.labels),
             "temperature_": self.temperature_,
+            "label_noise_": self.label_noise_,
             "unknown_intercept_": self.unknown_intercept_,
             "unknown_slope_": self.unknown_slope_,
         }
 
-    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
-        super()._restore(state, evidence)
+    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
+        super()._restore(state, evidence, recent)
         classes = as_array(state["classes_"], np.dtype(state["classes_dtype"]))
         self._known = ClassEvidence(classes, evidence)
+        self._recent = None
+        if recent is not None:
+            self._recent = RecentElements(tuple(state["recent_labels"]), recent)
         self.temperature_ = state["temperature_"]
+        self.label_noise_ = state.get("label_noise_", 0.0)  # missing in earlier files
         self.unknown_intercept_ = state["unknown_intercept_"]
         self.unknown_slope_ = state["unknown_slope_"]

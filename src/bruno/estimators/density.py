@@ -7,15 +7,21 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.encoding import encoded
+from bruno.estimators.leave_one_out import leave_one_out
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.validation import check_share
+
+FALSE_ALARMS = 0.05
+"""Share of new elements of the set that ``contamination="auto"`` lets the detector flag."""
 
 
 class _OneSet(BrunoEstimator):
@@ -98,8 +104,8 @@ class _OneSet(BrunoEstimator):
     def _all_evidence(self) -> Evidence:
         return self.evidence_
 
-    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
-        super()._restore(state, evidence)
+    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
+        super()._restore(state, evidence, recent)
         self.evidence_ = evidence
 
 
@@ -200,7 +206,11 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         flow: As for :class:`~bruno.BrunoClassifier`.
         marginal_map: As for :class:`~bruno.BrunoClassifier`.
         scale: As for :class:`~bruno.BrunoClassifier`.
-        contamination: Share of outliers among the elements given to ``fit``, in (0, 0.5].
+        contamination: Share of outliers among the elements given to ``fit``, in (0, 0.5]; so
+            many of these lie below the threshold. New elements of the set lie further out than
+            those that a model was fitted to, and more of them do. ``auto`` takes all for normal,
+            and sets the threshold such that one in twenty *new* ones lies below, by scores of
+            elements that are held out one at a time.
         steps: As for :class:`~bruno.BrunoClassifier`.
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: Seed of training.
@@ -237,7 +247,7 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         flow: str | None = None,
         marginal_map: str | None = "auto",
         scale: str = "auto",
-        contamination: float = 0.1,
+        contamination: float | str = 0.1,
         steps: int = 400,
         device: str = "auto",
         random_state: Any = None,
@@ -258,7 +268,24 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         super()._fit(X)
         # The threshold belongs to the scores of the parameter at this time.
         self._scores_gain = self.model is not None
-        self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
+        if isinstance(self.contamination, str):
+            self.offset_ = float(np.quantile(self._held_out_scores(X), FALSE_ALARMS))
+        else:
+            self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
+
+    def _held_out_scores(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the scores of the elements seen, each given all others, ``(N,)``."""
+        z, log_det = encoded(self._exact_model, self._validated(X, reset=False))
+        process = self._exact_model.process
+        one_class = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        fitted = None
+        if self._choice is not None:
+            full = self.flow_ == "affine"
+            fitted = self._choice.fitted_covariance(len(z), 1, full=full)
+        scores = leave_one_out(process, z, one_class, fitted)[:, 0]
+        reference = -process.log_prob(z.unsqueeze(1)) if self._scores_gain else log_det
+        held_out: np.ndarray = (scores + reference).cpu().numpy()
+        return held_out
 
     @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -275,18 +302,33 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         scores: np.ndarray = self.score_samples(X) - self.offset_
         return scores
 
+    @reads
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the probabilities of belonging to the set and of being an outlier, ``(N, 2)``.
+
+        By Bayes' rule under the model: the density of an outlier is that of the first element of
+        an unknown set, as for ``unknown_prior`` of :class:`~bruno.BrunoClassifier`, and its prior
+        probability is ``contamination`` (0.05 for ``auto``). The threshold has no influence.
+        """
+        check_is_fitted(self)
+        prior = FALSE_ALARMS if isinstance(self.contamination, str) else self.contamination
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
+        log_odds = self._gain(z, self.evidence_) + np.log1p(-prior) - np.log(prior)
+        return np.stack([expit(log_odds), expit(-log_odds)], 1)
+
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return 1 for elements that belong to the set and −1 for outliers, ``(N,)``."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_share("contamination", self.contamination, highest=0.5, without_zero=True)
+        if not (isinstance(self.contamination, str) and self.contamination == "auto"):
+            check_share("contamination", self.contamination, highest=0.5, without_zero=True)
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"offset_": self.offset_, "scores_gain": self._scores_gain}
 
-    def _restore(self, state: dict[str, Any], evidence: Evidence) -> None:
-        super()._restore(state, evidence)
+    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
+        super()._restore(state, evidence, recent)
         self.offset_ = state["offset_"]
         self._scores_gain = state["scores_gain"]

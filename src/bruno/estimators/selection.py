@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import nll_loss
 
-from bruno.estimators.calibration import choose_temperature
+from bruno.estimators.calibration import choose_calibration
 from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
 from bruno.estimators.two_covariance import prior_strength
 from bruno.model import Bruno
@@ -78,7 +78,7 @@ def choose(
 ) -> Choice:
     """Return the choice of the least held-out log-loss, as far as it is more than noise.
 
-    With several classes this is the loss of the class, at the best temperature; with one it is
+    With several classes this is the loss of the class, at the best calibration; with one it is
     that of the element itself. The order of the rows has no influence.
 
     Args:
@@ -113,9 +113,9 @@ def choose(
         if len(count) == 1:
             negative: Tensor = -(scores[:, 0] + log_det[rows])
             return negative
-        temperature = choose_temperature(scores.unsqueeze(0), classes[rows], start, log_prior)
-        log_joint = scores / temperature + log_prior
-        loss: Tensor = cross_entropy(log_joint, classes[rows], reduction="none")
+        calibration = choose_calibration(scores.unsqueeze(0), classes[rows], start, log_prior)
+        log_proba = calibration.log_proba(scores, log_prior)
+        loss: Tensor = nll_loss(log_proba, classes[rows], reduction="none")
         return loss
 
     prior_matters = full and dim <= number - len(count) < _MANY_ROWS * dim

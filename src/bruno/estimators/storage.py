@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from bruno.compatibility import current_estimator
 from bruno.errors import CheckpointError, UserError
@@ -36,11 +37,13 @@ class SavedEstimator:
         parameters: Of the estimator's constructor.
         state: The fitted attributes, as JSON.
         evidence: Its evidence, on the CPU.
+        recent: Latent vectors of the elements that it keeps, ``(n, D)``, if it keeps some.
     """
 
     parameters: dict[str, Any]
     state: dict[str, Any]
     evidence: Evidence
+    recent: Tensor | None = None
 
 
 def write_estimator(path: str | Path, kind: str, saved: SavedEstimator, model: Bruno) -> None:
@@ -60,12 +63,10 @@ def write_estimator(path: str | Path, kind: str, saved: SavedEstimator, model: B
     parameters = dict(saved.parameters)
     if parameters["model"] is not None and not _is_name(parameters["model"]):
         parameters["model"] = _HERE
-    tensors = save_tensors(
-        {
-            name: getattr(saved.evidence, name).cpu().contiguous()
-            for name in ("count", "mean", "scatter")
-        }
-    )
+    found = {name: getattr(saved.evidence, name) for name in ("count", "mean", "scatter")}
+    if saved.recent is not None:
+        found["recent"] = saved.recent
+    tensors = save_tensors({name: tensor.cpu().contiguous() for name, tensor in found.items()})
     metadata = {
         "parameters": {name: _plain(name, value) for name, value in parameters.items()},
         "fitted": {"estimator": kind, **saved.state},
@@ -100,7 +101,8 @@ def read_estimator(path: str | Path, kind: str) -> SavedEstimator:
         if parameters["model"] == _HERE:
             parameters["model"] = str(path.resolve())
         tensors = read_tensors(path / _EVIDENCE_FILE, metadata["evidence_sha256"])
-        return SavedEstimator(parameters, state, Evidence(**tensors))
+        recent = tensors.pop("recent", None)
+        return SavedEstimator(parameters, state, Evidence(**tensors), recent)
     except (KeyError, TypeError, CheckpointError) as error:
         raise CheckpointError(f"{path}: is not a whole {kind}: {error}") from None
 

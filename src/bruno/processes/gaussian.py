@@ -92,7 +92,7 @@ class ExchangeableGaussian(ExchangeableProcess):
         normaliser = (variance.log() + _LOG_TWO_PI).sum(-1)
         # The precision depends on a set through its count only: one row for every count there is.
         counts, count_of_set = evidence.count.unique(return_inverse=True)
-        one_of_count = torch.zeros_like(counts).scatter_(
+        one_of_count = torch.zeros_like(counts, dtype=torch.int64).scatter_(
             0, count_of_set, torch.arange(len(count_of_set), device=counts.device)
         )
         squares = from_centre.square() @ precision[one_of_count].T

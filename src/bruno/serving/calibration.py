@@ -20,11 +20,13 @@ class Calibration:
         temperature: Divisor of log-densities.
         slope: Of the log-odds of none of the classes over their log-ratio.
         intercept: Of the same, in nats.
+        label_noise: Probability that a label is drawn from the prior of the classes.
     """
 
     temperature: float = 1.0
     slope: float = 1.0
     intercept: float = 0.0
+    label_noise: float = 0.0
 
 
 def calibration_of(weights_sha256: str) -> Calibration:

@@ -137,6 +137,8 @@ class ServedModel:
             by.slope,
             by.intercept,
             unknown_prior,
+            shares,
+            by.label_noise,
         )
         return log_p.exp(), given, prior
 
@@ -207,7 +209,10 @@ def load_model(settings: ServerSettings) -> ServedModel:
             classifier = BrunoClassifier.load(path)
         model, name = classifier.model_, "classifier"
         calibration = Calibration(
-            classifier.temperature_, classifier.unknown_slope_, classifier.unknown_intercept_
+            classifier.temperature_,
+            classifier.unknown_slope_,
+            classifier.unknown_intercept_,
+            classifier.label_noise_,
         )
         known: Any = classifier.evidence_
         given = tuple(
