@@ -295,7 +295,28 @@ def processes() -> str:
     return markdown(("", "Gaussian", "Student-t", "difference"), rows)
 
 
+def anomalies(*columns: str) -> str:
+    """Return how well planted elements of streams are found, beside other methods."""
+    rows = []
+    for name in columns:
+        measured = evaluation(f"anomalies-{name}")
+        result = measured["anomalies"]
+        rule = result["quartile_rule"]
+        about = f"`{measured['model']}` on {result['dataset']}"
+        about += f", {result['streams']} streams of {result['length']}"
+        for method in result["methods"]:
+            figures = (method["auroc"], method["late_auroc"], method["average_precision"])
+            rows.append([about, method["method"], *(pm(figure, 3) for figure in figures)])
+            about = ""
+        alarms = f"finds {100 * rule['recall']['mean']:.0f} %"
+        alarms += f", false alarms {100 * rule['false_alarm_rate']['mean']:.1f} %"
+        rows.append(["", "alarm below Q1 - 1.5 IQR", "", alarms, ""])
+    header = ("model, data", "scores of", "AUROC", "AUROC of late elements", "average precision")
+    return markdown(header, rows)
+
+
 KINDS: dict[str, Callable[..., str]] = {
+    "anomalies": anomalies,
     "few-shot": few_shot,
     "generation": generation,
     "models": models,

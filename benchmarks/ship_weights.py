@@ -86,7 +86,7 @@ def main() -> None:
             raise SystemExit("the evaluation failed")
         evaluation = json.loads(measured.read_text(encoding="utf-8"))
         for picture in measured.parent.iterdir():
-            if picture != measured:
+            if "views" in evaluation and picture != measured:
                 shutil.copy(picture, _PICTURES)
         metadata["card"] = {
             "command": arguments.command,

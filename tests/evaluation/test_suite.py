@@ -1,13 +1,18 @@
+import dataclasses
+import io
 import json
 
 import pytest
 import torch
+from PIL import Image
 
 from bruno import Bruno, ExchangeableGaussian, RealNVP, UserError
 from bruno.data import load_dataset
 from bruno.evaluation.suite import PROTOCOLS, Settings, Subject, check_subject, evaluate
+from bruno.reporting.figures import to_png
+from bruno.reporting.protocol_pictures import PICTURES
 
-FEW = Settings(ways=(3,), shots=(1, 2), trials=1, set_size=4)
+FEW = Settings(ways=(3,), shots=(1, 2), trials=1, set_size=4, probes=True, streams=3)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +36,9 @@ def test_protocols_that_apply_are_measured_in_their_order(subject):
 
 
 def test_rows_fit_their_header(subject):
-    names = ["exchangeability", "likelihood", "few_shot", "anomalies"]
-    evaluation = evaluate(subject, FEW, protocols=names)
-    assert set(evaluation.results) == set(names)
+    evaluation = evaluate(subject, FEW, protocols=["all"])
+    assert set(evaluation.results) == {*PROTOCOLS} - {"generation", "views", "pose"}
+    assert json.dumps(evaluation.to_dict())
     for name, results in evaluation.results.items():
         for result in results:
             rows = result.rows()
@@ -53,10 +58,23 @@ def test_few_shot_episodes_follow_the_data_where_none_are_named(subject):
     )
 
 
+def test_every_protocol_has_a_picture(subject):
+    evaluation = evaluate(subject, FEW, protocols=["all"])
+    for name, results in evaluation.results.items():
+        with Image.open(io.BytesIO(to_png(PICTURES[name](results)))) as picture:
+            assert min(picture.size) > 200, name
+
+
+def test_sets_longer_than_the_smallest_class_are_refused(subject):
+    too_long = dataclasses.replace(FEW, set_size=10_000)
+    with pytest.raises(UserError, match=r"^set_size: expected 1 to \d+, the images of class"):
+        evaluate(subject, too_long, protocols=["likelihood"])
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["speed"], "protocols: expected some of likelihood, few_shot, .* got 'speed'"),
+        (["speed"], "protocols: expected all or some of likelihood, few_shot, .* got 'speed'"),
         (["views"], "protocols: 'views' does not apply to an unconditional model on digits/test"),
     ],
 )

@@ -9,19 +9,14 @@ import torch
 from PIL import Image
 
 from bruno import UserError
-from bruno.evaluation import few_shot_accuracy, likelihood
+from bruno.evaluation.suite import Evaluation, Settings, Subject, evaluate
 from bruno.reporting import plots
-from bruno.reporting.report import (
-    Picture,
-    Section,
-    Table,
-    experiment_report,
-    render_report,
-    write_report,
-)
+from bruno.reporting.page import Picture, Section, Table, Tile, render_report, write_report
+from bruno.reporting.report import experiment_report
 from tests.evaluation.conftest import make_dataset, make_model
 
 VOID = {"meta", "img", "br"}
+NAMES = {"title": "title", "command": "command"}
 
 
 class Page(HTMLParser):
@@ -61,11 +56,15 @@ def test_strings_are_escaped_everywhere():
     evil = '<script>alert("1")</script>&'
     picture = Picture(plots.image_grid(torch.zeros(1, 1, 1, 4, 4)), evil)
     table = Table((evil, evil), ((evil, evil),))
-    html = render_report(evil, [Section(evil, evil, table, (picture,))], evil)
+    sections = [
+        Section(evil, evil, table, (picture,), ((evil, evil),)),
+        Section(evil, evil, folded=True),
+    ]
+    html = render_report(evil, sections, evil, lead=evil, tiles=[Tile(evil, evil, evil)])
     page = Page(html)
     assert "<script" not in html
     assert_self_contained(html, page)
-    assert page.text.count(evil) == 10
+    assert page.text.count(evil) == 18
 
 
 def test_pictures_are_whole_png_files():
@@ -83,8 +82,8 @@ def test_experiment_page(context_dim):
     dataset = make_dataset(classes=6, size=5)
     if context_dim:
         dataset = replace(dataset, context=torch.rand(30, 2))
-    shots = few_shot_accuracy(model, dataset, way=5, shot=1, trials=2, seed=4, rotations=False)
-    measured = likelihood(model, dataset, set_size=4, seed=5)
+    settings = Settings(ways=(5,), shots=(1,), trials=2, set_size=4, streams=3, seed=7)
+    evaluation = evaluate(Subject(model, dataset), settings, protocols=["all"])
     history = [
         {
             "kind": "train",
@@ -96,9 +95,9 @@ def test_experiment_page(context_dim):
         }
         for step in range(1, 101)
     ]
-    arguments = (model, "<train> images", dataset, history, [shots], measured)
+    arguments = (model, "<train> images", dataset, history, evaluation)
     config = {"optimiser": {"rate": 0.001}, "name": "<b>"}
-    html = experiment_report(*arguments, config, seed=7, command="bruno train & more")
+    html = experiment_report(*arguments, config, title="a < b", command="bruno train & more")
     page = Page(html)
     assert_self_contained(html, page)
     for expected in (
@@ -107,26 +106,34 @@ def test_experiment_page(context_dim):
         f"{sum(p.numel() for p in model.parameters()):,}",
         "64,000",
         "1 h 06 min 40 s",
-        "5-way 1-shot accuracy",
-        f"{shots.accuracy} %",
-        f"{measured.nll} nats per image",
-        f"{measured.bits_per_dim.mean:.4f}",
+        "a < b",
+        f"{evaluation.results['likelihood'][0].nll}",
         "seed 7",
         "CPUs",
         "optimiser.rate",
         "synthetic/test: 30 images of 6 classes",
     ):
         assert expected in page.text, expected
-    # Given 1, 4 and 5 (all there are), prior, one training curve, set size, correlation.
-    assert len(page.links) == 7
+    # Given 1 and 5 (all there are), prior, one training curve, and a picture of every protocol but
+    # those of conditional models.
+    protocols = {*evaluation.results}
+    assert len(page.links) == 4 + len(protocols - {"views", "pose"})
+    if not context_dim:
+        assert f"{evaluation.results['few_shot'][0].accuracy} %" in page.text
+        assert "chance 20 %" in page.text
+        assert {"anomalies", "robustness"} <= protocols
+
+
+def nothing_measured(seed: int) -> Evaluation:
+    return Evaluation({}, "synthetic/test", seed, 0.0)
 
 
 def test_pictures_depend_on_the_seed_alone():
     model, dataset = make_model(), make_dataset()
 
     def pictures(seed: int) -> list[str]:
-        html = experiment_report(model, "", dataset, [], [], None, {}, seed=seed, command="")
-        return Page(html).links
+        measured = nothing_measured(seed)
+        return Page(experiment_report(model, "", dataset, [], measured, {}, **NAMES)).links
 
     assert pictures(0) == pictures(0)
     assert pictures(0) != pictures(1)
@@ -136,7 +143,7 @@ def test_other_images_are_refused():
     dataset = make_dataset()
     wrong = replace(dataset, images=dataset.images[..., :6])
     with pytest.raises(UserError, match="test_dataset: expected images of shape"):
-        experiment_report(make_model(), "", wrong, [], [], None, {}, seed=0, command="")
+        experiment_report(make_model(), "", wrong, [], nothing_measured(0), {}, **NAMES)
 
 
 def test_writing(tmp_path):

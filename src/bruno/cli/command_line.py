@@ -22,13 +22,17 @@ _COMMANDS = {
     "download": "fetch a data set",
     "train": "train a model from a recipe",
     "evaluate": "measure likelihood and few-shot accuracy",
+    "report": "measure a model by every protocol and write one page about it",
     "sample": "draw samples given a few pictures",
     "classify": "name pictures of handwriting by a folder of examples",
     "compare": "train few-shot systems at the same cost, and compare them",
     "serve": "serve a page to draw on, and an API that learns and forgets",
     "info": "show the installation, or a model",
 }
-_POSITIONAL = {"download": "name"}
+_POSITIONAL = {
+    "download": ("name", "name of the data set"),
+    "report": ("run", "directory of a run or a model, or the name of a pretrained one"),
+}
 _POSITIONAL_LISTS = {"classify": ("files", "pictures to classify, or folders of them")}
 _SWITCHES = {
     "resume": "go on with the run in the directory; only changes need be given",
@@ -43,15 +47,16 @@ _LISTS: dict[str, tuple[type, str]] = {
     "given_context": (str, "context features of the given images (default: angles from the first)"),
     "protocols": (
         str,
-        "protocols: likelihood, few_shot, anomalies, generation, exchangeability, views, "
-        "pose (default: those that apply of likelihood, few_shot, views, pose)",
+        "protocols: likelihood, few_shot, anomalies, generation, exchangeability, correlation, "
+        "latents, robustness, views, pose; or all of those that apply (default: those that apply "
+        "of likelihood, few_shot, views, pose)",
     ),
     "allowed_hosts": (str, "names by which the server may be addressed, besides localhost"),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
     "systems": (str, "systems to compare, or all (default: all)"),
 }
-_TAKES_DATA = ("train", "evaluate")
+_TAKES_DATA = ("train", "evaluate", "report")
 _DATA_FLAGS = {"--data_dir": "--data.data_dir", "--skip_unreadable": "--data.skip_unreadable"}
 
 
@@ -143,13 +148,14 @@ def _add_command(parser: ArgumentParser, name: str) -> Callable[..., None]:
     if name == "train":
         parser.add_argument("--config", action="config", help="recipe, by name or as a YAML file")
     if name in _POSITIONAL:
-        parser.add_argument(_POSITIONAL[name], type=str, help="name of the data set")
+        positional, text = _POSITIONAL[name]
+        parser.add_argument(positional, type=str, help=text)
     if name in _POSITIONAL_LISTS:
         positional, text = _POSITIONAL_LISTS[name]
         parser.add_argument(positional, type=str, nargs="+", help=text)
     annotations = function.__annotations__
     lists = [option for option in _LISTS if annotations.get(option, "").startswith("list")]
-    positionals = {_POSITIONAL.get(name, ""), *_POSITIONAL_LISTS.get(name, ())[:1]}
+    positionals = {*_POSITIONAL.get(name, ())[:1], *_POSITIONAL_LISTS.get(name, ())[:1]}
     taken: set[str | int] = {*positionals, *_SWITCHES, *lists}
     parser.add_function_arguments(function, skip=taken)
     for switch, text in _SWITCHES.items():

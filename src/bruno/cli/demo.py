@@ -11,13 +11,12 @@ from bruno.cli.train import train_with_display
 from bruno.data import load_dataset
 from bruno.device import resolve_device
 from bruno.errors import UserError, renamed_argument
-from bruno.evaluation.few_shot import FewShotResult
-from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.paths import check_writable, user_path
 from bruno.provenance import provenance
 from bruno.recipes import recipe_path
-from bruno.reporting.report import experiment_report, write_report
+from bruno.reporting.page import write_report
+from bruno.reporting.report import experiment_report
 from bruno.serialization import write_atomically
 from bruno.training.config import experiment_from_yaml
 from bruno.training.run_directory import holds_run, remove_run
@@ -63,7 +62,6 @@ def demo(
         evaluation = evaluate(
             Subject(model, test_set), dataclasses.replace(_SETTINGS, seed=seed), progress=display
         )
-    results = [result for several in evaluation.results.values() for result in several]
     progress_console().print("drawing the report …")
     html = experiment_report(
         model,
@@ -71,10 +69,9 @@ def demo(
         f"{_scripts(training_set.class_names)}",
         test_set,
         read_history(directory),
-        [result for result in results if isinstance(result, FewShotResult)],
-        next(result for result in results if isinstance(result, LikelihoodResult)),
+        evaluation,
         experiment.to_dict(),
-        seed=seed,
+        title=f"bruno on {test_set.name}",
         command="bruno demo",
     )
     report = directory / "report.html"

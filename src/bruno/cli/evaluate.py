@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from bruno.cli.console import StageDisplay, output_console, print_json, table
 from bruno.data import DataConfig, LabelledImages, load_dataset
 from bruno.device import resolve_device
-from bruno.errors import MissingDataError, renamed_argument
-from bruno.evaluation.generation import judge_of, shipped_judge
+from bruno.errors import MissingDataError, UserError, renamed_argument
+from bruno.evaluation.generation import Judge, judge_of, shipped_judge
 from bruno.evaluation.interval import Estimate
-from bruno.evaluation.suite import PROTOCOLS, Evaluation, Settings, Subject, check_subject
+from bruno.evaluation.suite import ALL, PROTOCOLS, Evaluation, Settings, Subject, check_subject
 from bruno.evaluation.suite import evaluate as run_suite
 from bruno.evaluation.views import ViewsResult
 from bruno.model import Bruno
@@ -49,11 +50,13 @@ def evaluate(
     ways: list[int] | None = None,
     shots: list[int] | None = None,
     trials: int = 20,
-    set_size: int = 20,
+    set_size: int | None = None,
     sets_per_class: int = 1,
     rotations: bool | None = None,
     average_rotations: bool = False,
     importance_samples: int = 0,
+    probes: bool = False,
+    streams: int = 200,
     unconditional: str | None = None,
     judge: str | None = None,
     seed: int = 0,
@@ -73,18 +76,22 @@ def evaluate(
         pretrained: Name of a model that comes with the package.
         data: Data to evaluate on, where they are not those of the training.
         split: train, val or test.
-        protocols: Protocols to run: likelihood, few_shot, anomalies, generation, exchangeability,
-            views, pose.
+        protocols: Protocols to run, each with a picture: likelihood, few_shot, anomalies,
+            generation, exchangeability, correlation, latents, robustness, views, pose; or all.
         ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
         shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
-        set_size: Images in a set whose likelihood is measured.
+        set_size: Images in a set whose likelihood is measured; by default 20, or what the smallest
+            class is enough for.
         sets_per_class: Number of such sets of every class; more where there are few classes.
         rotations: Count each class in four rotations; by default as in training.
         average_rotations: Classify by the mean posterior of four decisions, in which query and
             examples are turned together; a decision rule, not the model's own posterior.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
+        probes: Measure the likelihood of unusual sets, too: one image again and again, and an image
+            of another class in front.
+        streams: Number of streams whose planted anomalies are detected.
         unconditional: For conditional models: a run or pretrained model of the same images without
             context, as a competitor.
         judge: For generation: a run or pretrained model that names the samples; by default the
@@ -101,23 +108,11 @@ def evaluate(
     located = locate_model(run, pretrained)
     path = user_path(out, "out") if out else located.directory / EVALUATION_FILE
     check_new_file(path, "out", overwrite=overwrite or not out)
-    subject = Subject(
-        located.load().to(device),
-        load_dataset(located.data_config(_given(data)), split),
-        unconditional=None
-        if unconditional is None
-        else _load(unconditional, "unconditional", device),
-        judge=None if judge is None else judge_of(_load(judge, "judge", device)),
+    subject = subject_of(
+        located, data, split, device, protocols or [], unconditional=unconditional, judge=judge
     )
-    if judge is None and "generation" in (protocols or ()):
-        subject = dataclasses.replace(subject, judge=shipped_judge(subject.model.event_shape))
-    check_subject(subject, located.context_features)
-    # The training split of other data has nothing to do with the model.
-    if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
-        training = _training_set(located, subject, _given(data))
-        subject = dataclasses.replace(subject, training=training)
     if rotations is None:
-        rotations = bool(located.experiment.get("training", {}).get("rotations", False))
+        rotations = trained_with_rotations(located)
     settings = Settings(
         ways=tuple(ways) if ways else None,
         shots=tuple(shots) if shots else None,
@@ -127,6 +122,8 @@ def evaluate(
         set_size=set_size,
         sets_per_class=sets_per_class,
         importance_samples=importance_samples,
+        probes=probes,
+        streams=streams,
         seed=seed,
     )
     with StageDisplay() as display:
@@ -138,9 +135,9 @@ def evaluate(
         **evaluation.to_dict(),
         **{role: name for role, name in competitors.items() if name is not None},
     }
-    pictures = {}
+    pictures = _pictures(evaluation) if protocols else {}
     if "views" in evaluation.results:
-        pictures = draw_views(subject.model, subject.dataset, seed)
+        pictures |= draw_views(subject.model, subject.dataset, seed)
     files = _write(path, report, pictures)
     if as_json:
         print_json(report)
@@ -148,6 +145,53 @@ def evaluate(
         print_evaluation(evaluation, str(located.path))
         _print_card(located, evaluation.dataset)
         output_console().print(f"figures written to {', '.join(map(str, files))}")
+
+
+def subject_of(
+    located: LocatedModel,
+    data: DataOverrides,
+    split: str,
+    device: str,
+    protocols: Sequence[str],
+    *,
+    unconditional: str | None = None,
+    judge: str | None = None,
+) -> Subject:
+    """Load a model, its data and its competitors.
+
+    Args:
+        located: The model.
+        data: Data to evaluate on, where they are not those of the training.
+        split: train, val or test.
+        device: Device of the models.
+        protocols: Names of the protocols to come, some of which need more than others.
+        unconditional: Name of a competitor of a conditional model.
+        judge: Name of a model that names samples.
+
+    Raises:
+        UserError: If something is not there, or does not fit the model.
+    """
+    subject = Subject(
+        located.load().to(device),
+        load_dataset(located.data_config(_given(data)), split),
+        unconditional=None
+        if unconditional is None
+        else _load(unconditional, "unconditional", device),
+        judge=None if judge is None else judge_of(_load(judge, "judge", device)),
+    )
+    if judge is None:
+        subject = dataclasses.replace(subject, judge=_default_judge(subject, protocols))
+    check_subject(subject, located.context_features)
+    # The training split of other data has nothing to do with the model.
+    if split != "train" and not _given(data).keys() - _ON_OTHER_MACHINES:
+        training = _training_set(located, subject, _given(data))
+        subject = dataclasses.replace(subject, training=training)
+    return subject
+
+
+def trained_with_rotations(located: LocatedModel) -> bool:
+    """Whether the classes of a model were turned in its training."""
+    return bool(located.experiment.get("training", {}).get("rotations", False))
 
 
 def print_evaluation(evaluation: Evaluation, title: str) -> None:
@@ -179,6 +223,30 @@ def _load(name: str, option: str, device: str) -> Bruno:
     with renamed_argument("run", option):
         located = locate_model(None, name) if is_name else locate_model(name, None)
     return located.load().to(device)
+
+
+def _default_judge(subject: Subject, protocols: Sequence[str]) -> Judge | None:
+    """Return the judge that comes with the package, where generation is to be measured."""
+    if "generation" not in protocols and ALL not in protocols:
+        return None
+    try:
+        return shipped_judge(subject.model.event_shape)
+    except UserError:
+        if "generation" in protocols:
+            raise
+        return None
+
+
+def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the pictures of the protocols by the ends of their names."""
+    from bruno.reporting.figures import to_png
+    from bruno.reporting.protocol_pictures import PICTURES
+
+    return {
+        f"{name.replace('_', '-')}.png": to_png(PICTURES[name](results))
+        for name, results in evaluation.results.items()
+        if name in PICTURES and not (name == "likelihood" and "views" in evaluation.results)
+    }
 
 
 def _training_set(

@@ -21,14 +21,16 @@ class ExchangeabilityResult:
         elements: Size of the set.
         permutations: Number of random orders tried.
         log_prob: Joint log-density of the set in the order given, in nats.
-        relative_spread: Largest minus smallest joint log-density over all orders, relative to the
-            size of :attr:`log_prob` (or to 1 nat if that is smaller).
+        spread: Largest minus smallest joint log-density over all orders, in nats.
+        relative_spread: The same, relative to the size of :attr:`log_prob` (or to 1 nat if that is
+            smaller).
         chain_error: Distance of the sum of one-step-ahead terms from the joint, in nats.
     """
 
     elements: int
     permutations: int
     log_prob: float
+    spread: float
     relative_spread: float
     chain_error: float
 
@@ -37,12 +39,13 @@ class ExchangeabilityResult:
         return dict(self.__dict__)
 
     def rows(self) -> list[list[str]]:
-        """Return elements, orders, joint log-density, relative spread and error of the chain."""
+        """Return elements, orders, joint log-density, spreads and error of the chain."""
         return [
             [
                 f"{self.elements}",
                 f"{self.permutations}",
                 f"{self.log_prob:.2f}",
+                f"{self.spread:.1e}",
                 f"{self.relative_spread:.1e}",
                 f"{self.chain_error:.1e}",
             ]
@@ -86,11 +89,13 @@ def exchangeability(
         order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
         permuted = None if context is None else context[order]
         joints.append(float(model.log_prob(x[order], permuted)))
+    spread = max(joints) - min(joints)
     chain = float(model.predictive_log_prob(x, context).sum())
     return ExchangeabilityResult(
         elements=len(x),
         permutations=permutations,
         log_prob=joint,
-        relative_spread=(max(joints) - min(joints)) / max(abs(joint), 1.0),
+        spread=spread,
+        relative_spread=spread / max(abs(joint), 1.0),
         chain_error=abs(chain - joint),
     )

@@ -6,15 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+
 from bruno.data.dataset import LabelledImages
-from bruno.data.sets import dequantise, sample_sets
+from bruno.data.sets import dequantise
 from bruno.errors import UserError
-from bruno.evaluation.anomaly import set_anomalies
+from bruno.evaluation.anomaly_streams import anomaly_streams
+from bruno.evaluation.correlation import correlation
 from bruno.evaluation.encoding import encode_rotations
 from bruno.evaluation.few_shot import few_shot_accuracy
 from bruno.evaluation.generation import JUDGED_SPLIT, Judge, generation
+from bruno.evaluation.latents import latents
 from bruno.evaluation.order_invariance import exchangeability
 from bruno.evaluation.pose_estimation import objects_with_unique_pose, pose
+from bruno.evaluation.robustness import robustness
 from bruno.evaluation.set_likelihood import likelihood
 from bruno.evaluation.streams import Stream
 from bruno.evaluation.trials import check_trials
@@ -27,7 +32,9 @@ from bruno.validation import check_counts, check_whole
 _WAYS, _SHOTS = (5, 20), (1, 5)
 _VIEWS_GIVEN, _POSE_VIEWS_GIVEN = (0, 1, 2, 4, 8, 16), (1, 4, 16)
 _TARGET_VIEWS, _VIEW_SAMPLES = 4, 64
-_PERMUTED_SETS, _PERMUTATIONS = 5, 20
+_SET_SIZE = 20
+_PERMUTED_SIZES = {10: 20, 100: 10, 1000: 3}  # orders by size of the set
+_ROBUSTNESS_WAY, _ROBUSTNESS_SHOT, _CONTAMINANTS = 20, 5, (0, 1, 2)
 _EXAMPLES_GIVEN, _JUDGED_WAY = (1, 5, 10), 20
 
 
@@ -76,9 +83,11 @@ class Settings:
         trials: How often every class is queried.
         rotations: Count each class in four rotations, in few-shot classification.
         average_rotations: Average posteriors over rotations of query and support together there.
-        set_size: Images in a set; fewer where the smallest class has fewer.
+        set_size: Images in a set; by default 20, or fewer where the smallest class has fewer.
         sets_per_class: Number of sets of every class whose likelihood is measured.
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
+        probes: Measure the likelihood of unusual sets, too.
+        streams: Streams whose anomalies are detected; classes take turns.
         seed: Seed of sets, episodes and noise.
 
     Raises:
@@ -90,9 +99,11 @@ class Settings:
     trials: int = 20
     rotations: bool = False
     average_rotations: bool = False
-    set_size: int = 20
+    set_size: int | None = None
     sets_per_class: int = 1
     importance_samples: int = 0
+    probes: bool = False
+    streams: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,14 +147,15 @@ def _likelihood(
         sets=settings.sets_per_class * dataset.num_classes,
         seed=settings.seed,
         importance_samples=settings.importance_samples,
+        probes=settings.probes,
         progress=progress,
     )
     return [result]
 
 
 def _set_size(subject: Subject, settings: Settings) -> int:
-    """Return the size of sets: as set, but no more than the images of the smallest class."""
-    return min(settings.set_size, int(subject.dataset.class_sizes.min()))
+    """Return the size of sets: as set, or what the smallest class is enough for."""
+    return settings.set_size or min(_SET_SIZE, int(subject.dataset.class_sizes.min()))
 
 
 def _few_shot(
@@ -187,10 +199,10 @@ def _shots(subject: Subject, settings: Settings) -> Sequence[int]:
 def _anomalies(
     subject: Subject, settings: Settings, progress: ProgressCallback | None
 ) -> Sequence[Result]:
-    result = set_anomalies(
+    result = anomaly_streams(
         subject.model,
         subject.dataset,
-        set_size=_set_size(subject, settings),
+        streams=settings.streams,
         seed=settings.seed,
         progress=progress,
     )
@@ -221,21 +233,52 @@ def _exchangeability(
 ) -> Sequence[Result]:
     model, dataset = subject.model, subject.dataset
     generator = generator_for(settings.seed, Stream.EXCHANGEABILITY)
-    sets = sample_sets(
-        dataset,
-        min(_PERMUTED_SETS, dataset.num_classes),
-        _set_size(subject, settings),
-        generator,
-    )
-    device = model.device
+    order = torch.randperm(len(dataset), generator=generator, device="cpu")
+    sizes = sorted({min(size, len(dataset)) for size in _PERMUTED_SIZES})
     results = []
-    for index, images in enumerate(sets.images):
-        context = None if sets.context is None else sets.context[index].to(device)
-        x = dequantise(images, generator).to(device)
-        results.append(exchangeability(model, x, _PERMUTATIONS, generator, context))
+    for index, (size, permutations) in enumerate(
+        zip(sizes, _PERMUTED_SIZES.values(), strict=False)
+    ):
+        # The law holds for any images, so that sets may be larger than classes.
+        rows = order[:size]
+        context = None if dataset.context is None else dataset.context[rows].to(model.device)
+        x = dequantise(dataset.images[rows], generator).to(model.device)
+        results.append(exchangeability(model, x, permutations, generator, context))
         if progress is not None:
-            progress("orders of a set", index + 1, len(sets.images))
+            progress("orders of sets", index + 1, len(sizes))
     return results
+
+
+def _correlation(
+    subject: Subject, settings: Settings, progress: ProgressCallback | None
+) -> Sequence[Result]:
+    model, dataset = subject.model, subject.dataset
+    return [correlation(model, dataset, seed=settings.seed, progress=progress)]
+
+
+def _latents(
+    subject: Subject, settings: Settings, progress: ProgressCallback | None
+) -> Sequence[Result]:
+    return [latents(subject.model, subject.dataset, seed=settings.seed, progress=progress)]
+
+
+def _robustness(
+    subject: Subject, settings: Settings, progress: ProgressCallback | None
+) -> Sequence[Result]:
+    smallest = int(subject.dataset.class_sizes.min())
+    shot = min(_ROBUSTNESS_SHOT, smallest - 1)
+    return robustness(
+        subject.model,
+        subject.dataset,
+        way=min(_ROBUSTNESS_WAY, subject.dataset.num_classes),
+        shot=shot,
+        contaminants=[number for number in _CONTAMINANTS if number < shot],
+        trials=settings.trials,
+        set_size=_set_size(subject, settings),
+        rotations=settings.rotations,
+        seed=settings.seed,
+        progress=progress,
+    )
 
 
 def _views(
@@ -279,8 +322,8 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         several=True,
     ),
     "anomalies": EvaluationProtocol(
-        "detection of images of other classes in a set",
-        ("anomalies in a set of", "AUROC", "average precision", "sets"),
+        "detection of elements of other classes that are planted in streams",
+        ("scores of", "AUROC", "AUROC of late elements", "average precision"),
         _anomalies,
         applies=lambda subject: not subject.is_conditional and subject.dataset.num_classes > 1,
         by_default=False,
@@ -301,8 +344,35 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     ),
     "exchangeability": EvaluationProtocol(
         "difference of densities between orders of a set, which is rounding only",
-        ("elements", "orders", "log p, nats", "relative spread", "chain minus joint, nats"),
+        (
+            *("elements", "orders", "log p, nats", "spread, nats", "relative spread"),
+            "chain minus joint, nats",
+        ),
         _exchangeability,
+        by_default=False,
+        several=True,
+    ),
+    "correlation": EvaluationProtocol(
+        "latent dimensions that are correlated within a set",
+        ("dimensions with", "number", "%"),
+        _correlation,
+        by_default=False,
+    ),
+    "latents": EvaluationProtocol(
+        "Kolmogorov-Smirnov distance of latent dimensions from their marginal",
+        ("images", "median distance", "largest", "critical at 5 %", "% of dimensions above"),
+        _latents,
+        by_default=False,
+    ),
+    "robustness": EvaluationProtocol(
+        "the trained flow under Gaussian and Student-t processes, with contaminated sets",
+        ("process", "contaminants", "accuracy %", "nats per image", "minus the trained"),
+        _robustness,
+        applies=lambda subject: (
+            not subject.is_conditional
+            and subject.dataset.num_classes > 1
+            and int(subject.dataset.class_sizes.min()) > 1
+        ),
         by_default=False,
         several=True,
     ),

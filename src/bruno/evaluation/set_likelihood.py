@@ -23,6 +23,34 @@ from bruno.validation import check_whole
 
 
 @dataclass(frozen=True)
+class LikelihoodProbes:
+    """Sets that are not what the model expects, to see whether it conditions as it should.
+
+    Attributes:
+        same_image: −log p(x_n | x_<n) at every position of a set that is one image again and
+            again, each time with other dequantisation noise. It must fall: a set without scatter
+            is easy to predict.
+        stranger_first: −log p(x_n | x_<n) at every position of the measured sets after their first
+            image was replaced by one of another class. From the second position on it should come
+            back to the curve of clean sets.
+        stranger_cost: Nats per image by which the stranger makes the others less probable, paired
+            by set, averaged over positions from the second on.
+    """
+
+    same_image: tuple[Estimate, ...]
+    stranger_first: tuple[Estimate, ...]
+    stranger_cost: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            "same_image": [position.to_dict() for position in self.same_image],
+            "stranger_first": [position.to_dict() for position in self.stranger_first],
+            "stranger_cost": self.stranger_cost.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
 class LikelihoodResult:
     """Negative log-likelihoods per image, in nats, with intervals clustered by class.
 
@@ -41,6 +69,7 @@ class LikelihoodResult:
         first_std: Standard deviation of −log p(x_1) over images, in nats; NaN for one set.
         importance_weighted: That figure, in nats per image: a tighter bound on the likelihood of
             the 8-bit images, not to be mixed with the others.
+        probes: Unusual sets, if they were measured.
     """
 
     dataset: str
@@ -56,6 +85,7 @@ class LikelihoodResult:
     importance_samples: int = 0
     importance_weighted: Estimate | None = None
     first_std: float = math.nan
+    probes: LikelihoodProbes | None = None
 
     @property
     def bits_per_dim(self) -> Estimate:
@@ -73,6 +103,7 @@ class LikelihoodResult:
             **{name: getattr(self, name).to_dict() for name in estimates},
             "first_std": self.first_std if math.isfinite(self.first_std) else None,
             "curve": [position.to_dict() for position in self.curve],
+            **({} if self.probes is None else {"probes": self.probes.to_dict()}),
         }
 
     def rows(self) -> list[list[str]]:
@@ -86,6 +117,11 @@ class LikelihoodResult:
         if self.importance_weighted is not None:
             name = f"importance-weighted, {self.importance_samples} noise draws"
             rows.append([name, f"{self.importance_weighted}", ""])
+        if self.probes is not None:
+            rows += [
+                [f"one image {self.set_size} times, last", f"{self.probes.same_image[-1]}", ""],
+                ["cost of a stranger in front", f"{self.probes.stranger_cost}", ""],
+            ]
         return rows
 
 
@@ -97,6 +133,7 @@ def likelihood(
     sets: int | None = None,
     seed: int = 0,
     importance_samples: int = 0,
+    probes: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LikelihoodResult:
     """Measure the negative log-likelihood of sets of one class, as the BRUNO paper does.
@@ -110,13 +147,15 @@ def likelihood(
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
         importance_samples: Number of draws of the noise of every set; report the logarithm of
             the mean joint density, too; 0 for not.
+        probes: Measure unusual sets, too: one image again and again, and a stranger in front.
         progress: Told the number of images encoded.
 
     Returns:
         Negative log-likelihoods, with intervals.
 
     Raises:
-        UserError: If a class has fewer than ``set_size`` images or a number is below 1.
+        UserError: If a class has fewer than ``set_size`` images, a number is below 1, or probes
+            have no second class or image.
     """
     check_whole("importance_samples", importance_samples, 0)
     sets = dataset.num_classes if sets is None else sets
@@ -126,15 +165,8 @@ def likelihood(
     context = torch.cat(contexts).flatten(0, 1) if contexts else None
 
     def terms(*draw: int) -> Tensor:
-        z, log_det = encode_dataset(
-            model,
-            images.flatten(0, 1),
-            generator=generator_for(seed, Stream.LIKELIHOOD_NOISE, *draw),
-            context=context,
-            progress=progress,
-        )
-        one_step = _one_step_terms(model, z.unflatten(0, (sets, set_size)))
-        return one_step + log_det.reshape(sets, set_size)
+        noise = generator_for(seed, Stream.LIKELIHOOD_NOISE, *draw)
+        return _terms(model, images, noise, progress, context)
 
     nll = -terms()
     weighted = None
@@ -142,6 +174,14 @@ def likelihood(
         joints = torch.stack([terms(draw).sum(1) for draw in range(importance_samples)])
         weighted = (math.log(importance_samples) - joints.logsumexp(0)) / set_size
     classes = torch.cat([part.classes for part in drawn])
+    unusual = None
+    if probes:
+        if context is not None or dataset.num_classes < 2 or set_size < 2:
+            raise UserError(
+                "probes: expected a model without context, two classes and sets of two images, got "
+                f"{dataset.num_classes} classes and sets of {set_size}"
+            )
+        unusual = _probes(model, dataset, images, classes, nll, seed, progress)
     return LikelihoodResult(
         dataset=f"{dataset.name}/{dataset.split}",
         sets=sets,
@@ -156,7 +196,53 @@ def likelihood(
         seed=seed,
         importance_samples=importance_samples,
         importance_weighted=None if weighted is None else estimate(weighted, classes),
+        probes=unusual,
     )
+
+
+def _probes(
+    model: Bruno,
+    dataset: LabelledImages,
+    images: Tensor,
+    classes: Tensor,
+    clean: Tensor,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> LikelihoodProbes:
+    """Return probes of sets ``(S, n, C, H, W)`` whose terms are ``clean``, ``(S, n)``."""
+    generator = generator_for(seed, Stream.LIKELIHOOD_PROBES)
+    step = torch.randint(
+        1, dataset.num_classes, classes.shape, generator=generator, device=generator.device
+    )
+    others = (classes + step) % dataset.num_classes
+    strangers = dataset.images[dataset.index_table[others, 0]]
+    same = images[:, :1].expand_as(images)
+    changed = torch.cat([strangers.unsqueeze(1), images[:, 1:]], 1)
+    same_nll, changed_nll = (
+        -_terms(model, part, generator_for(seed, Stream.LIKELIHOOD_PROBES, 1 + index), progress)
+        for index, part in enumerate((same, changed))
+    )
+    cost = (changed_nll - clean)[:, 1:].mean(1)
+    return LikelihoodProbes(
+        same_image=tuple(estimate(position, classes) for position in same_nll.unbind(1)),
+        stranger_first=tuple(estimate(position, classes) for position in changed_nll.unbind(1)),
+        stranger_cost=estimate(cost, classes),
+    )
+
+
+def _terms(
+    model: Bruno,
+    images: Tensor,
+    generator: torch.Generator,
+    progress: ProgressCallback | None,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Return log p(x_i | x_<i) of sets ``(S, n, C, H, W)`` under one noise draw, ``(S, n)``."""
+    z, log_det = encode_dataset(
+        model, images.flatten(0, 1), generator=generator, context=context, progress=progress
+    )
+    sets = images.shape[:2]
+    return _one_step_terms(model, z.unflatten(0, sets)) + log_det.reshape(sets)
 
 
 def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:

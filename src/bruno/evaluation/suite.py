@@ -20,6 +20,7 @@ from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.progress import ProgressCallback
 
 __all__ = [
+    "ALL",
     "PROTOCOLS",
     "Evaluation",
     "EvaluationProtocol",
@@ -29,6 +30,9 @@ __all__ = [
     "check_subject",
     "evaluate",
 ]
+
+ALL = "all"
+"""Name that stands for every protocol that applies."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ def evaluate(
     Args:
         subject: The model and its data.
         settings: Settings of the protocols.
-        protocols: Names from :data:`PROTOCOLS`; by default those that apply to the model and the
-            data and are measured by default.
+        protocols: Names from :data:`PROTOCOLS`, or :data:`ALL` for those that apply (generation
+            only with a judge); by default those that apply and are measured by default.
         progress: Told the stage and how much of it is done.
 
     Returns:
@@ -125,9 +129,17 @@ def _chosen(subject: Subject, names: Sequence[str] | None) -> list[str]:
         ]
     if isinstance(names, str):
         raise UserError(f"protocols: expected a list of names, got {names!r}")
+    if ALL in names:
+        return [
+            name
+            for name, protocol in PROTOCOLS.items()
+            if protocol.applies(subject) and (name != "generation" or subject.judge is not None)
+        ]
     for name in names:
         if name not in PROTOCOLS:
-            raise UserError(f"protocols: expected some of {', '.join(PROTOCOLS)}, got {name!r}")
+            raise UserError(
+                f"protocols: expected {ALL} or some of {', '.join(PROTOCOLS)}, got {name!r}"
+            )
         if not PROTOCOLS[name].applies(subject):
             kind = "a conditional" if subject.is_conditional else "an unconditional"
             raise UserError(
