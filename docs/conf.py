@@ -77,20 +77,25 @@ _profile.mkdir()
 )
 os.environ["IPYTHONDIR"] = str(_profile.parent)
 
-OPTIONAL_PAGES = ("comparison", "deploy", "export", "jobs", "retrieval", "serving", "speed")
-"""Pages of the navigation that may be missing."""
-
 
 def _adapt(_: Sphinx, page: str, source: list[str]) -> None:
-    """Leave missing pages out of the navigation; link to the pages made of files above docs/."""
+    """Complete the navigation, and link to the pages made of files above docs/.
+
+    A page appears in the navigation as soon as its file is there, among the guides if the front
+    page does not name it elsewhere.
+    """
     source[0] = re.sub(
         r"\]\(\.\./((?:\.\./)*)(CONTRIBUTING|CHANGELOG)\.md",
         lambda found: f"]({found[1]}{found[2].lower()}.md",
         source[0],
     )
     if page == "index":
-        missing = {name for name in OPTIONAL_PAGES if not (HERE / f"{name}.md").exists()}
-        source[0] = "\n".join(line for line in source[0].split("\n") if line not in missing)
+        pages = {file.stem for file in HERE.glob("*.md")} - {"index"}
+        lines = source[0].split("\n")
+        first = lines.index("evaluation") + 1
+        lines[first:first] = sorted(pages - {*lines})
+        names = re.compile(r"[a-z-]+")  # entries of the navigation are such lines
+        source[0] = "\n".join(line for line in lines if not names.fullmatch(line) or line in pages)
 
 
 def _skip(_: Sphinx, kind: str, name: str, *__: object) -> bool | None:

@@ -110,7 +110,9 @@ class Settings:
         for name, least in {"ways": 2, "shots": 1}.items():
             if getattr(self, name) is not None:
                 check_counts(name, getattr(self, name), least)
-        least_of = {"trials": 1, "set_size": 1, "sets_per_class": 1}
+        if self.set_size is not None:
+            check_whole("set_size", self.set_size, 1)
+        least_of = {"trials": 1, "sets_per_class": 1, "streams": 1}
         for name, least in (least_of | {"importance_samples": 0, "seed": 0}).items():
             check_whole(name, getattr(self, name), least)
 

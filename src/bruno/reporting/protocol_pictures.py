@@ -84,7 +84,7 @@ def plot_anomalies(results: Sequence[Result]) -> Axes:
     left.plot(places[planted], scores[planted], "x", color=VERMILION, mew=2, label="planted")
     left.plot(places, limits, color=_GREY, lw=1, label="Q1 - 1.5 IQR of the past")
     left.set(xlabel="position in the stream", ylabel="score [nats]", title="one stream")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower right")
     names = [one.method for one in result.methods]
     order = np.arange(len(names))[::-1]
     for place, one in zip(order, result.methods, strict=True):
@@ -118,7 +118,7 @@ def plot_generation(results: Sequence[Result]) -> Axes:
     ax.axhline(100 / measured[0].way, color=_GREY, lw=1, ls="--", label="chance")
     ax.set(xlabel="examples given", ylabel="named as their class [%]", ylim=(0, 103))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="center right")
     return ax
 
 
@@ -139,7 +139,7 @@ def plot_exchangeability(results: Sequence[Result]) -> Axes:
     ):
         ax.plot(elements, np.maximum(values, smallest), "o-", color=colour, ms=4, label=label)
     ax.set(xscale="log", yscale="log", xlabel="elements of the set", ylabel="nats")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="center left")
     return ax
 
 
@@ -177,7 +177,7 @@ def plot_latents(results: Sequence[Result]) -> Axes:
     main = figure.add_subplot(grid[:, :2])
     _histogram(main, result.histogram, "all dimensions")
     main.set(xlabel="standardised latent value", ylabel="density")
-    main.legend(frameon=False, fontsize=8)
+    main.legend(frameon=False, fontsize=8, loc="upper left")
     for index, (values, distance) in enumerate(
         zip(result.dimensions, result.dimension_distances, strict=True)
     ):
@@ -204,7 +204,7 @@ def plot_robustness(results: Sequence[Result]) -> Axes:
     ax.axhline(100 / first.way, color=_GREY, lw=1, ls="--", label="chance")
     ax.set(xlabel=f"contaminants among {first.shot} support images", ylim=(0, 103))
     ax.set(ylabel=f"{first.way}-way accuracy [%]", xticks=first.contaminants)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="lower left")
     return ax
 
 
