@@ -343,22 +343,32 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(table, text)
 
 
+def rewrite(*, check: bool = False) -> list[str]:
+    """Make the tables of all pages anew and return the pages that change.
+
+    Args:
+        check: Write nothing.
+    """
+    changed = []
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = with_tables(old)
+        if new != old:
+            changed.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    return changed
+
+
 def main() -> None:
     """Rewrite the tables, or check them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail if a table is not current")
     check = parser.parse_args().check
-    outdated = []
-    for page in PAGES:
-        old = page.read_text(encoding="utf-8")
-        new = with_tables(old)
-        if new != old:
-            outdated.append(str(page.relative_to(ROOT)))
-            if not check:
-                page.write_text(new, encoding="utf-8")
-    if check and outdated:
-        raise SystemExit(f"{', '.join(outdated)}: run python benchmarks/results_tables.py")
-    print(f"rewritten: {', '.join(outdated) or 'nothing'}")
+    changed = rewrite(check=check)
+    if check and changed:
+        raise SystemExit(f"{', '.join(changed)}: run python benchmarks/results_tables.py")
+    print(f"rewritten: {', '.join(changed) or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 The weights are rounded to half precision first and measured as they will be loaded, on the test
 classes with ``bruno evaluate``, which is given all further options. The card is the metadata of
 the model's ``config.json``; the log of the run goes to ``docs/results/NAME.jsonl``, the full
-evaluation beside it, and its pictures, if there are some, to ``docs/images``.
+evaluation beside it, and its pictures, if there are some, to ``docs/images``. Tables of the README
+and the documentation that show the model are made anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bruno.cli import main as bruno
 from bruno.pretrained import WEIGHTS_DIRECTORY, read_config
 from bruno.provenance import provenance
 from bruno.training.run_directory import HISTORY_FILE, MODEL_DIRECTORY
+from results_tables import rewrite
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
 _PICTURES = Path(__file__).parents[1] / "docs" / "images"
@@ -101,6 +103,7 @@ def main() -> None:
     evaluation["model"] = arguments.name
     evaluation_file.write_text(json.dumps(evaluation, indent=2) + "\n", encoding="utf-8")
     shutil.copy(arguments.run / HISTORY_FILE, _RESULTS / f"{arguments.name}.jsonl")
+    rewrite()
 
 
 if __name__ == "__main__":
