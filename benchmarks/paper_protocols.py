@@ -23,9 +23,9 @@ from bruno.training.locate import locate_model
 
 DOCS = Path(__file__).parents[1] / "docs"
 SUBJECTS = {
-    "omniglot": ("omniglot", "omniglot", 200),
-    "omniglot-on-mnist": ("omniglot", "mnist", 50),
-    "mnist": ("mnist", "mnist", 50),
+    "omniglot": ("omniglot", "omniglot", 100),
+    "omniglot-on-mnist": ("omniglot", "mnist", 20),
+    "mnist": ("mnist", "mnist", 20),
 }
 """Model, the model whose test data are taken, and the number of streams, by name."""
 

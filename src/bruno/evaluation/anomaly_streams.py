@@ -27,7 +27,7 @@ from bruno.seeding import generator_for, uniform
 from bruno.validation import check_share, check_whole
 
 SEQUENTIAL, LEAVE_ONE_OUT = "bruno", "bruno, given all others"
-NEIGHBOURS_PIXELS, NEIGHBOURS_LATENTS = "k-NN, pixels", "k-NN, latents"
+NEIGHBOURS_PIXELS, NEIGHBOURS_LATENTS = "k-NN of pixels", "k-NN of latents"
 FOREST = "isolation forest"
 
 _NEIGHBOURS = 3
