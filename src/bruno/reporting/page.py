@@ -37,8 +37,8 @@ p { margin: .5rem 0 .8rem; max-width: 44rem; white-space: pre-line; }
 .tiles span { display: block; }
 .tiles small, figcaption, .note, .terms { color: var(--soft); font-size: .88rem; }
 figure { margin: 1rem 0; break-inside: avoid; }
-figure img { max-width: min(100%, 46rem); height: auto; background: #fff; border-radius: 8px; padding: 8px;
-  border: 1px solid var(--line); }
+figure img { max-width: min(100%, 46rem); height: auto; background: #fff; border-radius: 8px;
+  padding: 8px; border: 1px solid var(--line); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid var(--line);
