@@ -233,7 +233,8 @@ def run_system(
 
     with one_thread():
         system = build_system(SYSTEMS[name].load(), data.train, seed)
-        parameters = sum(p.numel() for p in system.parameters())
+        groups = system.optimiser().param_groups
+        parameters = sum(p.numel() for group in groups for p in group["params"])
         shares = [mark / config.budget for mark in config.marks]
         meta_train(
             system,

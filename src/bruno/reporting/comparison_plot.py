@@ -43,6 +43,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]], way: int, shot: int) -> Fi
     log_loss.set_ylabel("log-loss [nats]")
     log_loss.set_yscale("log")
     log_loss.yaxis.set_major_formatter(ScalarFormatter())
+    log_loss.yaxis.set_minor_formatter(ScalarFormatter())
     for axes in (accuracy, log_loss):
         axes.set_xlabel("CPU time of training [minutes, one thread]")
         axes.set_xscale("log")
@@ -55,6 +56,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]], way: int, shot: int) -> Fi
     )
     for axes in (accuracy, log_loss):
         axes.set_xticks(_apart(minutes))
+        axes.set_xlim(0.8 * min(minutes), 1.3 * max(minutes))
     handles, labels = accuracy.get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
     return canvas
