@@ -2,6 +2,20 @@
 
 After BRUNO (Korshunova et al., NeurIPS 2018). The main objects are :class:`Bruno`, a flow and an
 exchangeable process, and :class:`Predictive`, the distribution of the next element given a set.
+Where to start:
+
+- Images: ``Bruno.from_pretrained("omniglot")`` and ``few_shot.classify``; data in ``bruno.data``.
+- Tables: ``BrunoClassifier``, ``BrunoDensity`` and ``BrunoOutlierDetector``, as in scikit-learn.
+- A model of your own: ``Bruno(RealNVP(event_shape), ExchangeableGaussian(dim))``, and the command
+  ``bruno train``.
+
+Example:
+    >>> import torch
+    >>> from bruno import Bruno, ExchangeableGaussian, RealNVP
+    >>> model = Bruno(RealNVP((4,)), ExchangeableGaussian(4))
+    >>> predictive = model.condition(torch.randn(10, 4))
+    >>> predictive.sample(3).shape, predictive.log_prob(torch.zeros(2, 4)).shape
+    (torch.Size([3, 4]), torch.Size([2]))
 """
 
 from typing import TYPE_CHECKING

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from bruno.errors import UserError
 
+_MAKES_A_TENSOR = "torch.as_tensor makes one"
+
 
 def values_can_be_checked(x: Tensor) -> bool:
     """Return whether the numbers of a tensor can be read, as every check of values does.
@@ -61,8 +63,11 @@ def check_type(name: str, value: Any, kind: type, hint: str = "") -> None:
         UserError: With both classes.
     """
     if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
         end = f"; {hint}" if hint else ""
-        raise UserError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}{end}")
+        raise UserError(
+            f"{name}: expected {article} {kind.__name__}, got {type(value).__name__}{end}"
+        )
 
 
 def check_tensor(name: str, x: Any) -> None:
@@ -80,7 +85,7 @@ def check_tensor(name: str, x: Any) -> None:
         Traceback (most recent call last):
         bruno.errors.UserError: x: expected a Tensor, got list; torch.as_tensor makes one
     """
-    check_type(name, x, Tensor, "torch.as_tensor makes one")
+    check_type(name, x, Tensor, _MAKES_A_TENSOR)
 
 
 def check_floating(name: str, x: Any, hint: str = "") -> None:
@@ -98,6 +103,7 @@ def check_floating(name: str, x: Any, hint: str = "") -> None:
     if is_tensor and x.is_floating_point():
         return
     kind = x.dtype if is_tensor else type(x).__name__
+    hint = hint if is_tensor else _MAKES_A_TENSOR
     end = f"; {hint}" if hint else ""
     raise UserError(f"{name}: expected a floating-point tensor, got {kind}{end}")
 
