@@ -123,9 +123,9 @@ def summary(found, seconds):
     return {
         "requests": len(found),
         "per_second": round(len(found) / seconds, 1),
-        "p50_ms": round(p50, 1),
-        "p95_ms": round(p95, 1),
-        "p99_ms": round(p99, 1),
+        "p50_ms": round(float(p50), 1),
+        "p95_ms": round(float(p95), 1),
+        "p99_ms": round(float(p99), 1),
         "errors": {f"{kind} {status}": n for (kind, status), n in wrong.items()},
     }
 
