@@ -3,7 +3,7 @@
     python benchmarks/generation.py [NAME ...] [--picture NAME]
 
 Writes ``docs/results/generation-NAME.json`` (judged by the prototypical network that comes with the
-package) and ``docs/results/generation-NAME-second.json`` (judged by the model ``omniglot``, as a
+package) and ``docs/results/generation-NAME-second.json`` (judged by ``omniglot-classify``, as a
 second opinion), and the first one's figures into the card of the model. ``--picture`` only draws
 ``docs/images/NAME.png``: examples of ten test classes and samples given them.
 """
@@ -28,7 +28,7 @@ from bruno.training.locate import locate_model
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results"
 _PICTURES = _RESULTS.parent / "images"
-_SECOND_OPINION = "omniglot"
+_SECOND_OPINION = "omniglot-classify"
 
 
 def judged(name: str, judge: str | None) -> list[dict[str, object]]:
