@@ -183,7 +183,7 @@ def _stroke_widths(rng: np.random.Generator) -> list[float]:
 def main() -> None:
     """Measure, print tables, write figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pretrained", default="omniglot")
+    parser.add_argument("--pretrained", default="omniglot-classify")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=_RESULT)

@@ -33,7 +33,7 @@ def card_and_data(name, real_data):
 
 
 def test_the_weights_are_there():
-    omniglot = {"omniglot", "omniglot-sums"}
+    omniglot = {"omniglot", "omniglot-classify"}
     expected = {"glyphs", "mnist"} | omniglot
     assert expected | set(CONDITIONAL) == set(NAMES)
 
@@ -106,10 +106,10 @@ def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
 
 
 def test_models_that_do_not_draw_draw_only_if_they_must(tmp_path, capsys):
-    command = ["sample", "--pretrained=omniglot", "--count=1", f"--out={tmp_path / 'one.png'}"]
+    command = ["sample", "--pretrained=omniglot-classify", "--count=1", f"--out={tmp_path / 'one.png'}"]
     assert main(command) == 2
     err = capsys.readouterr().err
-    assert "--pretrained: omniglot does not draw what it is given: a judge named" in err
+    assert "--pretrained: omniglot-classify does not draw what it is given: a judge named" in err
     assert "--force draws all the same" in " ".join(err.split())
     assert not (tmp_path / "one.png").exists()
     assert main([*command, "--force"]) == 0

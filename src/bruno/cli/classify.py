@@ -13,7 +13,7 @@ from bruno.reporting.scan_pictures import draw_decisions
 from bruno.scan_classification import classify_scans
 from bruno.training.locate import LocatedModel, locate_model
 
-_DEFAULT_MODEL = "omniglot"
+_DEFAULT_MODEL = "omniglot-classify"
 
 
 def classify(
@@ -34,7 +34,7 @@ def classify(
         files: Pictures to classify, or folders of them.
         given: Folder with one sub-folder of examples per class; a few examples are enough.
         run: Directory of a run or of a saved model.
-        pretrained: Name of a model that comes with the package; omniglot without --run.
+        pretrained: Name of a model that comes with the package; omniglot-classify without --run.
         prepare: Prepare pictures as scans of handwriting; auto does so for models of handwriting
             unless --invert is given.
         invert: Turn dark ink on white paper into bright ink on black, without preparation.

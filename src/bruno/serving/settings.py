@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bruno.errors import UserError
 from bruno.validation import check_whole
 
-DEFAULT_MODEL = "omniglot-sums"
+DEFAULT_MODEL = "omniglot"
 """The model that the service draws and classifies with unless another is named."""
 
 VIEWS_MODEL = "turntable"
