@@ -57,6 +57,7 @@ def evaluate(
     importance_samples: int = 0,
     probes: bool = False,
     streams: int = 200,
+    view_samples: int = 64,
     unconditional: str | None = None,
     judge: str | None = None,
     seed: int = 0,
@@ -87,6 +88,7 @@ def evaluate(
         rotations: Count each class in four rotations; by default as in training.
         average_rotations: Classify by the mean posterior of four decisions, in which query and
             examples are turned together; a decision rule, not the model's own posterior.
+        view_samples: For new views: samples that a mean picture is the mean of.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
         probes: Measure the likelihood of unusual sets, too: one image again and again, and an image
@@ -124,6 +126,7 @@ def evaluate(
         importance_samples=importance_samples,
         probes=probes,
         streams=streams,
+        view_samples=view_samples,
         seed=seed,
     )
     with StageDisplay() as display:

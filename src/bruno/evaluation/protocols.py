@@ -31,7 +31,7 @@ from bruno.validation import check_counts, check_whole
 
 _WAYS, _SHOTS = (5, 20), (1, 5)
 _VIEWS_GIVEN, _POSE_VIEWS_GIVEN = (0, 1, 2, 4, 8, 16), (1, 4, 16)
-_TARGET_VIEWS, _VIEW_SAMPLES = 4, 64
+_TARGET_VIEWS = 4
 _SET_SIZE = 20
 _PERMUTED_SIZES = {10: 20, 100: 10, 1000: 3}  # orders by size of the set
 _ROBUSTNESS_WAY, _ROBUSTNESS_SHOT, _CONTAMINANTS = 20, 5, (0, 1, 2)
@@ -88,6 +88,7 @@ class Settings:
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
         probes: Measure the likelihood of unusual sets, too.
         streams: Streams whose anomalies are detected; classes take turns.
+        view_samples: Samples of a new view that its mean picture is the mean of.
         seed: Seed of sets, episodes and noise.
 
     Raises:
@@ -104,6 +105,7 @@ class Settings:
     importance_samples: int = 0
     probes: bool = False
     streams: int = 200
+    view_samples: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class Settings:
                 check_counts(name, getattr(self, name), least)
         if self.set_size is not None:
             check_whole("set_size", self.set_size, 1)
-        least_of = {"trials": 1, "sets_per_class": 1, "streams": 1}
+        least_of = {"trials": 1, "sets_per_class": 1, "streams": 1, "view_samples": 1}
         for name, least in (least_of | {"importance_samples": 0, "seed": 0}).items():
             check_whole(name, getattr(self, name), least)
 
@@ -294,7 +296,7 @@ def _views(
         subject.training,
         given=[count for count in _VIEWS_GIVEN if count + targets <= number],
         targets=targets,
-        samples=_VIEW_SAMPLES,
+        samples=settings.view_samples,
         unconditional=subject.unconditional,
         seed=settings.seed,
         progress=progress,
