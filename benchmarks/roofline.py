@@ -156,7 +156,7 @@ and a 3x3 convolution of 64 channels at 14x14, forward and backward, \
 {rows}
 
 "Its layers alone" are the convolutions and matrix products that `encode` contains, run one after \
-the other on the same tensors; everything above 1 is what else a flow does. `omniglot-sums` draws \
+the other on the same tensors; everything above 1 is what else a flow does. `omniglot` draws \
 pixels one diagonal of blocks after the other, so its inverse takes longer than `encode`.
 """
 

@@ -6,7 +6,7 @@ log-odds of "none of these" are fitted with as many images of other classes. Tes
 never looked at. A model that was trained on the validation alphabets cannot be calibrated there
 and keeps its densities as they are.
 
-    BRUNO_DATA_DIR=... python benchmarks/serving_calibration.py omniglot-sums --write
+    BRUNO_DATA_DIR=... python benchmarks/serving_calibration.py omniglot --write
 """
 
 import argparse

@@ -106,7 +106,8 @@ def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
 
 
 def test_models_that_do_not_draw_draw_only_if_they_must(tmp_path, capsys):
-    command = ["sample", "--pretrained=omniglot-classify", "--count=1", f"--out={tmp_path / 'one.png'}"]
+    out = f"--out={tmp_path / 'one.png'}"
+    command = ["sample", "--pretrained=omniglot-classify", "--count=1", out]
     assert main(command) == 2
     err = capsys.readouterr().err
     assert "--pretrained: omniglot-classify does not draw what it is given: a judge named" in err
