@@ -187,7 +187,10 @@ def shipped(form: str = "full") -> str:
         row.append(f"{share} %{chance[0]}" if share else "")
         if form != "short":
             seconds = about.get("training seconds")
-            row += [str(config["flow"]["preset"]), f"{seconds / 60:.0f} minutes" if seconds else ""]
+            trained = f"{seconds / 60:.0f} minutes" if seconds else ""
+            machine = about.get("training machine")
+            trained += f", {machine}" if machine else ""
+            row += [str(config["flow"]["preset"]), trained]
         rows.append(row)
     return markdown(header, rows)
 

@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a finished run")
     parser.add_argument("name", help="name the weights will be loaded by")
     parser.add_argument("--command", required=True, help="command that trained them")
+    parser.add_argument("--trained-on", help="the machine that trained them, if not this one")
     arguments, options = parser.parse_known_args()
     evaluation_file = _RESULTS / f"{arguments.name}.json"
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,6 +97,7 @@ def main() -> None:
             "seed": metadata["experiment"]["seed"],
             **provenance(),
             **{f"training {name}": value for name, value in cost(arguments.run).items()},
+            **({"training machine": arguments.trained_on} if arguments.trained_on else {}),
             "figures": figures(evaluation),
         }
         target = WEIGHTS_DIRECTORY / arguments.name
