@@ -43,6 +43,6 @@ def test_the_example_for_feature_vectors_runs(capsys):
     _, code = code_blocks()
     exec(compile(code, str(README), "exec"), {})  # noqa: S102
     score, unknown, sample = capsys.readouterr().out.splitlines()
-    assert float(score.removeprefix("[0 1 2] ")) > 0.9
+    assert float(score.removeprefix("[0 1 2] ")) > 0.85
     assert unknown == "[-1]"
     assert sample.startswith("(3, 13) [-")

@@ -84,7 +84,7 @@ def plot_anomalies(results: Sequence[Result]) -> Axes:
     left.plot(places[planted], scores[planted], "x", color=VERMILION, mew=2, label="planted")
     left.plot(places, limits, color=_GREY, lw=1, label="Q1 - 1.5 IQR of the past")
     left.set(xlabel="position in the stream", ylabel="score [nats]", title="one stream")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    left.legend(frameon=False, fontsize=8, loc="upper left")
     names = [one.method for one in result.methods]
     order = np.arange(len(names))[::-1]
     for place, one in zip(order, result.methods, strict=True):
