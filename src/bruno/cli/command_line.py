@@ -27,6 +27,7 @@ _COMMANDS = {
     "classify": "name pictures of handwriting by a folder of examples",
     "compare": "train few-shot systems at the same cost, and compare them",
     "serve": "serve a page to draw on, and an API that learns and forgets",
+    "export": "write a model as ONNX or torch.export graphs",
     "info": "show the installation, or a model",
 }
 _POSITIONAL = {
@@ -52,6 +53,7 @@ _LISTS: dict[str, tuple[type, str]] = {
         "of likelihood, few_shot, views, pose)",
     ),
     "allowed_hosts": (str, "names by which the server may be addressed, besides localhost"),
+    "parts": (str, "graphs: encode, log_prob, sample (default: all that the model has)"),
     "ways": (int, "numbers of classes to choose from (default: 5 20)"),
     "shots": (int, "numbers of examples per class (default: 1 5)"),
     "systems": (str, "systems to compare, or all (default: all)"),

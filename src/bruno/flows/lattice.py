@@ -204,7 +204,7 @@ class LatticeGaussianisation(PixelGaussianisation):
         rows = torch.linspace(-1, 1, height, dtype=dtype, device=device)
         columns = torch.linspace(-1, 1, width, dtype=dtype, device=device)
         where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
-            len(level), -1, -1, -1
+            level.shape[0], -1, -1, -1
         )
         features = nn.functional.embedding(level, self.features).movedim(-1, 2).flatten(1, 2)
         grey = level.to(dtype) / (LEVELS / 2) - 1

@@ -204,7 +204,7 @@ class PixelsGivenSums(nn.Module):
                 embedding(seen, self.features).flatten(1),
                 embedding(greatest, self.features),
                 torch.stack([left, left.clamp(max=2 * most), least], 1).to(dtype) / most,
-                place.to(dtype).expand(len(blocks), -1),
+                place.to(dtype).expand(blocks.shape[0], -1),
             ],
             1,
         )

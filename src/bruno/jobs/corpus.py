@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -339,15 +339,14 @@ def _with_ray(
         {"file": str(file), "target": str(target)}
         for file, target in zip(files, targets, strict=True)
     ]
+
+    def on_worker(row: dict[str, Any]) -> dict[str, Any]:
+        torch.set_num_threads(1)
+        return {"wrong": work.run(Path(row["file"]), Path(row["target"]))}
+
     corpus = ray.data.from_items(pairs, override_num_blocks=len(pairs))
-    results = corpus.map(partial(_on_worker, work), concurrency=workers)
-    for row in results.iter_rows():
+    for row in corpus.map(on_worker, concurrency=workers).iter_rows():
         yield row["wrong"]
-
-
-def _on_worker(work: _Work, row: dict[str, Any]) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    return {"wrong": work.run(Path(row["file"]), Path(row["target"]))}
 
 
 @lru_cache(maxsize=2)

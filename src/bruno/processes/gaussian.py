@@ -13,6 +13,7 @@ from torch.distributions import Normal
 from bruno import chunks
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, standard_normal
+from bruno.validation import values_can_be_checked
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 # Mean square, in standard deviations and over dimensions, up to which squares lose no digits that
@@ -80,6 +81,8 @@ class ExchangeableGaussian(ExchangeableProcess):
             evidence: Sets, of batch shape ``(K,)``.
         """
         z = self._checked_queries(z, evidence)
+        if not values_can_be_checked(z):
+            return _about_one_centre(z, *self._gaussian_predictive(evidence))
         if not len(evidence.count):
             return z.new_zeros(len(z), 0)
         mean, variance = self._gaussian_predictive(evidence)
@@ -113,3 +116,17 @@ class ExchangeableGaussian(ExchangeableProcess):
         ]
         exact = -0.5 * (torch.cat(distances) + normaliser[sets])
         return log_prob.index_put((queries.unsqueeze(1), sets), exact)
+
+
+def _about_one_centre(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Return log-densities ``(Q, K)`` by matrix products whose shapes depend on no value.
+
+    For graphs that are compiled or exported. Digits are lost for queries and sets that both lie
+    some thousands of standard deviations from the mean of the sets.
+    """
+    centre = mean.mean(0)
+    from_centre, shift = z - centre, mean - centre
+    precision = variance.reciprocal()
+    of_set = (shift.square() * precision + variance.log() + _LOG_TWO_PI).sum(-1)
+    squares = from_centre.square() @ precision.T
+    return from_centre @ (shift * precision).T - 0.5 * (squares + of_set)

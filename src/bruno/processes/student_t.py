@@ -17,6 +17,7 @@ from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
+from bruno.validation import values_can_be_checked
 
 # Above this the term of Stirling's series that is left out is below 1e-14.
 _STIRLING_FROM = 1e4
@@ -162,6 +163,9 @@ class ExchangeableStudentT(ExchangeableProcess):
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
         offset, power = mean * factor, 0.5 * (df + 1)
+        if not values_can_be_checked(z):  # no blocks: their number would depend on the batch
+            at_once: Tensor = constant - _log_tails(z, factor, offset, power)
+            return at_once
         most = chunks.device_limit(z.device)
         sets = max(1, min(len(mean), chunks.rows_per_chunk(self.dim, most)))
         rows = chunks.rows_per_chunk(sets * self.dim, most)
