@@ -24,7 +24,8 @@ from bruno.training.locate import locate_model
 DOCS = Path(__file__).parents[1] / "docs"
 SUBJECTS = {
     "omniglot": ("omniglot", "omniglot", 100),
-    "omniglot-on-mnist": ("omniglot", "mnist", 20),
+    "omniglot-classify": ("omniglot-classify", "omniglot-classify", 100),
+    "omniglot-classify-on-mnist": ("omniglot-classify", "mnist", 20),
     "mnist": ("mnist", "mnist", 20),
 }
 """Model, the model whose test data are taken, and the number of streams, by name."""
