@@ -269,7 +269,8 @@ CALLS = [
         Settings,
         {},
         {
-            **dict.fromkeys(("trials", "set_size", "sets_per_class"), NO_COUNT),
+            **dict.fromkeys(("trials", "sets_per_class"), NO_COUNT),
+            "set_size": (0, -1, 1.5, "x", torch.nan),
             **dict.fromkeys(("importance_samples", "seed"), NO_WHOLE),
             "ways": (3, "x", (1,), (2.5,)),
             "shots": (3, "x", (0,), (1.5,)),
