@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 .PHONY: demo test check docs install clean
 
-## demo: install, train a model for about three minutes and write runs/demo/report.html
+## demo: install, adapt a model in about three minutes and write runs/demo/report.html
 demo: install
 	$(BIN)/bruno demo --overwrite
 

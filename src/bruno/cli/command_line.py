@@ -18,7 +18,7 @@ from bruno.errors import UserError
 from bruno.recipes import readable_recipe, recipe_path
 
 _COMMANDS = {
-    "demo": "train on built-in characters for three minutes and write a report",
+    "demo": "adapt a model of handwriting to printed characters and write a report",
     "download": "fetch a data set",
     "train": "train a model from a recipe",
     "evaluate": "measure likelihood and few-shot accuracy",

@@ -11,6 +11,7 @@ from bruno.cli.train import train_with_display
 from bruno.data import load_dataset
 from bruno.device import resolve_device
 from bruno.errors import UserError, renamed_argument
+from bruno.evaluation.generation import shipped_judge
 from bruno.evaluation.suite import Settings, Subject, evaluate
 from bruno.paths import check_writable, user_path
 from bruno.provenance import provenance
@@ -23,6 +24,7 @@ from bruno.training.run_directory import holds_run, remove_run
 from bruno.training.runs import read_history
 
 _RECIPE = "glyphs-demo"
+_PROTOCOLS = ("likelihood", "few_shot", "generation")
 _SETTINGS = Settings(ways=(5, 20), shots=(1, 5), trials=5, sets_per_class=8)
 
 
@@ -34,7 +36,7 @@ def demo(
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Train on built-in characters for about three minutes, then report its results.
+    """Adapt a model of handwriting to printed characters in three minutes, and report its results.
 
     Args:
         minutes: Length of the training; by default that of the recipe.
@@ -60,7 +62,10 @@ def demo(
     test_set = load_dataset(experiment.data, "test")
     with StageDisplay() as display:
         evaluation = evaluate(
-            Subject(model, test_set), dataclasses.replace(_SETTINGS, seed=seed), progress=display
+            Subject(model, test_set, judge=shipped_judge(model.event_shape)),
+            dataclasses.replace(_SETTINGS, seed=seed),
+            protocols=_PROTOCOLS,
+            progress=display,
         )
     progress_console().print("drawing the report …")
     html = experiment_report(
