@@ -74,7 +74,7 @@ def test_new_views_are_what_the_card_says(name, real_data):
     before, after = figures["views"][:2]
     kept = dataset.restrict(dataset.class_names[:: len(dataset.class_names) // 60])
     model = Bruno.from_pretrained(name)
-    found = novel_views(model, kept, None, given=(0, 1), targets=2, samples=32)
+    found = novel_views(model, kept, None, given=(0, 1), targets=2, samples=8)
     prior, seen = found.by_given
     claimed = before["nll"]["mean"] - after["nll"]["mean"]
     assert prior.nll.mean - seen.nll.mean == pytest.approx(claimed, rel=0.3)
