@@ -87,6 +87,7 @@ class Settings:
         sets_per_class: Number of sets of every class whose likelihood is measured.
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
         probes: Measure the likelihood of unusual sets, too.
+        judged_episodes: Episodes of 20 classes whose samples are judged.
         streams: Streams whose anomalies are detected; classes take turns.
         view_samples: Samples of a new view that its mean picture is the mean of.
         seed: Seed of sets, episodes and noise.
@@ -106,6 +107,7 @@ class Settings:
     probes: bool = False
     streams: int = 200
     view_samples: int = 64
+    judged_episodes: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -115,7 +117,8 @@ class Settings:
         if self.set_size is not None:
             check_whole("set_size", self.set_size, 1)
         least_of = {"trials": 1, "sets_per_class": 1, "streams": 1, "view_samples": 1}
-        for name, least in (least_of | {"importance_samples": 0, "seed": 0}).items():
+        least_of |= {"judged_episodes": 1, "importance_samples": 0, "seed": 0}
+        for name, least in least_of.items():
             check_whole(name, getattr(self, name), least)
 
 
@@ -226,6 +229,7 @@ def _generation(
         subject.judge,
         given=[number for number in _EXAMPLES_GIVEN if number <= room],
         way=min(_JUDGED_WAY, dataset.num_classes),
+        episodes=settings.judged_episodes,
         training=subject.training,
         seed=settings.seed,
         progress=progress,
