@@ -79,6 +79,10 @@ def _encoded(model: Bruno, name: str, x: Tensor, context: Tensor | None) -> Tens
         x = as_pixels(name, x)
     device = model.device
     if len(x) == 0:
-        x = torch.zeros(0, *model.event_shape, device=device)
-        context = torch.zeros(0, model.flow.context_dim) if model.flow.context_dim else None
+        x = torch.zeros(0, *model.event_shape, device=device, dtype=torch.float32)
+        context = (
+            torch.zeros(0, model.flow.context_dim, device=device, dtype=torch.float32)
+            if model.flow.context_dim
+            else None
+        )
     return model.encode_code(x.to(device), None if context is None else context.to(device))

@@ -64,11 +64,11 @@ class NearestNeighbourClassifier(EmbeddingSystem):
             generator: Source of randomness.
         """
         sets = sample_sets(dataset, min(_CLASSES, dataset.num_classes), _IMAGES, generator)
-        turns = torch.randint(4, (len(sets.classes),), generator=generator).tolist()
+        turns = torch.randint(4, (len(sets.classes),), generator=generator, device="cpu").tolist()
         images = torch.stack(
             [rotate(images, turn) for images, turn in zip(sets.images, turns, strict=True)]
         )
-        classes = 4 * sets.classes + torch.tensor(turns)
+        classes = 4 * sets.classes + torch.tensor(turns, device="cpu", dtype=torch.int64)
         return Episode(support=images[:, :1], query=images[:, 1:], classes=classes)
 
     def loss(self, episode: Episode, generator: torch.Generator) -> Tensor:

@@ -208,7 +208,7 @@ def flatten_episode(episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Returns:
         Images ``(n·K, C, H, W)``, labels ``(n·K,)``, images ``(q·K, C, H, W)``, labels ``(q·K,)``.
     """
-    classes = torch.arange(len(episode.support))
+    classes = torch.arange(len(episode.support), device=episode.support.device)
     return (
         episode.support.transpose(0, 1).flatten(0, 1),
         classes.repeat(episode.support.shape[1]),

@@ -75,9 +75,11 @@ class MemoryAugmentedNetwork(System):
             Logits of every image before its class is shown, ``(B, way * n, way)``, and the classes.
         """
         tasks, way, number = images.shape[:3]
-        keys = torch.rand(tasks, way * number, generator=generator)
+        keys = torch.rand(
+            tasks, way * number, generator=generator, device="cpu", dtype=torch.float32
+        )
         order = keys.argsort(1)
-        shuffled = images.flatten(1, 2)[torch.arange(tasks).unsqueeze(1), order]
+        shuffled = images.flatten(1, 2)[torch.arange(tasks, device="cpu").unsqueeze(1), order]
         truth, state, scores = order // number, self.memory.start(tasks), []
         for time in range(way * number):
             state, logits = self.memory.step(state, shuffled[:, time])

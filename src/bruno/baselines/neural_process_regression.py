@@ -3,7 +3,7 @@ r"""Conditional neural process for functions: regression in one dimension, compl
 A set of observations :math:`(x_i, y_i)` is represented by the mean of :math:`h(x_i, y_i)`, from
 which the value at any argument is predicted, with a standard deviation:
 
-.. math:: p(y \mid x, \{(x_i, y_i)\}) = N\big(y \mid \mu(x, r), \sigma^2(x, r)\big), \quad
+.. math:: p(y \mid x, \{(x_i, y_i)\}) = N(y \mid \mu(x, r), \sigma^2(x, r)), \quad
           r = \tfrac{1}{n} \sum_i h(x_i, y_i)
 
 (Garnelo et al., *Conditional Neural Processes*, ICML 2018, eqs. 1-3). Predictions at several
@@ -80,10 +80,15 @@ def gaussian_process_functions(
     Returns:
         Arguments and values, each ``(B, points, 1)``.
     """
-    x = 4 * torch.rand(functions, points, 1, generator=generator) - 2
+    x = (
+        4 * torch.rand(functions, points, 1, generator=generator, device="cpu", dtype=torch.float32)
+        - 2
+    )
     covariance = (-0.5 * ((x - x.transpose(1, 2)) / scale).square()).double().exp()
-    covariance = covariance + 1e-4 * torch.eye(points, dtype=torch.float64)
-    noise = torch.randn(functions, points, 1, generator=generator).double()
+    covariance = covariance + 1e-4 * torch.eye(points, device="cpu", dtype=torch.float64)
+    noise = torch.randn(
+        functions, points, 1, generator=generator, device="cpu", dtype=torch.float32
+    ).double()
     return x, (torch.linalg.cholesky(covariance) @ noise).to(x.dtype)
 
 
@@ -97,7 +102,10 @@ def images_as_functions(images: Tensor) -> tuple[Tensor, Tensor]:
         Places in [-1, 1], ``(B, H·W, 2)``, and colours in [0, 1], ``(B, H·W, C)``.
     """
     height, width = images.shape[-2:]
-    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    rows, columns = (
+        torch.linspace(-1, 1, height, device="cpu", dtype=torch.float32),
+        torch.linspace(-1, 1, width, device="cpu", dtype=torch.float32),
+    )
     places = torch.cartesian_prod(rows, columns).expand(len(images), -1, -1)
     return places, images.flatten(2).transpose(1, 2).float() / 255
 
@@ -130,8 +138,8 @@ def train_on_functions(
         generator = generator_for(seed, step)
         x, y = draw(generator)
         least, most = observations
-        number = int(torch.randint(least, most + 1, (), generator=generator))
-        seen = torch.randperm(x.shape[1], generator=generator)[:number]
+        number = int(torch.randint(least, most + 1, (), generator=generator, device="cpu"))
+        seen = torch.randperm(x.shape[1], generator=generator, device="cpu")[:number]
         optimiser.param_groups[0]["lr"] = (
             learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         )

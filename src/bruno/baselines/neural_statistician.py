@@ -142,5 +142,5 @@ def _gaussian(parameters: Tensor) -> Gaussian:
 
 
 def _sample(gaussian: Gaussian, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(gaussian[0].shape, generator=generator)
+    noise = torch.randn(gaussian[0].shape, generator=generator, device="cpu", dtype=torch.float32)
     return gaussian[0] + (0.5 * gaussian[1]).exp() * noise

@@ -72,7 +72,9 @@ class PrototypicalNetwork(MeanSystem):
             ``(Q, K)``, in nats.
         """
         self.eval()
-        labels = torch.arange(len(examples)).repeat_interleave(examples.shape[1])
+        labels = torch.arange(len(examples), device=examples.device).repeat_interleave(
+            examples.shape[1]
+        )
         return self.adapt(examples.flatten(0, 1), labels).predict_log_prob(images)
 
     def save(self, file: Path, about: dict[str, str]) -> None:

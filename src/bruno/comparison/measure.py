@@ -146,7 +146,7 @@ def _permutation_spread(system: System, test_set: LabelledImages, config: Measur
     )
     of_truth = []
     for _ in range(_ORDERS):
-        order = torch.randperm(len(labels), generator=generator)
+        order = torch.randperm(len(labels), generator=generator, device="cpu")
         log_prob = system.adapt(support[order], labels[order]).predict_log_prob(query)
         of_truth.append(log_prob.double().gather(1, truth.unsqueeze(1)))
     values = torch.cat(of_truth, 1)

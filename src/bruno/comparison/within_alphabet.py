@@ -103,9 +103,9 @@ def drawn_runs(dataset: LabelledImages, seed: int = 0, runs: int = RUNS) -> list
     episodes = []
     for run in range(runs):
         generator = generator_for(seed, Stream.COMPARISON, 3, run)
-        alphabet = torch.tensor(members[large[run % len(large)]])
-        classes = alphabet[torch.randperm(len(alphabet), generator=generator)[:WAY]]
-        first, second = torch.randperm(drawers, generator=generator)[:2].tolist()
+        alphabet = torch.tensor(members[large[run % len(large)]], device="cpu", dtype=torch.int64)
+        classes = alphabet[torch.randperm(len(alphabet), generator=generator, device="cpu")[:WAY]]
+        first, second = torch.randperm(drawers, generator=generator, device="cpu")[:2].tolist()
         rows = dataset.index_table[classes]
         episodes.append(
             Episode(
@@ -164,7 +164,9 @@ def _episode(path: Path, listing: str, read: Callable[[str], bytes]) -> Episode:
             f"lake_runs: {path}: cannot read {listing} and its images: {error}"
         ) from None
     return Episode(
-        support=support.unsqueeze(1), query=query.unsqueeze(1), classes=torch.arange(len(pairs))
+        support=support.unsqueeze(1),
+        query=query.unsqueeze(1),
+        classes=torch.arange(len(pairs), device="cpu"),
     )
 
 

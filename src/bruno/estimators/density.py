@@ -54,7 +54,7 @@ class _OneSet(BrunoEstimator):
         given = self._given_model()
         x = self._validated(X, given, reset=True)
         one_class = np.zeros(len(x), dtype=np.int64)
-        self._choose(x, one_class, given, torch.zeros(1, dtype=torch.float64))
+        self._choose(x, one_class, given, torch.zeros(1, device="cpu", dtype=torch.float64))
         model = self._fitted_model(x, one_class) if given is None else given
         self._use(model)
         self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])

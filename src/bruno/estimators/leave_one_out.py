@@ -93,7 +93,7 @@ def _change(
     factor = count / (count - 1).clamp_min(1)
     residual = (z - evidence.mean[own]) / std
     distance = (z.unsqueeze(1) - evidence.mean) / std
-    distance[torch.arange(len(z)), own] = residual * factor
+    distance[torch.arange(len(z), device=z.device), own] = residual * factor
     scaled = factor * residual.square() / fitted.weight
     if fitted.full:
         leverage = scaled.sum(1, keepdim=True).clamp_max(_LARGEST_LEVERAGE)

@@ -164,10 +164,12 @@ def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
         most: How many.
     """
     if len(x) <= most:
-        return torch.arange(len(x))
+        return torch.arange(len(x), device=x.device)
     order = x[:, _varied(x)].argsort(stable=True)
     order = order[classes[order].argsort(stable=True)]
-    places = torch.linspace(0, len(x) - 1, most, dtype=torch.float64).round().long()
+    places = (
+        torch.linspace(0, len(x) - 1, most, device=x.device, dtype=torch.float64).round().long()
+    )
     return order[places]
 
 

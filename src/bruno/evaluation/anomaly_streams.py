@@ -250,21 +250,27 @@ def _draw_streams(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows of the data set ``(S, length)``, classes ``(S,)`` and which are planted."""
     generator = generator_for(seed, Stream.ANOMALY_STREAMS)
-    order = torch.randperm(dataset.num_classes, generator=generator, device="cpu")
+    order = torch.randperm(
+        dataset.num_classes, generator=generator, device="cpu", dtype=torch.float32
+    )
     classes = order[torch.arange(streams, device="cpu") % dataset.num_classes]
     table = dataset.index_table[classes]
     keys = uniform(table.shape, generator).masked_fill_(table < 0, 2.0)
     rows = table.gather(1, keys.argsort(1)[:, :length])
     if rows.shape[1] < length:  # planted elements fill the end, and are then moved
         rows = torch.cat([rows, rows[:, :1].expand(-1, length - rows.shape[1])], 1)
-    own = torch.rand((streams, length - 1), generator=generator, device="cpu").argsort(1)
+    own = torch.rand(
+        (streams, length - 1), generator=generator, device="cpu", dtype=torch.float32
+    ).argsort(1)
     places = 1 + own[:, :planted]
     foreign = torch.zeros((streams, length), device="cpu", dtype=torch.bool)
     foreign.scatter_(1, places, True)
     # The first elements of a random order of the class take the places that are not planted.
     position = (~foreign).long().cumsum(1) - 1
     rows = rows.gather(1, position.clamp_min(0))
-    step = torch.randint(1, dataset.num_classes, places.shape, generator=generator, device="cpu")
+    step = torch.randint(
+        1, dataset.num_classes, places.shape, generator=generator, device="cpu", dtype=torch.float32
+    )
     others = (classes.unsqueeze(1) + step) % dataset.num_classes
     which = uniform(places.shape, generator) * dataset.class_sizes[others]
     strange = dataset.index_table[others].gather(2, which.long().unsqueeze(2)).squeeze(2)

@@ -135,7 +135,10 @@ def _moved_by_patches(
     height, width = x.shape[-2:]
     patches = (min(_PATCHES, height), min(_PATCHES, width))
     tops, lefts = (
-        torch.linspace(0, side, number + 1, device="cpu").round().long().tolist()
+        torch.linspace(0, side, number + 1, device="cpu", dtype=torch.float64)
+        .round()
+        .long()
+        .tolist()
         for side, number in zip((height, width), patches, strict=True)
     )
     result = torch.empty((*patches, model.process.dim), device="cpu", dtype=torch.float64)

@@ -123,7 +123,9 @@ def latents(
     cumulative = process.standard_cdf(prior, (z.double() - process.loc) / scale)
     distances = _kolmogorov_smirnov(cumulative.cpu())
     order = distances.argsort()
-    shown = order[torch.linspace(0, len(order) - 1, _SHOWN, device="cpu").long()]
+    shown = order[
+        torch.linspace(0, len(order) - 1, _SHOWN, device="cpu", dtype=torch.float64).long()
+    ]
     standard = standard.cpu()
     return LatentsResult(
         dataset=f"{dataset.name}/{dataset.split}",

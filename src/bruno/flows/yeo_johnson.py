@@ -102,7 +102,9 @@ class YeoJohnson(Bijection):
         Returns:
             Latent of the batch, ``(B, D)``.
         """
-        rows = torch.linspace(0, len(x) - 1, min(len(x), _MOST_ROWS), device=x.device)
+        rows = torch.linspace(
+            0, len(x) - 1, min(len(x), _MOST_ROWS), device=x.device, dtype=torch.float64
+        )
         some = x[rows.round().long()].double()
         # In units in which the squares of all numbers are finite.
         size = some.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)

@@ -107,7 +107,7 @@ class ElementFormat:
             raise UserError(f"{name}: expected an image, for the model is of images")
         if len(values) != self.event_shape[0]:
             raise UserError(f"{name}: expected {self.event_shape[0]} numbers, got {len(values)}")
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, device="cpu", dtype=torch.float64)
 
     def from_content(self, content: bytes) -> Tensor:
         """Return the element that :func:`content_of` made bytes of."""

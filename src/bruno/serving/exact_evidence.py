@@ -176,7 +176,7 @@ class ExactEvidence:
         # The difference of two numbers of 90 bits: in floats it would be lost.
         scatter = [excess / scale for excess in self._scatter_times_count()]
         return Evidence(
-            torch.tensor(self.count, device="cpu"),
+            torch.tensor(self.count, device="cpu", dtype=torch.int64),
             torch.from_numpy(mean.astype(np.float64)),
             torch.tensor(scatter, dtype=torch.float64, device="cpu"),
         )

@@ -127,7 +127,11 @@ class ServedModel:
         prior = self._model.process.log_prob(z.unsqueeze(1)).cpu()
         count = len(evidence.count)
         if count == 0:
-            return torch.ones(len(z), 1), torch.zeros(len(z), 0), prior
+            return (
+                torch.ones(len(z), 1, device="cpu", dtype=torch.float64),
+                torch.zeros(len(z), 0, device="cpu", dtype=torch.float64),
+                prior,
+            )
         given = self._model.process.log_prob_given(z, self._here(evidence)).cpu()
         by = self.calibration
         shares = torch.from_numpy(log_prior("uniform", evidence.count.numpy()))

@@ -63,7 +63,7 @@ class ViewsModel:
             form = ElementFormat(model.event_shape, None, self._max_pixels)
             given = form.from_image(image, "none", invert=invert, name="image")
             (feature,) = features
-            angles = torch.tensor([0.0, *azimuths], dtype=torch.float64)
+            angles = torch.tensor([0.0, *azimuths], device="cpu", dtype=torch.float64)
             context = encode_context(features, {feature.name: angles}).to(model.device)
             with torch.no_grad():
                 seen = model.condition(given[None].to(model.device), context[:1])
