@@ -7,8 +7,8 @@ the correlation :math:`r = \rho / v`, :math:`n` elements in the set and their st
 :math:`s^2 = (1 - r) (1 + r / (1 - r + n r))` in every dimension, and
 
 .. math::
-    \log \frac{p(x \mid \text{set})}{p(x)} = \sum_d \Big[ \tfrac12 (1 - s_d^{-2}) w_d^2
-    + m_d s_d^{-2} w_d - \tfrac12 (\log s_d^2 + m_d^2 s_d^{-2}) \Big]
+    \log \frac{p(x \mid \text{set})}{p(x)} = \sum_d [ \tfrac12 (1 - s_d^{-2}) w_d^2
+    + m_d s_d^{-2} w_d - \tfrac12 (\log s_d^2 + m_d^2 s_d^{-2}) ]
 
 so an index of inner products that is searched exhaustively returns the exact ranking of a corpus
 for a set, or of sets for an element. The Jacobian of the flow cancels.
