@@ -25,7 +25,7 @@ from bruno.training.runs import read_history
 
 _RECIPE = "glyphs-demo"
 _PROTOCOLS = ("likelihood", "few_shot", "generation")
-_SETTINGS = Settings(ways=(5, 20), shots=(1, 5), trials=5, sets_per_class=2, judged_episodes=1)
+_SETTINGS = Settings(ways=(5, 20), shots=(1, 5), trials=5, judged_episodes=1)
 
 
 def demo(
