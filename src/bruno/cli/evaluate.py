@@ -171,6 +171,9 @@ def subject_of(
         unconditional: Name of a competitor of a conditional model.
         judge: Name of a model that names samples.
 
+    Returns:
+        The model with its data and competitors.
+
     Raises:
         UserError: If something is not there, or does not fit the model.
     """

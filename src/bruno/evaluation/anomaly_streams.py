@@ -250,9 +250,7 @@ def _draw_streams(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows of the data set ``(S, length)``, classes ``(S,)`` and which are planted."""
     generator = generator_for(seed, Stream.ANOMALY_STREAMS)
-    order = torch.randperm(
-        dataset.num_classes, generator=generator, device="cpu", dtype=torch.float32
-    )
+    order = torch.randperm(dataset.num_classes, generator=generator, device="cpu")
     classes = order[torch.arange(streams, device="cpu") % dataset.num_classes]
     table = dataset.index_table[classes]
     keys = uniform(table.shape, generator).masked_fill_(table < 0, 2.0)
@@ -268,9 +266,7 @@ def _draw_streams(
     # The first elements of a random order of the class take the places that are not planted.
     position = (~foreign).long().cumsum(1) - 1
     rows = rows.gather(1, position.clamp_min(0))
-    step = torch.randint(
-        1, dataset.num_classes, places.shape, generator=generator, device="cpu", dtype=torch.float32
-    )
+    step = torch.randint(1, dataset.num_classes, places.shape, generator=generator, device="cpu")
     others = (classes.unsqueeze(1) + step) % dataset.num_classes
     which = uniform(places.shape, generator) * dataset.class_sizes[others]
     strange = dataset.index_table[others].gather(2, which.long().unsqueeze(2)).squeeze(2)
