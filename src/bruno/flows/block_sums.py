@@ -107,7 +107,8 @@ class BlockSums(NormalScores):
         scores, log_det = self._code_scores(level, position)
         code, of_code = self.code(scores, context)
         log_det = log_det + of_code
-        left_out = _PIXELS_LEFT_OUT.get()
+        # Compiled graphs cannot read context variables, and have the pixels.
+        left_out = "none" if torch.compiler.is_compiling() else _PIXELS_LEFT_OUT.get()
         if left_out == "all" or (left_out == "frozen" and self.pixels.is_fixed):
             return code, log_det
         share = self.pixels(level, context)
