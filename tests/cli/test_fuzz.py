@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from bruno import UserError
-from bruno.cli import command_line, demo, download, evaluate, info
+from bruno.cli import command_line, compare, demo, download, evaluate, export, info, serve
 from bruno.training import runs
 from tests.fuzzing import fuzz_settings
 from tests.test_model import make_model
@@ -120,6 +120,10 @@ def place(tmp_path_factory):
             (info, "load_dataset"),
             (demo, "train_with_display"),
             (download.data, "download"),
+            (compare, "load_comparison_data"),
+            (export, "export_model"),
+            (serve, "create_app"),
+            (serve.uvicorn, "run"),
         ):
             patch.setattr(module, name, refuse)
         yield folder
