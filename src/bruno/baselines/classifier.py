@@ -15,14 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
+from bruno.baselines.embedding import EmbeddingSystem
 from bruno.baselines.encoder import Conv4
-from bruno.baselines.interface import (
-    Abilities,
-    EmbeddingSystem,
-    EpisodePlan,
-    Predictor,
-    number_of_classes,
-)
+from bruno.baselines.interface import Abilities, EpisodePlan, Predictor, number_of_classes
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import Episode, rotate, sample_sets
 from bruno.errors import UserError

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from bruno.baselines.embedding import EmbeddingSystem
 from bruno.baselines.encoder import Conv4
-from bruno.baselines.interface import Abilities, EmbeddingSystem
+from bruno.baselines.interface import Abilities
 
 
 class MatchingNetwork(EmbeddingSystem):
@@ -35,11 +36,6 @@ class MatchingNetwork(EmbeddingSystem):
     def __init__(self, event_shape: tuple[int, ...], num_classes: int = 0) -> None:
         super().__init__(event_shape, num_classes)
         self.encoder = Conv4(event_shape)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the embeddings of uint8 images, ``(N, C, H, W) -> (N, F)``."""
-        embedded: Tensor = self.encoder(images)
-        return embedded
 
     def similarity(self, query: Tensor, support: Tensor) -> Tensor:
         """Return the similarity of every query to every example, ``(Q, N)``.

@@ -16,8 +16,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from bruno.baselines.embedding import MeanSystem
 from bruno.baselines.encoder import Conv4
-from bruno.baselines.interface import Abilities, MeanSystem
+from bruno.baselines.interface import Abilities
 from bruno.flows.bijection import FACTORY_KWARGS
 
 _HIDDEN = 128
@@ -45,11 +46,6 @@ class NeuralProcess(MeanSystem):
             nn.ReLU(),
             nn.Linear(_HIDDEN, 1, **FACTORY_KWARGS),
         )
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the embeddings of uint8 images, ``(N, C, H, W) -> (N, F)``."""
-        embedded: Tensor = self.encoder(images)
-        return embedded
 
     def log_prob_given_means(self, query: Tensor, means: Tensor) -> Tensor:
         """Return the log-probabilities of the classes, ``(Q, K)``.

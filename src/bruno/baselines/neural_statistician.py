@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from bruno.baselines.embedding import MeanSystem
 from bruno.baselines.encoder import Conv4, computes_in_bfloat16
-from bruno.baselines.interface import Abilities, EpisodePlan, MeanSystem
+from bruno.baselines.interface import Abilities, EpisodePlan
 from bruno.data.sets import Episode
 from bruno.flows.bijection import FACTORY_KWARGS
 

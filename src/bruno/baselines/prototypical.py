@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from bruno.baselines.embedding import MeanSystem
 from bruno.baselines.encoder import Conv4
-from bruno.baselines.interface import Abilities, EpisodePlan, MeanSystem
+from bruno.baselines.interface import Abilities, EpisodePlan
 from bruno.errors import CheckpointError
 from bruno.serialization import write_atomically
 
@@ -44,11 +45,6 @@ class PrototypicalNetwork(MeanSystem):
     ) -> None:
         super().__init__(event_shape, num_classes)
         self.encoder = Conv4(event_shape, filters)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the embeddings of uint8 images, ``(N, C, H, W) -> (N, F)``."""
-        embedded: Tensor = self.encoder(images)
-        return embedded
 
     def log_prob_given_means(self, query: Tensor, means: Tensor) -> Tensor:
         """Return the log-probabilities of classes ``(Q, K)`` by the distance to their means.

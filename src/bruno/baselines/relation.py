@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
+from bruno.baselines.embedding import MeanSystem
 from bruno.baselines.encoder import Conv4, computes_in_bfloat16, conv_block
-from bruno.baselines.interface import Abilities, MeanSystem, flatten_episode
+from bruno.baselines.interface import Abilities, flatten_episode
 from bruno.data.sets import Episode
 from bruno.flows.bijection import FACTORY_KWARGS
 
@@ -55,11 +56,6 @@ class RelationNetwork(MeanSystem):
             nn.ReLU(),
             nn.Linear(_HIDDEN, 1, **FACTORY_KWARGS),
         )
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the feature maps of uint8 images, ``(N, C, H, W) -> (N, F, H / 4, W / 4)``."""
-        maps: Tensor = self.encoder(images)
-        return maps
 
     def relation_logits(self, query: Tensor, means: Tensor) -> Tensor:
         """Return the logits of the relation scores of every query and class, ``(Q, K)``.

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, softplus
 
+from bruno.baselines.embedding import EmbeddingSystem
 from bruno.baselines.encoder import Conv4
-from bruno.baselines.interface import Abilities, EmbeddingSystem, flatten_episode
+from bruno.baselines.interface import Abilities, flatten_episode
 from bruno.data.sets import Episode
 from bruno.flows.bijection import FACTORY_KWARGS
 
@@ -37,11 +38,6 @@ class SiameseNetwork(EmbeddingSystem):
         super().__init__(event_shape, num_classes)
         self.encoder = Conv4(event_shape)
         self.head = nn.Linear(self.encoder.dim, 1, **FACTORY_KWARGS)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the embeddings of uint8 images, ``(N, C, H, W) -> (N, F)``."""
-        embedded: Tensor = self.encoder(images)
-        return embedded
 
     def log_odds(self, query: Tensor, support: Tensor) -> Tensor:
         """Return the log-odds that two images are of one class, for every pair.
