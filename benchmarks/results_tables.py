@@ -305,7 +305,8 @@ def anomalies(*columns: str) -> str:
         measured = evaluation(f"anomalies-{name}")
         result = measured["anomalies"]
         rule = result["quartile_rule"]
-        about = f"`{measured['model']}` on {result['dataset']}"
+        model = measured["model"].removeprefix("runs/").removesuffix("/model")
+        about = f"`{model}` on {result['dataset']}"
         about += f", {result['streams']} streams of {result['length']}"
         for method in result["methods"]:
             figures = (method["auroc"], method["late_auroc"], method["average_precision"])

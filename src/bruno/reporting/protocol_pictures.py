@@ -84,7 +84,8 @@ def plot_anomalies(results: Sequence[Result]) -> Axes:
     left.plot(places[planted], scores[planted], "x", color=VERMILION, mew=2, label="planted")
     left.plot(places, limits, color=_GREY, lw=1, label="Q1 - 1.5 IQR of the past")
     left.set(xlabel="position in the stream", ylabel="score [nats]", title="one stream")
-    left.legend(frameon=False, fontsize=8, loc="upper left")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend(fontsize=8, loc="best", framealpha=0.9)
     names = [one.method for one in result.methods]
     order = np.arange(len(names))[::-1]
     for place, one in zip(order, result.methods, strict=True):
