@@ -29,12 +29,11 @@ X, y = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
 examples = [X[y == digit][:EACH] for digit in range(10)]
 
-start = np.concatenate(examples[:FIRST]), np.repeat(np.arange(FIRST), EACH)
-# Pixels have one unit, and the default sees that: what hardly varies in two digits may in a third.
-ours = BrunoClassifier(random_state=0).fit(*start)
+ours = BrunoClassifier(random_state=0)
+ours.fit(np.concatenate(examples[:FIRST]), np.repeat(np.arange(FIRST), EACH))
 theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
-print("classes   Bruno, %   us per example   refitted LogisticRegression, %   ms per refit")
+print("classes   Bruno, %   us per example   refitted LogisticRegression, %   us per refit")
 history = []
 for digit in range(FIRST, 10):
     seconds = []
@@ -48,10 +47,7 @@ for digit in range(FIRST, 10):
     known = y_test <= digit
     right = [100 * model.score(X_test[known], y_test[known]) for model in (ours, theirs)]
     history.append((*right, *times))
-    print(f"{digit + 1:7} {right[0]:10.1f} {times[0]:16.0f} {right[1]:32.1f} {times[1] / 1e3:14.0f}")
-
-ours.forget(examples[9], np.full(EACH, 9))
-print(f"classes after forgetting 9: {ours.classes_.tolist()}")
+    print(f"{digit + 1:7} {right[0]:10.1f} {times[0]:16.0f} {right[1]:32.1f} {times[1]:14.0f}")
 
 if len(sys.argv) > 1:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from bruno import BrunoClassifier, BrunoDensity, Evidence
 from bruno.estimators.calibration import choose_calibration
@@ -83,9 +84,9 @@ def test_the_prior_of_the_covariance_is_weaker_where_columns_are_nearly_collinea
     rng = np.random.default_rng(2)
     y = np.arange(300) % 3
     common = rng.normal(size=(300, 1))
-    x = common + 0.05 * rng.normal(size=(300, 8)) + 0.2 * rng.normal(size=(3, 8))[y]
+    x = common + 0.05 * rng.normal(size=(300, 8)) + 0.05 * rng.normal(size=(3, 8))[y]
     strengths = [
-        BrunoClassifier(scale="global", random_state=0).fit(table_x, y).prior_strength_
+        BrunoClassifier(process="gaussian", scale="global").fit(table_x, y).prior_strength_
         for table_x in (x, rng.normal(size=(300, 8)) + rng.normal(size=(3, 8))[y])
     ]
     assert strengths[0] < strengths[1] == prior_strength(8, full=True)
@@ -151,3 +152,11 @@ def test_labels_that_are_wrong_do_not_change_the_temperature():
     log_proba = noisy.log_proba(scores[0], prior)
     torch.testing.assert_close(log_proba.exp().sum(1), torch.ones(2000, dtype=torch.float64))
     assert float(log_proba.min()) >= np.log(0.049)
+
+
+def test_classes_that_are_told_apart_anyway_do_not_weaken_the_prior():
+    # Of digits 0 and 1 nearly all are certain; what little a weak prior gains costs the classes
+    # that come later several points.
+    x, y = load_digits(return_X_y=True)
+    classifier = BrunoClassifier().fit(x[y < 2][:80], y[y < 2][:80])
+    assert classifier.prior_strength_ == 3 * x.shape[1]
