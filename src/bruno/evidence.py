@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bruno.chunks import device_limit, rows_per_chunk
 from bruno.errors import UserError
 from bruno.validation import (
     check_finite,
@@ -148,7 +149,10 @@ class Evidence:
         count = torch.bincount(labels)
         zeros = z.new_zeros(len(count), z.shape[1])
         mean = zeros.index_add(0, labels, z) / count.clamp_min(1).unsqueeze(1)
-        scatter = zeros.index_add(0, labels, (z - mean[labels]).square())
+        scatter = torch.zeros_like(zeros)
+        rows = rows_per_chunk(z.shape[1], device_limit(z.device))
+        for some, of_some in zip(z.split(rows), labels.split(rows), strict=True):
+            scatter.index_add_(0, of_some, (some - mean[of_some]).square())
         return cls(count, mean, scatter)
 
     @classmethod

@@ -15,6 +15,7 @@ from bruno.jobs import (
     top_of_corpus,
     write_evidence,
 )
+from bruno.jobs.work import Work, run_work
 from tests.jobs.test_tables import assert_same, corpus
 
 
@@ -99,6 +100,33 @@ def test_workers_with_other_weights_are_refused(files, model, tmp_path):
         write_evidence(evidence_of_table(corpus()), tmp_path / f"{name}.parquet", identity=name)
     with pytest.raises(UserError, match="evidence: expected files of one model, got"):
         read_evidence(tmp_path / "a.parquet", tmp_path / "b.parquet")
+
+
+def test_workers_of_another_version_are_refused(files, tmp_path):
+    work = Work(pd.read_parquet, version="0.0.1")
+    with pytest.raises(UserError, match=r"bruno: expected version 0\.0\.1, .* this worker has"):
+        run_work(work, [[files / "0.parquet"]], tmp_path / "out", "copying", "local", 1, None)
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_null_keys_are_reported_and_nothing_is_merged(files, tmp_path):
+    nameless = corpus().head(3).assign(key=[None, "a", "b"])
+    nameless.to_parquet(files / "nameless.parquet")
+    with pytest.raises(UserError, match=r"nameless\.parquet: key: expected a key in every row"):
+        evidence_of_corpus(files, tmp_path / "out")
+    assert not (tmp_path / "out" / "evidence.parquet").exists()
+
+
+def test_many_parts_are_merged_as_a_tree(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("bruno.jobs.corpus._FILES", 2)
+    path = evidence_of_corpus(files, tmp_path / "out")
+    assert_same(read_evidence(path), evidence_of_table(corpus()))
+    assert len([*(tmp_path / "out" / "merged-1").iterdir()]) == 3
+    assert len([*(tmp_path / "out" / "merged-2").iterdir()]) == 2
+    # Evidence of another day, merged in another number of levels, is of the same model.
+    monkeypatch.undo()
+    other = evidence_of_corpus(files / "0.parquet", tmp_path / "other")
+    assert read_evidence(path, other)["count"].sum() == len(corpus()) + 50
 
 
 def test_mistakes_are_named(files, model, tmp_path):

@@ -3,7 +3,7 @@
 Evidence of sets adds, so a corpus is worked through file by file, on any machine and in any order,
 and what the files say of a key is merged. :mod:`bruno.jobs.tables` has the functions of tables
 (pandas, for Spark, Dask and Ray alike), :mod:`bruno.jobs.corpus` the restartable jobs over Parquet
-files, on Ray or in this process.
+files, and :mod:`bruno.jobs.work` spreads them over Ray or does them in this process.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _HOMES = {
         "bruno.jobs.tables",
     ),
     **dict.fromkeys(("read_evidence", "write_evidence"), "bruno.jobs.files"),
+    "Embedder": "bruno.jobs.embedder",
     **dict.fromkeys(
         (
-            "Embedder",
             "classify_corpus",
             "embed_corpus",
             "evidence_of_corpus",

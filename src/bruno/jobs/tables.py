@@ -1,17 +1,21 @@
 """Evidence by key as tables: plain functions of pandas data frames, for any engine that has them.
 
-A table of elements has a column of keys and one of latent vectors. A table of evidence has one row
-a key: ``key``, ``count``, ``mean`` and ``scatter``. :func:`merge_evidence` is associative and
-commutative up to rounding, so it is a combiner: Spark's ``applyInPandas``, Dask's
-``groupby.apply`` and Ray's ``map_batches`` run these functions as they are.
+A table of elements has a column of keys and one of latent vectors: lists, arrays or Arrow lists. A
+table of evidence has one row a key: ``key``, ``count``, ``mean`` and ``scatter``.
+:func:`merge_evidence` is associative and commutative up to rounding, so it is a combiner: Spark's
+``applyInPandas``, Dask's ``groupby.apply`` and Ray's ``map_batches`` run these functions as they
+are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from bruno.errors import UserError
@@ -214,7 +218,7 @@ def evidence_in(table: pd.DataFrame) -> Evidence:
     Args:
         table: A table of evidence with at least one row.
     """
-    mean, scatter = (_matrix(table[name]) for name in ("mean", "scatter"))
+    mean, scatter = (_in_double(table[name]) for name in ("mean", "scatter"))
     count = torch.from_numpy(table["count"].to_numpy(dtype=np.int64, copy=True))
     return Evidence(count, torch.from_numpy(mean), torch.from_numpy(scatter))
 
@@ -222,6 +226,36 @@ def evidence_in(table: pd.DataFrame) -> Evidence:
 def empty_evidence() -> pd.DataFrame:
     """Return a table of evidence of no key."""
     return pd.DataFrame({name: [] for name in EVIDENCE_COLUMNS}).astype({"count": np.int64})
+
+
+def matrix_of(column: pd.Series) -> np.ndarray:
+    """Return a column of vectors of one dimension as a matrix.
+
+    Args:
+        column: Lists, arrays or Arrow lists, at least one.
+    """
+    values: np.ndarray
+    if isinstance(column.dtype, pd.ArrowDtype):
+        values = _lists(column).flatten().to_numpy(zero_copy_only=False)
+    else:
+        # A third of the time of numpy's stack.
+        values = np.concatenate([*column])
+    return values.reshape(len(column), -1)
+
+
+def check_columns(names: Iterable[str], *wanted: str) -> None:
+    """Raise unless a table has some columns.
+
+    Args:
+        names: The columns that it has.
+        wanted: The columns to have.
+
+    Raises:
+        UserError: With the column that is missing.
+    """
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"column: expected one called {name}, got {', '.join(map(str, names))}")
 
 
 def _as_table(names: pd.Index, evidence: Evidence) -> pd.DataFrame:
@@ -235,10 +269,23 @@ def _as_table(names: pd.Index, evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def _matrix(column: pd.Series) -> np.ndarray:
-    """Return a column of vectors of one dimension as ``(N, D)`` in float64."""
-    # A third of the time of numpy's stack.
-    return np.concatenate([*column]).reshape(len(column), -1).astype(np.float64, copy=False)
+def _in_double(column: pd.Series) -> np.ndarray:
+    values = matrix_of(column)
+    # Arrow's memory cannot be written to, and torch takes none of that kind.
+    return values.astype(np.float64, copy=not values.flags.writeable)
+
+
+def _lists(column: pd.Series) -> pa.Array:
+    """Return a column of Arrow lists as one array."""
+    lists = pa.array(column)
+    return lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+
+
+def _lengths(column: pd.Series) -> np.ndarray:
+    """Return the dimensions of vectors; −1 for none."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        return np.asarray(pc.list_value_length(_lists(column)).fill_null(-1))
+    return np.fromiter((len(x) if hasattr(x, "__len__") else -1 for x in column), int, len(column))
 
 
 def _checked_evidence(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,21 +294,15 @@ def _checked_evidence(table: pd.DataFrame) -> pd.DataFrame:
         raise UserError(
             f"evidence: expected columns {', '.join(EVIDENCE_COLUMNS)}, got no {missing[0]}"
         )
-    sizes = {len(vector) for name in ("mean", "scatter") for vector in table[name]}
+    sizes = np.unique([_lengths(table[name]) for name in ("mean", "scatter")])
     if len(sizes) > 1:
-        raise UserError(
-            f"evidence: expected one dimension, got {', '.join(map(str, sorted(sizes)))}"
-        )
+        raise UserError(f"evidence: expected one dimension, got {', '.join(map(str, sizes))}")
     return table
 
 
 def _elements(table: pd.DataFrame, key: str | None, vector: str) -> tuple[Any, np.ndarray]:
     """Return the keys and the checked vectors, ``(N, D)`` in float64, of a table of elements."""
-    for name in filter(None, (key, vector)):
-        if name not in table.columns:
-            raise UserError(
-                f"column: expected one called {name}, got {', '.join(map(str, table.columns))}"
-            )
+    check_columns(table.columns, *filter(None, (key, vector)))
     keys = table[key] if key else pd.Series(range(len(table)))
     if keys.isna().any():
         raise UserError(
@@ -270,14 +311,14 @@ def _elements(table: pd.DataFrame, key: str | None, vector: str) -> tuple[Any, n
         )
     if not len(table):
         return keys, np.empty((0, 1))
-    sizes = table[vector].map(len)
-    usual = sizes.mode()[0]
+    sizes = _lengths(table[vector])
+    usual = np.bincount(sizes[sizes >= 0], minlength=1).argmax()
     if (sizes != usual).any():
         raise UserError(
             f"{vector}: expected vectors of one dimension ({usual}), got others for "
-            f"{_some(table, sizes.to_numpy() != usual, keys)}"
+            f"{_some(table, sizes != usual, keys)}"
         )
-    z = _matrix(table[vector])
+    z = _in_double(table[vector])
     broken = ~np.isfinite(z).all(1)
     if broken.any():
         raise UserError(
