@@ -70,6 +70,33 @@ def test_indices_return_the_ranking(process, elements, sets):
     assert [row[0] for row in rows] == expected[0].tolist()
 
 
+def test_log_ratios_for_sets_of_one_size_are_distances(process, elements):
+    space = RetrievalSpace.of(process)
+    sets = Evidence.of(elements.unflatten(0, (100, 5)))
+    centres, most = space.centres(sets)
+    distance = np.square(space.points(elements, 5)[:, None].astype(np.float64) - centres).sum(-1)
+    np.testing.assert_allclose(
+        most - 0.5 * distance, log_ratios(process, elements, sets), rtol=1e-5, atol=2e-5
+    )
+    with pytest.raises(UserError, match=r"evidence: expected sets of one size .* got sizes \[1, 2"):
+        space.centres(Evidence.stack([Evidence.of(elements[:1]), Evidence.of(elements[:2])]))
+    with pytest.raises(UserError, match="count: expected a whole number of at least 1"):
+        space.points(elements, 0)
+
+
+def test_a_graph_of_distances_finds_the_ranking(process, elements):
+    import faiss
+
+    space = RetrievalSpace.of(process)
+    sets = Evidence.of(elements[:50].unflatten(0, (10, 5)))
+    expected = log_ratios(process, elements, sets).T.argsort(1, descending=True)[:, :10]
+    graph = faiss.IndexHNSWFlat(len(space.dimensions), 32)
+    graph.add(space.points(elements, 5))
+    found = graph.search(space.centres(sets)[0], 10)[1]
+    recall = np.mean([len({*a} & {*b.tolist()}) / 10 for a, b in zip(found, expected, strict=True)])
+    assert recall > 0.95
+
+
 def test_fewer_dimensions_are_approximate(process, elements, sets):
     space = RetrievalSpace.of(process, least_correlation=0.5)
     assert len(space.dimensions) == 4

@@ -12,6 +12,15 @@ the correlation :math:`r = \rho / v`, :math:`n` elements in the set and their st
 
 so an index of inner products that is searched exhaustively returns the exact ranking of a corpus
 for a set, or of sets for an element. The Jacobian of the flow cancels.
+
+For sets of one size the same ratio is a constant of the set minus half a squared Euclidean
+distance, with :math:`h = n r^2 / (1 - r + n r) = 1 - s^2`:
+
+.. math::
+    \log \frac{p(x \mid \text{set})}{p(x)} = \sum_d \tfrac12 [ m_d^2 / h_d - \log s_d^2 ]
+    - \tfrac12 \sum_d \frac{h_d}{s_d^2} \Big( w_d - \frac{\bar w_d}{r_d} \Big)^2
+
+so graph indices, which need a distance, search vectors of half the dimension.
 """
 
 from __future__ import annotations
@@ -26,7 +35,7 @@ from torch import Tensor
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
 from bruno.processes import ExchangeableGaussian, ExchangeableProcess
-from bruno.validation import check_share
+from bruno.validation import check_share, check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +115,7 @@ class RetrievalSpace:
             UserError: If they are not finite vectors of the dimension of the process.
         """
         z = self._checked("z", checked_elements(z))
-        kept = self.dimensions
-        w = (z[:, kept] - self.process.loc[kept]) / self.process.variance[kept].sqrt()
+        w = self._standardised(z)
         return _as_float32(torch.cat([w.square(), w, w.new_ones(len(w), 1)], 1))
 
     @torch.no_grad()
@@ -124,20 +132,61 @@ class RetrievalSpace:
             UserError: If the evidence has another dimension than the process.
         """
         self._checked("evidence", evidence.mean)
-        kept = self.dimensions
-        r = self.process.correlation[kept]
-        noise = torch.sigmoid(-self.process.raw_correlation.double())[kept]  # 1 − r, exactly
         n = evidence.count.double().unsqueeze(-1)
-        total = noise + n * r
-        mean = (evidence.mean[..., kept] - self.process.loc[kept]) / self.process.variance[
-            kept
-        ].sqrt()
-        m = n * r / total * mean
-        # With h = n r² / total the variance is 1 − h and its logarithm keeps the digits of small h.
-        reduction = n * r.square() / total
-        precision = 1 / (noise * (1 + r / total))
+        r = self.process.correlation[self.dimensions]
+        m = n * r / (self._noise() + n * r) * self._standardised(evidence.mean)
+        reduction, precision = self._reduction(n)
+        # The logarithm of 1 − h keeps the digits of small h.
         constant = -0.5 * (torch.log1p(-reduction) + m.square() * precision).sum(-1, keepdim=True)
         return _as_float32(torch.cat([-0.5 * reduction * precision, m * precision, constant], -1))
+
+    @torch.no_grad()
+    def points(self, z: Tensor, count: int) -> np.ndarray:
+        """Return the points of elements for sets of one size, float32 ``(N, len(dimensions))``.
+
+        Args:
+            z: Latent vectors, ``(N, D)``.
+            count: Elements in every set that these points are searched for.
+
+        Raises:
+            UserError: If they are not finite vectors of the dimension of the process, or the count
+                is not positive.
+        """
+        check_whole("count", count, 1)
+        z = self._checked("z", checked_elements(z))
+        reduction, precision = self._reduction(torch.tensor(float(count), dtype=torch.float64))
+        return _as_float32(self._standardised(z) * (reduction * precision).sqrt())
+
+    @torch.no_grad()
+    def centres(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return the points that sets of one size are nearest to, and their largest log-ratios.
+
+        The log-ratio of an element is the largest one minus half the squared Euclidean distance of
+        its point from the centre.
+
+        Args:
+            evidence: Sufficient statistics of the sets, of batch shape ``*B`` and one count.
+
+        Returns:
+            Centres, float32 ``(*B, len(dimensions))``, and log-ratios, float32 ``(*B)``, in nats.
+
+        Raises:
+            UserError: If the evidence has another dimension than the process, sets differ in size,
+                or are empty.
+        """
+        self._checked("evidence", evidence.mean)
+        counts = evidence.count.unique().tolist()
+        if len(counts) != 1 or counts[0] < 1:
+            raise UserError(
+                f"evidence: expected sets of one size of at least 1, got sizes {counts}"
+            )
+        r = self.process.correlation[self.dimensions]
+        mean = self._standardised(evidence.mean) / r
+        reduction, precision = self._reduction(torch.tensor(float(counts[0]), dtype=torch.float64))
+        # m² / h is h times the square of the centre before it is scaled.
+        most = 0.5 * (reduction * mean.square() - torch.log1p(-reduction)).sum(-1)
+        centres = mean * (reduction * precision).sqrt()
+        return _as_float32(centres), _as_float32(most)
 
     def check_index(self, dim: int) -> None:
         """Raise if an index has another dimension than the vectors of this space.
@@ -154,6 +203,25 @@ class RetrievalSpace:
                 f"latent ones, and one), got {dim}; it was made for another model or another "
                 "least_correlation"
             )
+
+    def _standardised(self, z: Tensor) -> Tensor:
+        """Return the dimensions in use of latent vectors with mean 0 and variance 1."""
+        kept = self.dimensions
+        return (z[..., kept] - self.process.loc[kept]) / self.process.variance[kept].sqrt()
+
+    def _reduction(self, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Return by how much sets reduce the variance of standardised elements, and what is left.
+
+        The variance is 1 − h; h and 1 / (1 − h) each keep all their digits.
+        """
+        r = self.process.correlation[self.dimensions]
+        noise = self._noise()
+        total = noise + count * r
+        return count * r.square() / total, 1 / (noise * (1 + r / total))
+
+    def _noise(self) -> Tensor:
+        """Return 1 − r, exactly."""
+        return torch.sigmoid(-self.process.raw_correlation.double())[self.dimensions]
 
     def _checked(self, name: str, vectors: Tensor) -> Tensor:
         if vectors.shape[-1] != self.process.dim or (name == "z" and vectors.dim() != 2):
