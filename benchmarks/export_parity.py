@@ -2,10 +2,11 @@
 
     python benchmarks/export_parity.py --models glyphs mnist --out docs/results/export.jsonl
 
-Every graph runs under onnxruntime on images of built-in characters (enlarged by a border where the
-model's are larger), in single and in double precision, for several sizes of the batch. Differences
-are relative to the largest value. ``rounding`` is what single precision itself does to the model in
-torch: the difference of its results from those of its own in double precision.
+Every graph runs under onnxruntime, or as a program of ``torch.export``, on images of built-in
+characters (enlarged by a border where the model's are larger), in single and in double precision,
+for several sizes of the batch. Differences are relative to the largest value. ``rounding`` is what
+single precision itself does to the model in torch: the difference of its results from those of its
+own in double precision.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from bruno import Bruno, Evidence
 from bruno.data import DataConfig, dequantise, load_dataset
 from bruno.export import export_model
 from bruno.export.frozen import frozen
+from bruno.export.writer import FORMATS
 from bruno.provenance import provenance
 from bruno.seeding import generator_for
 
 _BATCHES = (1, 7)
+Graph = Callable[[dict[str, Tensor]], Tensor]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -73,30 +76,44 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Return the median time of a piece of work."""
+    """Return the median CPU time of a piece of work."""
     work()
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return statistics.median(times)
 
 
-def parity(name: str, dtype: str) -> Iterator[dict[str, Any]]:
-    """Export a model and yield a row of figures for every graph."""
+def graph_of(file: Path) -> Graph:
+    """Return a graph as a function of tensors by name."""
+    if file.suffix == ".pt2":
+        module = torch.export.load(file).module()
+
+        def with_torch(given: dict[str, Tensor]) -> Tensor:
+            with torch.no_grad():
+                found = module(*given.values())
+            return found[0] if isinstance(found, tuple) else found
+
+        return with_torch
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options)
+    return lambda given: torch.from_numpy(
+        session.run(None, {key: value.numpy() for key, value in given.items()})[0]
+    )
+
+
+def parity(name: str, dtype: str, form: str) -> Iterator[dict[str, Any]]:
+    """Export a model and yield a row of figures for every graph."""
     model = Bruno.from_pretrained(name)
     with tempfile.TemporaryDirectory() as directory:
-        start = time.perf_counter()
-        exported = export_model(model, directory, dtype=dtype)
-        seconds = time.perf_counter() - start
+        start = time.process_time()
+        exported = export_model(model, directory, dtype=dtype, format=form)
+        seconds = time.process_time() - start
         own, exact = (frozen(model, _DTYPES[kind]) for kind in (dtype, "float64"))
-        sessions = {
-            part: onnxruntime.InferenceSession(exported.path / file, options)
-            for part, file in exported.files.items()
-        }
+        graphs = {part: graph_of(exported.path / file) for part, file in exported.files.items()}
         rows: dict[str, dict[str, Any]] = {}
         for count in _BATCHES:
             images, context = inputs_of(model, count)
@@ -107,24 +124,23 @@ def parity(name: str, dtype: str) -> Iterator[dict[str, Any]]:
                 strict=True,
             )
             for (part, given, expected), (_, _, precise) in pairs:
-                feed = {key: value.numpy() for key, value in given.items() if value is not None}
-                found = torch.from_numpy(sessions[part].run(None, feed)[0])
+                feed = {key: value for key, value in given.items() if value is not None}
+                found = graphs[part](feed)
                 row = rows.setdefault(part, {"difference": 0.0, "rounding": 0.0})
                 row["difference"] = max(row["difference"], difference(found, expected))
                 row["rounding"] = max(row["rounding"], difference(expected, precise))
-                row["onnxruntime_ms"] = milliseconds(
-                    lambda f=feed, p=part: sessions[p].run(None, f)
-                )
+                row["cpu_ms"] = round(milliseconds(lambda f=feed, p=part: graphs[p](f)), 2)
         for part, row in rows.items():
             size = (exported.path / exported.files[part]).stat().st_size
             yield {
                 "model": name,
+                "format": form,
                 "dtype": dtype,
                 "graph": part,
                 **row,
                 "images": _BATCHES[-1],
                 "megabytes": round(size / 1e6, 2),
-                "export_seconds": round(seconds, 1),
+                "export_cpu_seconds": round(seconds, 1),
                 "left_out": sorted(exported.left_out),
             }
 
@@ -134,17 +150,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(Bruno.pretrained()))
     parser.add_argument("--dtypes", nargs="+", default=list(_DTYPES), choices=list(_DTYPES))
+    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=list(FORMATS))
     parser.add_argument("--out", type=Path, help="file to append the figures to, a row a graph")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.models:
         for dtype in arguments.dtypes:
-            for row in parity(name, dtype):
-                line = json.dumps({**provenance(), "onnxruntime": onnxruntime.__version__, **row})
-                print(line, flush=True)
-                if arguments.out:
-                    with arguments.out.open("a", encoding="utf-8") as file:
-                        file.write(line + "\n")
+            for form in arguments.formats:
+                for row in parity(name, dtype, form):
+                    version = {"onnxruntime": onnxruntime.__version__}
+                    line = json.dumps({**provenance(), **version, **row})
+                    print(line, flush=True)
+                    if arguments.out:
+                        with arguments.out.open("a", encoding="utf-8") as file:
+                            file.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import torch
 from scipy import special
 
-from bruno.export.decompositions import convolution, elu, lgamma, ndtr, ndtri, searchsorted
+from bruno.export.decompositions import convolution, elu, gelu, lgamma, ndtr, ndtri, searchsorted
 from bruno.seeding import generator_for
 
 
@@ -40,6 +40,8 @@ def test_double_precision_convolution_and_elu():
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(elu(x), torch.nn.functional.elu(x))
     assert elu(x.float()) is NotImplemented
+    torch.testing.assert_close(gelu(x), torch.nn.functional.gelu(x), rtol=1e-13, atol=1e-16)
+    assert gelu(x.float()) is NotImplemented
     assert (
         convolution(x.float(), weight, bias, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
         is NotImplemented

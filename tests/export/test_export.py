@@ -10,6 +10,8 @@ import torch
 
 from bruno import Bruno, Evidence, ExchangeableGaussian, ExchangeableStudentT, UserError
 from bruno.cli import main
+from bruno.data import dequantise
+from bruno.data.glyphs import load_glyphs
 from bruno.export import export_model
 from bruno.export.frozen import frozen
 from bruno.flows.affine import ActivationNorm, InvertibleConv1x1
@@ -125,6 +127,24 @@ def test_onnx_graphs_are_the_model(tmp_path, make):
     assert config["graphs"]["log_prob"]["outputs"]["log_prob"]["shape"] == ["batch", "sets"]
     session = OnnxGraph(tmp_path, "log_prob").session
     assert [x.name for x in session.get_inputs()] == [*shapes]
+
+
+@pytest.mark.parametrize("name", Bruno.pretrained())
+def test_models_that_come_with_the_package_encode_the_same_under_onnxruntime(tmp_path, name):
+    model = Bruno.from_pretrained(name)
+    export_model(model, tmp_path, parts=["encode"])
+    images = load_glyphs("test").images[::500][:5]
+    border = (model.event_shape[-1] - images.shape[-1]) // 2
+    x = dequantise(torch.nn.functional.pad(images, (border,) * 4), generator_for(0))
+    context = make_context(model.flow.context_dim, len(x), dtype=x.dtype)
+    graph = OnnxGraph(tmp_path, "encode")
+    for some in (slice(1), slice(None)):
+        of_some = None if context is None else context[some]
+        with torch.no_grad():
+            z, log_det = model.flow(x[some], of_some)
+        found = graph(x=x[some], context=of_some)
+        assert_same(found[0], z, 1e-5)
+        assert_same(found[1], log_det, 1e-5)
 
 
 def test_torch_graphs_are_the_model(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from bruno import Bruno, ExchangeableGaussian, RealNVP, UserError
 from bruno.data import dequantise
 from bruno.data.glyphs import load_glyphs
-from bruno.flows.block_sums import BlockSums, code_only, take_pixels
+from bruno.flows.block_sums import BlockSums, _table_of, code_only, take_pixels
 from bruno.flows.count_tables import CountTables
 from bruno.flows.pixels_given_sums import PixelsGivenSums
 from bruno.seeding import generator_for
@@ -69,6 +69,17 @@ def test_tables_count_what_they_are_fitted_to():
     torch.testing.assert_close(
         share.mass, torch.tensor([0.6, 0.1], dtype=torch.float64), atol=0.01, rtol=0
     )
+
+
+@pytest.mark.parametrize(("index", "most"), [(0, 2040), (1, 1020), (2, 1020)])
+def test_there_are_two_tables_for_every_doubling_of_a_sum(index, most):
+    whole = torch.arange(2 * most + 1)
+    table = _table_of(index, whole)
+    assert table[0] == table[1]
+    for number, found in zip(whole[1:].tolist(), table[1:].tolist(), strict=True):
+        # The first table whose end, 2 most 2^((k - 15) / 2), is not exceeded, squared.
+        fits = (k for k in range(16) if number**2 << (15 - k) <= (2 * most) ** 2)
+        assert found == next(fits)
 
 
 @pytest.mark.parametrize("total", [1, 3, 1017, 1019])

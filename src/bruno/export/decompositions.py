@@ -74,6 +74,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         _aten.special_ndtri.default: ndtri,
         _aten.lgamma.default: lgamma,
         _aten.elu.default: elu,
+        _aten.gelu.default: gelu,
         _aten.searchsorted.Tensor: searchsorted,
         _aten.convolution.default: convolution,
     }
@@ -129,6 +130,18 @@ def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 
         return NotImplemented
     below = alpha * ((x.clamp_max(0) * input_scale).exp() - 1)
     return scale * torch.where(x > 0, x, below)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Any:
+    """Return the Gaussian error linear unit; runtimes have it in single precision only.
+
+    Args:
+        x: The values.
+        approximate: ``none``; approximations are left as they are.
+    """
+    if x.dtype != torch.float64 or approximate != "none":
+        return NotImplemented
+    return x * ndtr(x)
 
 
 def searchsorted(

@@ -108,11 +108,6 @@ def export_model(
             f"parts: expected some of {', '.join(_possible(impossible))}, got {asked_for[0]}: "
             f"a {model.flow.name} {impossible[asked_for[0]]}"
         )
-    if format == "onnx" and impossible:
-        raise UserError(
-            f"format: expected torch-export for a {model.flow.name}, got onnx: its tables are "
-            "chosen by logarithms that ONNX runtimes round differently"
-        )
     path = user_path(path)
     copied = frozen(model, None if dtype is None else _DTYPES[dtype])
     made = parts_of(copied)

@@ -13,6 +13,7 @@ depends on the observed set only through the codes, and so do class posteriors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -297,5 +298,17 @@ def _range(index: int, whole: Tensor) -> tuple[Tensor, Tensor]:
 
 def _table_of(index: int, whole: Tensor) -> Tensor:
     """Return the index of the table of a partial sum: two tables per doubling of the whole."""
-    relative = whole.clamp(min=1).double() / (2 * _MOST_OF_PARTS[index])
-    return (2 * relative.log2() + _SPLIT_TABLES - 1).ceil().long().clamp(0, _SPLIT_TABLES - 1)
+    ends = torch.tensor(_ENDS_OF_TABLES[index], device=whole.device, dtype=torch.int64)
+    return torch.searchsorted(ends, whole)
+
+
+def _ends_of_tables(most: int) -> list[int]:
+    """Return the largest sum of every table but the last, for parts of at most ``most``.
+
+    Table ``k`` ends at ``2 · most · 2^((k - 15) / 2)``, rounded down. Whole numbers choose the same
+    table in every runtime; logarithms are rounded differently next to powers of two.
+    """
+    return [math.isqrt((2 * most) ** 2 >> _SPLIT_TABLES - 1 - k) for k in range(_SPLIT_TABLES - 1)]
+
+
+_ENDS_OF_TABLES = [_ends_of_tables(most) for most in _MOST_OF_PARTS]

@@ -22,6 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bruno.flows.affine import channel_moments
 from bruno.flows.bijection import FACTORY_KWARGS
+from bruno.validation import values_can_be_checked
 
 _DENSE_CONTEXT_UNITS = 16
 
@@ -79,6 +80,9 @@ class ResidualConditioner(nn.Module):
             context: Context of the elements, ``(B, context_dim)``.
         """
         x = x.to(self.last.weight.dtype)
+        if values_can_be_checked(x):
+            # A tenth faster on a CPU; graphs choose layouts themselves, and vmap has none.
+            x = x.contiguous(memory_format=torch.channels_last)
         hidden = elu(self._add_context(self.first(x), 0, context))
         for layer in range(0, len(self.hidden), 2):
             inner = elu(self._add_context(self.hidden[layer](hidden), layer + 1, context))

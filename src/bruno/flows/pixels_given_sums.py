@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +113,8 @@ class PixelsGivenSums(nn.Module):
         for channel in range(self.channels):
             for index in range(3):
                 left = of_sums[:, channel] - blocks[:, 4 * channel : 4 * channel + index].sum(1)
-                probability = self._probabilities(rows, blocks, channel, index, left)
-                shares.append(_select(probability, blocks[:, 4 * channel + index]))
+                distribution = self._distribution(rows, blocks, channel, index, left)
+                shares.append(distribution.select(blocks[:, 4 * channel + index]))
         return _everywhere(shares, places, sums.shape)
 
     def levels(
@@ -144,9 +145,9 @@ class PixelsGivenSums(nn.Module):
                 left = of_sums[:, channel]
                 for index in range(3):
                     at = 3 * channel + index
-                    probability = self._probabilities(rows, blocks, channel, index, left)
-                    level = _level_at(probability.detach(), below[:, at], above[:, at])
-                    shares.append(_select(probability, level))
+                    distribution = self._distribution(rows, blocks, channel, index, left)
+                    level = distribution.level_at(below[:, at], above[:, at])
+                    shares.append(distribution.select(level))
                     blocks[:, 4 * channel + index] = level
                     left = left - level
                 blocks[:, 4 * channel + 3] = left
@@ -188,10 +189,10 @@ class PixelsGivenSums(nn.Module):
             seen = seen + self.context(context)[batch]
         return seen
 
-    def _probabilities(
+    def _distribution(
         self, rows: Tensor, blocks: Tensor, channel: int, index: int, left: Tensor
-    ) -> Tensor:
-        """Return the probabilities of the levels of a pixel, ``(N, 256)``, in float64."""
+    ) -> _Levels:
+        """Return the distribution of a pixel of every chosen block."""
         dtype = self.features.dtype
         known = torch.arange(blocks.shape[1], device=blocks.device) < 4 * channel + index
         seen = torch.where(known, blocks, _UNKNOWN)
@@ -212,13 +213,64 @@ class PixelsGivenSums(nn.Module):
         for norm, layer in zip(self.norms, self.hidden, strict=True):
             hidden = hidden + gelu(layer(norm(hidden)))
         of_level, of_remainder = self.last(hidden).split(LEVELS, 1)
-        levels = torch.arange(LEVELS, device=left.device)
-        remainder = left.unsqueeze(1) - levels
-        logits: Tensor = of_level + of_remainder.gather(1, remainder.clamp(0, most))
-        possible = (levels >= least.unsqueeze(1)) & (levels <= greatest.unsqueeze(1))
-        logits = logits.masked_fill(~possible, -torch.inf)
-        even = possible.double() / possible.sum(1, keepdim=True)
-        return (1 - _EVEN_SHARE) * logits.softmax(1).double() + _EVEN_SHARE * even
+        # Half the memory of int64: these are as large as the logits.
+        levels = torch.arange(LEVELS, device=left.device, dtype=torch.int32)
+        remainder = left.to(torch.int32).unsqueeze(1) - levels
+        logits: Tensor = of_level + of_remainder.gather(1, remainder.clamp(0, most).long())
+        logits = logits.masked_fill((remainder < 0) | (remainder > later), -torch.inf)
+        return _Levels(logits.softmax(1), least, greatest)
+
+
+class _Levels(NamedTuple):
+    """Distributions of levels: of a network, mixed with a uniform one over the possible levels.
+
+    Attributes:
+        softmax: Probabilities by the network, ``(N, 256)``, 0 for impossible levels.
+        least: Smallest possible levels, ``(N,)``.
+        greatest: Greatest possible levels, ``(N,)``.
+    """
+
+    softmax: Tensor
+    least: Tensor
+    greatest: Tensor
+
+    def select(self, level: Tensor) -> Cdf:
+        """Return the probabilities of levels ``(N,)``, and of all below and above, in float64."""
+        index = level.unsqueeze(1)
+        levels = torch.arange(LEVELS, device=level.device)
+        by_network = (
+            self.softmax.gather(1, index).squeeze(1).double(),
+            self.softmax.masked_fill(levels >= index, 0).sum(1, dtype=torch.float64),
+            self.softmax.masked_fill(levels <= index, 0).sum(1, dtype=torch.float64),
+        )
+        counts = (torch.ones_like(level), level - self.least, self.greatest - level)
+        each = _EVEN_SHARE / (self.greatest - self.least + 1).double()
+        return Cdf(
+            *(
+                (1 - _EVEN_SHARE) * share + each * count
+                for share, count in zip(by_network, counts, strict=True)
+            )
+        )
+
+    def level_at(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return the levels at quantiles.
+
+        Args:
+            lower: Lower-tail probabilities of the quantiles, ``(N,)``.
+            upper: Upper-tail probabilities of the quantiles, ``(N,)``.
+        """
+        least, greatest = self.least.unsqueeze(1), self.greatest.unsqueeze(1)
+        levels = torch.arange(LEVELS, device=lower.device)
+        each = _EVEN_SHARE / (greatest - least + 1).double()
+        even = torch.where((levels >= least) & (levels <= greatest), each, 0.0)
+        probability = (1 - _EVEN_SHARE) * self.softmax.detach().double() + even
+        # From the nearer end, where probabilities have all their digits.
+        from_above = lower > upper
+        probability = torch.where(from_above.unsqueeze(1), probability.flip(1), probability)
+        beyond = (probability.cumsum(1) <= lower.minimum(upper).unsqueeze(1)).sum(1)
+        level = torch.where(from_above, LEVELS - 1 - beyond, beyond)
+        # Rounding at an end must not select a level of probability 0.
+        return level.maximum(self.least).minimum(self.greatest)
 
 
 def _channels_last(image: Tensor) -> Tensor:
@@ -267,26 +319,3 @@ def _everywhere(shares: Sequence[Cdf], places: Places, shape: Sequence[int]) -> 
         whole = here.new_full((*shape[:3], here.shape[1]), certain).index_put(places, here)
         columns.append(whole.movedim(-1, 1).unflatten(1, (-1, 3)))
     return Cdf(*columns)
-
-
-def _select(probability: Tensor, level: Tensor) -> Cdf:
-    """Return the probabilities of given levels, and of all below and above."""
-    index = level.unsqueeze(1)
-    levels = torch.arange(probability.shape[1], device=level.device)
-    mass = probability.gather(1, index).squeeze(1)
-    below = (probability * (levels < index)).sum(1)
-    above = (probability * (levels > index)).sum(1)
-    return Cdf(mass, below, above)
-
-
-def _level_at(probability: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return the level at a quantile, given by its lower-tail and upper-tail probability."""
-    from_below = (probability.cumsum(1) <= lower.unsqueeze(1)).sum(1)
-    from_above = (probability.flip(1).cumsum(1).flip(1) > upper.unsqueeze(1)).sum(1) - 1
-    level = torch.where(lower <= upper, from_below, from_above)
-    # Rounding at an end must not select a level of probability 0.
-    levels = torch.arange(probability.shape[1], device=level.device)
-    possible = probability > 0
-    least = possible.to(torch.long).argmax(1)
-    greatest = (possible * levels).argmax(1)
-    return level.maximum(least).minimum(greatest)
