@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,6 +33,13 @@ from bruno.seeding import generator_for
 _ROOT = Path(__file__).parents[1]
 _aten = torch.ops.aten
 _PRODUCTS = {_aten.convolution.default, _aten.mm.default, _aten.addmm.default, _aten.bmm.default}
+_KINDS = {
+    "convolutions and matrix products": {
+        *("convolution", "_convolution", "mkldnn_convolution", "mm", "addmm", "bmm", "linear"),
+    },
+    "activations": {"elu", "gelu", "tanh", "leaky_relu", "_softmax", "native_layer_norm"},
+    "copies": {"copy_", "clone", "contiguous", "cat", "to", "_to_copy", "pixel_unshuffle"},
+}
 
 
 class _Products(TorchDispatchMode):
@@ -64,6 +72,18 @@ def operations(work: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
+
+
+def shares(work: Callable[[], Any]) -> dict[str, float]:
+    """Return the shares of kinds of operations in the time of a piece of work."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        work()
+    seconds = dict.fromkeys([*_KINDS, "everything else"], 0.0)
+    for event in profiler.key_averages():
+        name = event.key.removeprefix("aten::")
+        kind = next((kind for kind, names in _KINDS.items() if name in names), "everything else")
+        seconds[kind] += event.self_cpu_time_total
+    return {kind: value / sum(seconds.values()) for kind, value in seconds.items()}
 
 
 def references() -> dict[str, Callable[[], Any]]:
@@ -125,6 +145,10 @@ def measure(names: list[str], images: int, rounds: int) -> dict[str, Any]:
                 ),
                 "inverse_over_encode": round(median[name, "inverse"] / median[name, "encode"], 2),
                 "encode_cpu_ms_per_image": round(1000 * median[name, "encode"] / images, 3),
+                "inverse_cpu_ms_per_image": round(1000 * median[name, "inverse"] / images, 3),
+                "shares_of_encode": {
+                    kind: round(share, 3) for kind, share in shares(work[name, "encode"]).items()
+                },
             }
             for name in names
         },
@@ -136,7 +160,14 @@ def page(figures: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| `{name}` | {row['step_gflops']:.1f} | {row['share_of_convolution']:.0%} | "
         f"{row['encode_over_bare_layers']:.2f} | {row['inverse_over_encode']:.2f} | "
-        f"{row['encode_cpu_ms_per_image']:.2f} |"
+        f"{row['encode_cpu_ms_per_image']:.2f} | {row['inverse_cpu_ms_per_image']:.2f} |"
+        for name, row in figures["flows"].items()
+    )
+    kinds = [*_KINDS, "everything else"]
+    parts = "\n".join(
+        f"| `{name}` | "
+        + " | ".join(f"{row['shares_of_encode'][kind]:.0%}" for kind in kinds)
+        + " |"
         for name, row in figures["flows"].items()
     )
     machine = figures["machine"]
@@ -151,13 +182,20 @@ and a 3x3 convolution of 64 channels at 14x14, forward and backward, \
 {machine["convolution"]:.1f} GFLOP/s.
 
 | model | training step, GFLOP/s | of the convolution's rate | encode / its layers alone \
-| inverse / encode | encode, CPU ms per image |
-|---|---|---|---|---|---|
+| inverse / encode | encode, CPU ms per image | inverse, CPU ms per image |
+|---|---|---|---|---|---|---|
 {rows}
 
 "Its layers alone" are the convolutions and matrix products that `encode` contains, run one after \
-the other on the same tensors; everything above 1 is what else a flow does. `omniglot` draws \
-pixels one diagonal of blocks after the other, so its inverse takes longer than `encode`.
+the other on the same tensors; everything above 1 is what else a flow does. `omniglot` and \
+`turntable` draw pixels one diagonal of blocks after the other, so their inverse takes longer than \
+`encode`.
+
+Where the time of `encode` goes, by torch's profiler:
+
+| model | {" | ".join(kinds)} |
+|---|{"---|" * len(kinds)}
+{parts}
 """
 
 

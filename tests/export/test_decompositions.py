@@ -36,16 +36,13 @@ def test_double_precision_convolution_and_elu():
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     x, weight, bias = draw(2, 3, 6, 7), draw(5, 3, 3, 3), draw(5)
     expected = torch.nn.functional.conv2d(x, weight, bias, padding=1)
-    found = convolution(x, weight, bias, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    found = convolution(x, weight, bias, padding=1)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(elu(x), torch.nn.functional.elu(x))
     assert elu(x.float()) is NotImplemented
     torch.testing.assert_close(gelu(x), torch.nn.functional.gelu(x), rtol=1e-13, atol=1e-16)
     assert gelu(x.float()) is NotImplemented
-    assert (
-        convolution(x.float(), weight, bias, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
-        is NotImplemented
-    )
+    assert convolution(x.float(), weight, bias, padding=1) is NotImplemented
 
 
 def test_searchsorted():

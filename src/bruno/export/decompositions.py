@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-_aten: Any = torch.ops.aten
+from torch.overrides import TorchFunctionMode
 
 # W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 1969, as
 # coefficients of the normal distribution function: around 0, to sqrt(32), and beyond.
@@ -67,17 +66,18 @@ _STIRLING_SHIFT = 8
 _STIRLING = (-691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return the functions by the operator of torch that they replace."""
-    return {
-        _aten.special_ndtr.default: ndtr,
-        _aten.special_ndtri.default: ndtri,
-        _aten.lgamma.default: lgamma,
-        _aten.elu.default: elu,
-        _aten.gelu.default: gelu,
-        _aten.searchsorted.Tensor: searchsorted,
-        _aten.convolution.default: convolution,
-    }
+class ElementaryFunctions(TorchFunctionMode):
+    """Replaces functions by elementary ones while a model is traced.
+
+    Replacing them in a graph that is traced already would take as long as tracing it.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function or its replacement, if there is one for its arguments."""
+        kwargs = kwargs or {}
+        replacement = _REPLACEMENTS.get(func)
+        result = NotImplemented if replacement is None else replacement(*args, **kwargs)
+        return func(*args, **kwargs) if result is NotImplemented else result
 
 
 def ndtr(x: Tensor) -> Tensor:
@@ -117,19 +117,17 @@ def lgamma(a: Tensor) -> Tensor:
     return stirling - product.log()
 
 
-def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
+def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Any:  # noqa: ARG001
     """Return the exponential linear unit; runtimes have it in single precision only.
 
     Args:
         x: The values.
         alpha: Its negative limit is minus this.
-        scale: Factor of the result.
-        input_scale: Factor of the argument of the exponential.
+        inplace: Without effect here.
     """
     if x.dtype != torch.float64:
         return NotImplemented
-    below = alpha * ((x.clamp_max(0) * input_scale).exp() - 1)
-    return scale * torch.where(x > 0, x, below)
+    return torch.where(x > 0, x, alpha * (x.clamp_max(0).exp() - 1))
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Any:
@@ -161,13 +159,11 @@ def searchsorted(
 def convolution(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
 ) -> Any:
     """Return a convolution in double precision as one matrix product for every tap.
 
@@ -176,17 +172,15 @@ def convolution(
         weight: Taps ``(O, C, h, w)``.
         bias: Added to every channel, ``(O,)``.
         stride: 1; other convolutions, and those in single precision, are left as they are.
-        padding: Zeros around the image.
+        padding: Zeros around the image, such that its size stays.
         dilation: 1.
-        transposed: Whether it is a transposed convolution; it is not.
-        output_padding: 0.
         groups: 1.
     """
-    is_plain = not transposed and groups == 1 and {*stride, *dilation} == {1}
-    if x.dtype != torch.float64 or not is_plain or any(output_padding):
+    is_plain = groups == 1 and {*_pair(stride), *_pair(dilation)} == {1}
+    if x.dtype != torch.float64 or not is_plain:
         return NotImplemented
     height, width = x.shape[2], x.shape[3]
-    down, right = padding
+    down, right = _pair(padding)
     padded = torch.nn.functional.pad(x, (right, right, down, down)).movedim(1, -1)
     total: Tensor | None = None
     for row in range(weight.shape[2]):
@@ -196,6 +190,10 @@ def convolution(
             total = product if total is None else total + product
     assert total is not None  # noqa: S101 - a kernel has a tap
     return (total if bias is None else total + bias).movedim(-1, 1)
+
+
+def _pair(sizes: int | Sequence[int]) -> tuple[int, ...]:
+    return (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
 
 
 def exact_scalar(s: float, dtype: int = 1, **_: Any) -> Any:
@@ -225,3 +223,14 @@ def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 def _ratio(x: Tensor, coefficients: tuple[Sequence[float], Sequence[float]]) -> Tensor:
     numerator, denominator = coefficients
     return _polynomial(x, numerator) / _polynomial(x, denominator)
+
+
+_REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    torch.special.ndtr: ndtr,
+    torch.special.ndtri: ndtri,
+    torch.lgamma: lgamma,
+    torch.searchsorted: searchsorted,
+    torch.conv2d: convolution,
+    torch.nn.functional.elu: elu,
+    torch.nn.functional.gelu: gelu,
+}

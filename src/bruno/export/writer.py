@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from torch.export import Dim, ExportedProgram
 
 from bruno.errors import UserError
-from bruno.export.decompositions import decompositions, exact_scalar
+from bruno.export.decompositions import ElementaryFunctions, exact_scalar
 from bruno.export.frozen import frozen
 from bruno.export.parts import Part, parts_of
 from bruno.flows.block_sums import BlockSums
@@ -118,8 +118,12 @@ def export_model(
             on_progress("exporting", index, len(names))
         part = made[name]
         file = name + FORMATS[format]
-        program = _exported(part)
-        contents[file] = _as_onnx(program, part) if format == "onnx" else _saved(program)
+        if format == "onnx":
+            with ElementaryFunctions():
+                program = _exported(part)
+            contents[file] = _as_onnx(program, part)
+        else:
+            contents[file] = _saved(_exported(part))
         graphs[name] = {
             "file": file,
             "sha256": hashlib.sha256(contents[file]).hexdigest(),
@@ -180,14 +184,11 @@ def _saved(program: ExportedProgram) -> bytes:
 
 
 def _as_onnx(program: ExportedProgram, part: Part) -> bytes:
-    table = torch.export.default_decompositions()
-    table.update(decompositions())
     from onnxscript import optimizer
 
     with torch.no_grad(), _quiet():
-        lowered = program.run_decompositions(table)
         converted = torch.onnx.export(
-            lowered,
+            program,
             dynamo=True,
             opset_version=_OPSET,
             input_names=list(part.inputs),
