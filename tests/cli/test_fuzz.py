@@ -123,7 +123,7 @@ def place(tmp_path_factory):
             (compare, "load_comparison_data"),
             (export, "export_model"),
             (serve, "create_app"),
-            (serve.uvicorn, "run"),
+            (serve, "_serve_processes"),
         ):
             patch.setattr(module, name, refuse)
         yield folder

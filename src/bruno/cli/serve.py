@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from asyncio.trsock import TransportSocket
 from socket import socket
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
-from bruno.cli.console import progress_console
+from bruno.cli.console import error_console, progress_console
 from bruno.errors import UserError
 from bruno.paths import user_path
-from bruno.serving.app import SETTINGS_VARIABLE, create_app
+from bruno.serving.app import create_app
 from bruno.serving.settings import DEFAULT_MODEL, ServerSettings, is_loopback, token_for
 from bruno.validation import check_whole
 
 _SHUTDOWN_SECONDS = 10
+_ANSWER_SECONDS = 60  # in which a process must answer its parent, on a machine that many share
+_SETTINGS = "BRUNO_SERVE_SETTINGS"  # environment variable that carries them to the processes
 
 
 def serve(
@@ -88,16 +94,51 @@ def serve(
         "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
         "server_header": False,
     }
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if workers > 1:
-        os.environ[SETTINGS_VARIABLE] = settings.to_json()
-        console.print(f"serving at {address} with {workers} processes; Ctrl-C stops")
-        uvicorn.run("bruno.serving.app:from_environment", factory=True, workers=workers, **options)
+        os.environ[_SETTINGS] = settings.to_json()
+        _serve_processes(
+            uvicorn.Config(
+                "bruno.cli.serve:app_of_process",
+                factory=True,
+                workers=workers,
+                timeout_worker_healthcheck=_ANSWER_SECONDS,
+                **options,
+            )
+        )
         return
     server = _AnnouncedServer(uvicorn.Config(create_app(settings), **options))
     server.run()
     if not server.started:
         sys.exit(2)
+
+
+def app_of_process() -> FastAPI:
+    """Return the application of one of several processes, as the command described it."""
+    try:
+        return create_app(ServerSettings.from_json(os.environ[_SETTINGS]))
+    except UserError as error:
+        error_console().print(f"bruno: error: {error}")
+        sys.exit(STARTUP_FAILURE)  # another process would fail alike: none is started
+
+
+def _serve_processes(config: uvicorn.Config) -> None:
+    processes = _AnnouncedProcesses(config, sockets=[config.bind_socket()])
+    processes.run()
+    if any(one.exitcode == STARTUP_FAILURE for one in processes.processes):
+        sys.exit(2)
+
+
+class _AnnouncedProcesses(Multiprocess):
+    """Processes that share a socket, whose address is printed once all of them listen."""
+
+    is_announced = False
+
+    def keep_subprocess_alive(self) -> None:
+        """Start processes again that ended; print where all listen when they first do."""
+        super().keep_subprocess_alive()
+        if not self.is_announced and all(one.is_ready() for one in self.processes):
+            self.is_announced = True
+            _announce(self.sockets[0], f" with {len(self.processes)} processes")
 
 
 class _AnnouncedServer(uvicorn.Server):
@@ -108,6 +149,10 @@ class _AnnouncedServer(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers if self.started else ():
             for one in server.sockets[:1]:
-                host, port = one.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                progress_console().print(f"serving at http://{shown}:{port}/; Ctrl-C stops")
+                _announce(one)
+
+
+def _announce(listening: socket | TransportSocket, how: str = "") -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    progress_console().print(f"serving at http://{shown}:{port}/{how}; Ctrl-C stops")

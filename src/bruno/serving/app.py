@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -26,15 +25,12 @@ from bruno.serving.model import ServedModel, load_model
 from bruno.serving.projects import create_project
 from bruno.serving.reading import ElementReader
 from bruno.serving.routes import examples, inference, projects, system, views
-from bruno.serving.schemas import Problem
+from bruno.serving.schemas.system import Problem
 from bruno.serving.settings import ServerSettings, token_for
 from bruno.serving.state import ServerState
 from bruno.serving.store import Store
 from bruno.serving.views import ViewsModel
 from bruno.version import __version__
-
-SETTINGS_VARIABLE = "BRUNO_SERVE_SETTINGS"
-"""Environment variable by which ``bruno serve`` passes settings to its processes."""
 
 CLASSIFIER_PROJECT = "classifier"
 """Project that the classes of a saved classifier are served as."""
@@ -104,11 +100,6 @@ def create_app(settings: ServerSettings, model: ServedModel | None = None) -> Fa
     app.add_exception_handler(HTTPException, _http)
     app.add_middleware(Guard, settings=settings, token=token, metrics=metrics)
     return app
-
-
-def from_environment() -> FastAPI:
-    """Return the application that ``bruno serve`` described in the environment."""
-    return create_app(ServerSettings.from_json(os.environ[SETTINGS_VARIABLE]))
 
 
 _PROBLEM = "application/problem+json"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bruno.serving.elements import ElementFormat
-from bruno.serving.schemas import ElementInput, ForgetTarget
+from bruno.serving.schemas.elements import ElementInput
+from bruno.serving.schemas.examples import ForgetTarget
 
 # Pictures decoded at once: each may take a few hundred megabytes.
 _DECODERS = 1

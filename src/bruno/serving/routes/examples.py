@@ -16,16 +16,16 @@ from bruno.serving.learning import Forget, Forgettable, Learn, NewExample
 from bruno.serving.projects import project_row
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
-from bruno.serving.schemas import (
+from bruno.serving.schemas.examples import (
     ExampleAnswer,
     ForgetInput,
     ForgottenAnswer,
     ForgottenExample,
-    Id,
     LearnedAnswer,
     LearnedExample,
     LearnInput,
 )
+from bruno.serving.schemas.fields import Id
 from bruno.serving.state import Server, ServerState
 from bruno.serving.tables import classes, examples
 

@@ -13,12 +13,12 @@ from bruno.serving.errors import RefusalError
 from bruno.serving.inference import Draw
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
-from bruno.serving.schemas import (
+from bruno.serving.schemas.elements import ElementInput
+from bruno.serving.schemas.inference import (
     Classification,
     ClassifyAnswer,
     ClassifyInput,
     ClassProbability,
-    ElementInput,
     GivenSet,
     RankAnswer,
     RankInput,

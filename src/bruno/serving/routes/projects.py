@@ -19,16 +19,14 @@ from bruno.serving.projects import (
     verify_project,
 )
 from bruno.serving.routes import PREFIX
-from bruno.serving.schemas import (
+from bruno.serving.schemas.examples import ForgottenAnswer, ForgottenExample
+from bruno.serving.schemas.fields import Id, ProjectName
+from bruno.serving.schemas.projects import (
     ClassAnswer,
     ClassVerified,
-    ForgottenAnswer,
-    ForgottenExample,
-    Id,
     NewProject,
     ProjectAnswer,
     ProjectChange,
-    ProjectName,
     VerifyAnswer,
 )
 from bruno.serving.state import Server, ServerState

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from bruno.serving.project_files import FORMAT_VERSION
 from bruno.serving.routes import PREFIX
-from bruno.serving.schemas import HealthAnswer, ModelAnswer, VersionAnswer
+from bruno.serving.schemas.system import HealthAnswer, ModelAnswer, VersionAnswer
 from bruno.serving.state import Server
 from bruno.version import __version__
 

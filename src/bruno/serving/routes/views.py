@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from bruno.serving.elements import picture
 from bruno.serving.errors import RefusalError
 from bruno.serving.routes import PREFIX
-from bruno.serving.schemas import ViewsAnswer, ViewsInput
+from bruno.serving.schemas.inference import ViewsAnswer, ViewsInput
 from bruno.serving.state import Server
 from bruno.serving.views import example_photo
 

@@ -1,0 +1,1 @@
+"""Bodies of requests and answers, which the OpenAPI description is made from."""
