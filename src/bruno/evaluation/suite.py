@@ -9,13 +9,8 @@ from typing import Any
 
 from bruno.data.context import ContextFeature, check_same_features
 from bruno.errors import UserError
-from bruno.evaluation.protocols import (
-    PROTOCOLS,
-    EvaluationProtocol,
-    Result,
-    Settings,
-    Subject,
-)
+from bruno.evaluation.protocols import PROTOCOLS, EvaluationProtocol
+from bruno.evaluation.subject import Result, Settings, Subject
 from bruno.evaluation.views import check_conditional, check_unconditional
 from bruno.progress import ProgressCallback
 

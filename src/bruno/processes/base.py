@@ -30,6 +30,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from bruno.errors import UserError
 from bruno.evidence import Evidence, checked_elements
+from bruno.processes.parameters import as_vectors, softplus_inverse
 from bruno.validation import (
     check_generator,
     check_number,
@@ -62,7 +63,7 @@ class ExchangeableProcess(nn.Module, ABC):
         self.dim = dim
         loc = torch.zeros(dim, device="cpu", dtype=torch.float64)
         self.register_buffer("loc", loc)
-        self.raw_variance = nn.Parameter(_softplus_inverse(torch.ones_like(loc)))
+        self.raw_variance = nn.Parameter(softplus_inverse(torch.ones_like(loc)))
         self.raw_correlation = nn.Parameter(torch.full_like(loc, math.log(0.1 / 0.9)))
 
     @classmethod
@@ -117,7 +118,7 @@ class ExchangeableProcess(nn.Module, ABC):
                 f"[{variance.min():g}, {variance.max():g}]"
             )
         with torch.no_grad():
-            self.raw_variance.copy_(_softplus_inverse(variance.sqrt()))
+            self.raw_variance.copy_(softplus_inverse(variance.sqrt()))
             logit = covariance.log() - (variance - covariance).log()
             self.raw_correlation.copy_(logit.clamp_min(_LOWEST_LOGIT))
 
@@ -375,28 +376,3 @@ def _exclusive_sum(x: Tensor) -> Tensor:
     """Return the sum of all elements before each, along the last dimension but one."""
     # Taking the element out of an inclusive sum again would cancel behind an outlier.
     return torch.cat([torch.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2).cumsum(-2)
-
-
-def _softplus_inverse(y: Tensor) -> Tensor:
-    """Return x with softplus(x) = y > 0, without overflow for large y."""
-    y = y.double()
-    return y + torch.log(-torch.expm1(-y))
-
-
-def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
-    """Return finite float64 vectors of one common length; scalars are repeated."""
-    tensors = {}
-    for name, value in parameters.items():
-        try:
-            tensor = torch.as_tensor(value, device="cpu", dtype=torch.float64).detach()
-        except (TypeError, ValueError):
-            raise UserError(f"{name}: expected numbers of shape (D,), got {value!r}") from None
-        tensors[name] = tensor
-        if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{name}: expected finite numbers of shape (D,), got {tensor}")
-    try:
-        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()), (1,))
-    except RuntimeError:
-        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
-        raise UserError(f"parameters: expected one common shape (D,), got {shapes}") from None
-    return {name: tensor.expand(shape) for name, tensor in tensors.items()}

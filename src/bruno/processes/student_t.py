@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from bruno import chunks
 from bruno.errors import UserError
 from bruno.evidence import Evidence
-from bruno.processes.base import ExchangeableProcess, as_vectors, standard_normal
+from bruno.processes.base import ExchangeableProcess, standard_normal
+from bruno.processes.parameters import as_vectors
 from bruno.validation import values_can_be_checked
 
 # Above this the term of Stirling's series that is left out is below 1e-14.

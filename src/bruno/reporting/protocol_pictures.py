@@ -19,9 +19,9 @@ from bruno.evaluation.generation import GenerationResult
 from bruno.evaluation.interval import Estimate
 from bruno.evaluation.latents import RANGE, LatentsResult
 from bruno.evaluation.order_invariance import ExchangeabilityResult
-from bruno.evaluation.protocols import Result
 from bruno.evaluation.robustness import RobustnessResult
 from bruno.evaluation.set_likelihood import LikelihoodResult
+from bruno.evaluation.subject import Result
 from bruno.reporting.figures import BLUE, DPI, VERMILION, line_axes
 from bruno.reporting.plots import plot_log_likelihood_by_set_size
 

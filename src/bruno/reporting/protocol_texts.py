@@ -14,9 +14,9 @@ from bruno.evaluation.generation import GenerationResult
 from bruno.evaluation.interval import Estimate
 from bruno.evaluation.latents import LatentsResult
 from bruno.evaluation.order_invariance import ExchangeabilityResult
-from bruno.evaluation.protocols import Result
 from bruno.evaluation.robustness import RobustnessResult
 from bruno.evaluation.set_likelihood import LikelihoodResult
+from bruno.evaluation.subject import Result
 from bruno.evaluation.suite import Evaluation
 from bruno.reporting.page import Tile
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,6 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from bruno.data.context import check_same_features
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
 from bruno.model import Bruno
@@ -31,6 +30,7 @@ from bruno.training.batches import (
     validation_batch,
 )
 from bruno.training.checkpoint import Checkpoint, save_checkpoint
+from bruno.training.checks import check_data
 from bruno.training.config import Experiment
 from bruno.training.launch import start_accelerator
 from bruno.training.nonfinite import (
@@ -39,6 +39,7 @@ from bruno.training.nonfinite import (
     first_non_finite_layer,
 )
 from bruno.training.objectives import Losses, Objective
+from bruno.training.optimisation import cpu_by_default, make_optimiser, warmed_up_average
 from bruno.training.run_directory import (
     HISTORY_FILE,
     MODEL_DIRECTORY,
@@ -123,24 +124,7 @@ class _Run:
                 f"{self.batches_per_step}"
             )
         self.own_batches = self.batches_per_step // processes
-        for dataset in (training_set, validation_set):
-            if experiment.objective.discriminative_weight and dataset.num_classes < 2:
-                raise UserError(
-                    f"data: {dataset.name}/{dataset.split} has {dataset.num_classes} class, and "
-                    "telling classes apart needs 2; add classes, or set discriminative_weight to 0"
-                )
-        if training.reflections and training_set.context_dim:
-            raise UserError(
-                "reflections: expected false for images with a context, which is that of another "
-                "image in the mirror"
-            )
-        check_same_features(
-            "data",
-            f"{validation_set.name}/{validation_set.split}",
-            validation_set.context_features,
-            training_set.context_features,
-        )
-        validation_batch(validation_set, experiment, 0)  # impossible validation fails now
+        check_data(experiment, training_set, validation_set)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             model = experiment.model.build(
@@ -178,21 +162,7 @@ class _Run:
         self.average = AveragedModel(
             model, self.accelerator.device, avg_fn=warmed_up_average(training.ema_decay)
         )
-        optimiser = torch.optim.AdamW(
-            [
-                {
-                    "params": [p for p in model.flow.parameters() if p.requires_grad],
-                    "lr": training.learning_rate,
-                    "weight_decay": training.weight_decay,
-                },
-                {
-                    "params": list(model.process.parameters()),
-                    "lr": training.process_learning_rate,
-                    "weight_decay": 0.0,
-                },
-            ],
-            betas=(0.9, 0.99),
-        )
+        optimiser = make_optimiser(model, training)
         self.peaks = [group["lr"] for group in optimiser.param_groups]
         if training.compile:
             model.flow.compile_layers()
@@ -210,7 +180,7 @@ class _Run:
         # times slower.
         torch.set_flush_denormal(True)
         try:
-            with _cpu_by_default(), StopSignals() as signals:
+            with cpu_by_default(), StopSignals() as signals:
                 self._steps(on_row, signals)
         finally:
             torch.set_flush_denormal(False)
@@ -403,25 +373,3 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
         return model
-
-
-def _cpu_by_default() -> AbstractContextManager[Any]:
-    """Return a context with the CPU as default device, where torch's optimisers count steps."""
-    # A context costs every operation microseconds, so there is none where it would change nothing.
-    default = torch.get_default_device()
-    return nullcontext() if default.type == "cpu" else torch.device("cpu")
-
-
-def warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
-    """Return an exponential moving average whose decay grows, so that it forgets its start.
-
-    Args:
-        decay: Decay per step that it grows to.
-    """
-
-    def update(
-        average: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int
-    ) -> torch.Tensor:
-        return torch.lerp(value, average, min(decay, (1 + int(updates)) / (10 + int(updates))))
-
-    return update
