@@ -23,8 +23,8 @@ from bruno.data.sets import Episode, dequantise, sample_sets
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.training.config import ModelConfig
-from bruno.training.loop import warmed_up_average
 from bruno.training.objectives import Objective, ObjectiveConfig
+from bruno.training.optimisation import warmed_up_average
 
 _PROCESS_LEARNING_RATE = 1e-2
 _EMA_DECAY = 0.995
