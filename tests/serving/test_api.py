@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -147,6 +148,8 @@ def test_another_model_is_refused(client, serve):
         ({"strokes": [[]]}, "elements.0.strokes: expected at least one point"),
         ({"strokes": [[[0, 1e9]]]}, "expected a number from -1e+06 to 1e+06"),
         ({"strokes": [[[0, 0]] * 4097]}, "at most 4096"),
+        ({"strokes": [[[0, "a"]]]}, "elements.0.strokes.0.0.1: Input should be a valid number"),
+        (CROSS | {"prepare": "dance"}, "'auto', 'scan' or 'none', got 'dance'"),
     ],
 )
 def test_wrong_elements_are_refused_with_a_reason(client, element, reason):
@@ -154,6 +157,25 @@ def test_wrong_elements_are_refused_with_a_reason(client, element, reason):
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert reason in answer.json()["detail"]
+
+
+def test_bodies_that_are_no_json_are_refused_with_a_reason(client):
+    cut = client.post(API, content='{"name": ', headers={"content-type": "application/json"})
+    assert cut.status_code == 400
+    assert cut.json()["detail"] == "body: expected JSON, got Expecting value at character 9"
+    form = client.post(API, data={"name": "letters"})
+    assert form.status_code == 422
+    assert "the header Content-Type: application/json" in form.json()["detail"]
+
+
+def test_times_are_in_utc(client, learn):
+    learn("cross", CROSS)
+    for answer in (
+        client.get(f"{API}/letters").json(),
+        *client.get(f"{API}/letters/examples").json(),
+    ):
+        age = datetime.now(UTC) - datetime.fromisoformat(answer["created"])
+        assert abs(age.total_seconds()) < 600
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "\x1b[0m", "x" * 201, "\ud800"])

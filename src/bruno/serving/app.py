@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from bruno.device import resolve_device
 from bruno.errors import UserError
-from bruno.serving.errors import RefusalError
+from bruno.serving.errors import RefusalError, refusal_of
 from bruno.serving.guard import Guard
 from bruno.serving.inference import Inference
 from bruno.serving.learning import drop_old_keys
@@ -155,9 +155,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as it is registered
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return _problem(422, f"{where}: {first['msg']}")
+    return _problem(*refusal_of(error.errors()[0]))
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

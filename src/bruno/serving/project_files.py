@@ -22,7 +22,7 @@ from bruno.serving.errors import RefusalError
 from bruno.serving.exact_evidence import MOST_ELEMENTS, ExactEvidence
 from bruno.serving.learning import columns_of, latent_of, new_id
 from bruno.serving.projects import project_row
-from bruno.serving.tables import classes, examples, projects
+from bruno.serving.tables import classes, examples, in_utc, projects
 
 FORMAT_VERSION = 1
 
@@ -222,7 +222,7 @@ def _example(
         "latent_digest": _digest(one["latent_digest"]),
         "content": None,
         "latent": None,
-        "created": datetime.fromisoformat(one["created"]).replace(tzinfo=UTC),
+        "created": in_utc(datetime.fromisoformat(one["created"])),
     }
     if header["keep_examples"]:
         row["content"] = tensors["content"][index].astype(np.uint8).tobytes()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,8 +19,30 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
     UniqueConstraint,
 )
+
+
+def in_utc(time: datetime) -> datetime:
+    """Return a time in UTC, which it is in if it has no time zone."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+class _Time(TypeDecorator[datetime]):
+    """A time in UTC. SQLite keeps no time zones, and PostgreSQL answers in that of the session."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Any) -> datetime | None:
+        """Return what is stored."""
+        return None if value is None else in_utc(value)
+
+    def process_result_value(self, value: datetime | None, _: Any) -> datetime | None:
+        """Return what was stored."""
+        return None if value is None else in_utc(value)
+
 
 metadata = MetaData(
     naming_convention={
@@ -39,7 +64,7 @@ projects = Table(
     Column("keep_examples", Boolean, nullable=False),
     Column("unknown_prior", Float, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    Column("created", DateTime(timezone=True), nullable=False),
+    Column("created", _Time, nullable=False),
 )
 """Each change of the classes of a project raises its revision."""
 
@@ -68,7 +93,7 @@ requests = Table(
     Column("key", String(200), nullable=False),
     Column("fingerprint", String(64)),
     Column("examples", JSON, nullable=False),
-    Column("created", DateTime(timezone=True), nullable=False),
+    Column("created", _Time, nullable=False),
     UniqueConstraint("project_id", "key"),
 )
 """Requests to learn that were answered, by idempotency key. The fingerprint of the content is
@@ -85,7 +110,7 @@ examples = Table(
     Column("latent_digest", String(64), nullable=False),
     Column("content", LargeBinary),
     Column("latent", LargeBinary),
-    Column("created", DateTime(timezone=True), nullable=False),
+    Column("created", _Time, nullable=False),
     Index("ix_example_class_id", "class_id"),
     Index("ix_example_request_id", "request_id"),
     Index("ix_example_project_id_content_digest", "project_id", "content_digest"),
