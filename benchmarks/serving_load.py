@@ -52,6 +52,11 @@ def classify(rng, known):
     return "classify", f"{PATH}/classify", {"elements": [known[label][index]]}
 
 
+def densities(rng, known):
+    _, path, body = classify(rng, known)
+    return "densities", path, body | {"with_densities": True}
+
+
 def add(rng, known):
     element = known[rng.integers(CLASSES)][rng.integers(len(known[0]))]
     return "add", f"{PATH}/examples", {"examples": [{"class": f"n{rng.integers(50)}", **element}]}
@@ -62,11 +67,12 @@ def mixed(rng, known):
     label = int(rng.integers(CLASSES))
     element = known[label][rng.integers(len(known[0]))]
     kind = rng.choice(
-        ["classify", "add", "forget", "score", "list", "verify", "sample", "refused"],
-        p=[0.6, 0.12, 0.12, 0.05, 0.06, 0.002, 0.008, 0.04],
+        ["classify", "densities", "add", "forget", "score", "list", "verify", "sample", "refused"],
+        p=[0.55, 0.05, 0.12, 0.12, 0.05, 0.06, 0.002, 0.008, 0.04],
     )
     return {
         "classify": lambda: classify(rng, known),
+        "densities": lambda: densities(rng, known),
         "add": lambda: add(rng, known),
         "forget": lambda: ("forget", f"{PATH}/forget", {"examples": [element]}),
         "score": lambda: (
@@ -131,7 +137,7 @@ def summary(found, seconds):
 
 
 def bare_model(known, seconds, threads):
-    """Return images per second of the model alone, by batch size."""
+    """Return images per second of the model alone, by batch size, without and with densities."""
     model = load_model(ServerSettings())
     torch.set_num_threads(threads)
     elements = torch.stack(
@@ -140,17 +146,18 @@ def bare_model(known, seconds, threads):
     rates = {}
     for size in (1, 8, 32):
         batch = elements.repeat(3, 1, 1, 1)[:size]
-        model.encode(batch)
-        passes, start, cpu = 0, time.perf_counter(), time.process_time()
-        while time.perf_counter() - start < seconds / 3:
-            model.encode(batch)
-            passes += 1
-        taken = time.perf_counter() - start
-        rates[size] = {
-            "images_per_second": round(passes * size / taken, 1),
-            "pass_ms": round(1000 * taken / passes, 1),
-            "pass_cpu_ms": round(1000 * (time.process_time() - cpu) / passes, 1),
-        }
+        for name, with_densities in (("codes", False), ("densities", True)):
+            model.encode(batch, with_densities=with_densities)
+            passes, start, cpu = 0, time.perf_counter(), time.process_time()
+            while time.perf_counter() - start < seconds / 6:
+                model.encode(batch, with_densities=with_densities)
+                passes += 1
+            taken = time.perf_counter() - start
+            rates[f"{name}_{size}"] = {
+                "images_per_second": round(passes * size / taken, 1),
+                "pass_ms": round(1000 * taken / passes, 1),
+                "pass_cpu_ms": round(1000 * (time.process_time() - cpu) / passes, 1),
+            }
     return rates
 
 
@@ -184,7 +191,8 @@ def measure(arguments, store):
             result["mixed"] = measure_mixed(arguments.mixed, server, process, known)
             return result
         result["bare_model"] = bare_model(known, arguments.seconds, arguments.threads)
-        for name, make in (("classify", classify), ("add", add)):
+        print(result["bare_model"], flush=True)
+        for name, make in (("classify", classify), ("add", add), ("densities", densities)):
             for clients in CLIENTS:
                 until = time.monotonic() + arguments.seconds
                 cpu = process.cpu_times()

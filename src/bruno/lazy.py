@@ -14,7 +14,7 @@ _EXTRAS = {
     "matplotlib": "report",
     "river": "river",
     **dict.fromkeys(
-        ("alembic", "fastapi", "limits", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"),
+        ("alembic", "fastapi", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"),
         "serve",
     ),
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),

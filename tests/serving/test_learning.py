@@ -50,7 +50,7 @@ def test_answers_are_those_of_the_library(client, learn, glyphs, model):
 
     learn("a", *map(in_base64, glyphs[0][:2]))
     learn("b", in_base64(glyphs[1][0]))
-    result = classified(client, in_base64(glyphs[0][3]))
+    result = classified(client, in_base64(glyphs[0][3]), with_densities=True)
     bruno = Bruno.from_pretrained(model.name)
     new = torch.from_numpy(glyphs[0][3])
     given = {"a": glyphs[0][:2], "b": glyphs[1][:1]}
@@ -59,6 +59,13 @@ def test_answers_are_those_of_the_library(client, learn, glyphs, model):
         expected = bruno.condition(torch.from_numpy(given[one["name"]])).log_prob(new)
         assert one["log_density"] == pytest.approx(float(expected), abs=2e-2)
     assert result["log_density"] == pytest.approx(float(bruno.prior().log_prob(new)), abs=2e-2)
+    quick = classified(client, in_base64(glyphs[0][3]))
+    assert quick["log_density"] is None
+    for one, other in zip(result["classes"], quick["classes"], strict=True):
+        assert one["log_ratio"] == pytest.approx(one["log_density"] - result["log_density"])
+        assert (one["name"], other["log_density"]) == (other["name"], None)
+        assert other["log_ratio"] == pytest.approx(one["log_ratio"], abs=1e-2)
+        assert other["probability"] == pytest.approx(one["probability"], abs=1e-3)
     body = {"class": "a", "elements": [in_base64(glyphs[0][3])]}
     score = client.post(f"{API}/letters/score", json=body).json()
     assert score["log_density"][0] == pytest.approx(result["classes"][0]["log_density"], abs=1e-2)

@@ -25,6 +25,7 @@ class InvertibleConv1x1(Bijection):
 
     permutation: Tensor
     sign: Tensor
+    frozen: Tensor | None
 
     def __init__(self, channels: int, *, rotated: bool = True) -> None:
         super().__init__()
@@ -36,9 +37,15 @@ class InvertibleConv1x1(Bijection):
         diagonal = upper.diagonal()
         self.register_buffer("permutation", permutation.to(**FACTORY_KWARGS))
         self.register_buffer("sign", diagonal.sign().to(**FACTORY_KWARGS))
+        self.register_buffer("frozen", None, persistent=False)
         self.lower = nn.Parameter(lower.tril(-1).to(**FACTORY_KWARGS))
         self.upper = nn.Parameter(upper.triu(1).to(**FACTORY_KWARGS))
         self.log_diagonal = nn.Parameter(diagonal.abs().log().to(**FACTORY_KWARGS))
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the weight, for inference alone."""
+        self.register_buffer("frozen", self.weight(), persistent=False)
 
     def weight(self) -> Tensor:
         """Return the ``(C, C)`` matrix that multiplies the channels of every position, in float64.
@@ -46,6 +53,8 @@ class InvertibleConv1x1(Bijection):
         The product and its inverse are formed in double precision: rounding in a matrix that
         every pixel goes through would be the largest error of a round trip.
         """
+        if self.frozen is not None:
+            return self.frozen
         identity = torch.eye(self.sign.shape[0], dtype=torch.float64, device=self.sign.device)
         lower = self.lower.double().tril(-1) + identity
         diagonal = self.sign.double() * self.log_diagonal.double().exp()

@@ -6,13 +6,10 @@ import asyncio
 import hmac
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
-
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from bruno.serving.metrics import Metrics
 from bruno.serving.settings import ServerSettings
@@ -60,8 +57,8 @@ class Guard:
         self._token = token
         self._most = settings.max_body * 2**20
         self._held = 0
-        self._rate = RateLimitItemPerSecond(settings.max_rate)
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._max_rate = settings.max_rate
+        self._second, self._in_second = 0, Counter[str]()
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,14 +132,23 @@ class Guard:
         if name not in self._hosts and "*" not in self._hosts:
             return 421, "Host: this server does not answer to that name (--allowed_hosts)", None
         client = scope.get("client") or ("unknown", 0)
-        if not self._limiter.hit(self._rate, client[0]):
-            return 429, f"expected at most {self._rate.amount} requests per second", 1
+        if not self._is_within_rate(client[0]):
+            return 429, f"expected at most {self._max_rate} requests per second", 1
         if self._token is not None and not _is_open(scope["path"]):
             kind, _, token = headers.get(b"authorization", b"").partition(b" ")
             right = hmac.compare_digest(token, self._token.encode())
             if kind.lower() != b"bearer" or not right:
                 return 401, "Authorization: expected the token of this server (Bearer ...)", None
         return None
+
+    def _is_within_rate(self, client: str) -> bool:
+        """Count a request of a client, and return whether it is not one too many this second."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self._in_second.clear()
+        self._in_second[client] += 1
+        return self._in_second[client] <= self._max_rate
 
     def _too_large(self) -> tuple[int, str]:
         return 413, f"body: expected at most {self._most} bytes"

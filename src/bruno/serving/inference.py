@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from bruno.evidence import Evidence
 from bruno.serving.batching import Batcher
 from bruno.serving.learning import Change, Forget, ForgetClass, apply_all
 from bruno.serving.metrics import Metrics
-from bruno.serving.model import ServedModel
+from bruno.serving.model import Encoded, ServedModel
 from bruno.serving.settings import ServerSettings
 from bruno.serving.snapshots import Snapshot, Snapshots
 from bruno.serving.store import Store
 
 _MOST_ELEMENTS_A_PASS = 32
+# A flow pass gives up Python's lock at every operation, and by default waits 5 ms for it.
+_SWITCH_SECONDS = 0.0005
 _FURTHEST = 1e100  # latent coordinates whose squares, and sums of very many, are finite
 
 
@@ -29,10 +32,13 @@ class Encode:
 
     Attributes:
         elements: ``(N, *event)``.
-        repeatably: Whether the bits must not depend on what else is encoded.
+        with_densities: Whether log p(x) is wanted.
+        repeatably: Whether the bits must not depend on what else is encoded; then there are no
+            densities.
     """
 
     elements: Tensor
+    with_densities: bool = False
     repeatably: bool = False
 
 
@@ -44,11 +50,13 @@ class Classify:
         elements: ``(N, *event)``.
         project: Name of the project.
         unknown_prior: Prior probability of none of its classes; that of the project by default.
+        with_densities: Whether log p(x) is wanted.
     """
 
     elements: Tensor
     project: str
     unknown_prior: float | None = None
+    with_densities: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +66,14 @@ class Classified:
     Attributes:
         names: The classes.
         probabilities: ``(N, K + 1)``, the last of none of the classes.
-        log_prob_given: log p(x | class), in nats, ``(N, K)``.
-        log_prob: log p(x) of an element of an unknown class, in nats, ``(N,)``.
+        log_ratio: log p(x | class) - log p(x), in nats, ``(N, K)``.
+        log_prob: log p(x) of an element of an unknown class, in nats, ``(N,)``, if it was wanted.
     """
 
     names: tuple[str, ...]
     probabilities: Tensor
-    log_prob_given: Tensor
-    log_prob: Tensor
+    log_ratio: Tensor
+    log_prob: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +110,7 @@ class Inference:
         self.store = store
         self.snapshots = Snapshots(model.sha256, model.name)
         torch.set_num_threads(settings.threads)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._passes: Batcher[Encode | Classify] = Batcher(
             self._pass,
             "flow",
@@ -121,33 +130,15 @@ class Inference:
         for batcher in (self._passes, self._draws, self._changes):
             batcher.close()
 
-    async def encode(
-        self, elements: Tensor, *, repeatably: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return latent vectors ``(N, D)`` and log-determinants ``(N,)``.
-
-        Args:
-            elements: ``(N, *event)``.
-            repeatably: Whether the bits must not depend on what else is encoded; then there are no
-                log-determinants.
-        """
-        encoded: tuple[Tensor, Tensor | None] = await self._passes.result(
-            Encode(elements, repeatably)
-        )
+    async def encode(self, item: Encode) -> Encoded:
+        """Return codes and densities of elements."""
+        encoded: Encoded = await self._passes.result(item)
         return encoded
 
-    async def classify(
-        self, elements: Tensor, project: str, unknown_prior: float | None
-    ) -> Classified:
-        """Return the probabilities of the classes of a project.
-
-        Args:
-            elements: ``(N, *event)``.
-            project: Name of the project.
-            unknown_prior: Prior probability of none of its classes.
-        """
-        result: Classified = await self._passes.result(Classify(elements, project, unknown_prior))
-        return result
+    async def classify(self, item: Classify) -> Classified:
+        """Return the probabilities of the classes of a project."""
+        classified: Classified = await self._passes.result(item)
+        return classified
 
     async def draw(self, draw: Draw) -> Tensor:
         """Return new elements ``(count, *event)``."""
@@ -159,28 +150,18 @@ class Inference:
         return await self._changes.result(change)
 
     def _pass(self, items: list[Encode | Classify]) -> list[Any]:
-        together = [
-            index
-            for index, item in enumerate(items)
-            if isinstance(item, Classify) or not item.repeatably
-        ]
         results: list[Any] = [None] * len(items)
-        encoded = self._encoded([items[index].elements for index in together])
-        waiting: dict[tuple[str, float | None], list[int]] = {}
-        for index, z_and_log_det in zip(together, encoded, strict=True):
-            results[index] = z_and_log_det
-            item = items[index]
-            if not bool((z_and_log_det[0].abs() <= _FURTHEST).all()):  # nor NaN
+        for index, encoded in self._encoded(items):
+            results[index] = encoded
+            if not bool((encoded.codes.abs() <= _FURTHEST).all()):  # nor NaN
                 results[index] = UserError(
                     "elements: expected some near what the model was trained on, got one so far "
                     "away that densities are no numbers"
                 )
-                continue
-            if isinstance(item, Classify):
-                waiting.setdefault((item.project, item.unknown_prior), []).append(index)
+        waiting: dict[tuple[str, float | None], list[int]] = {}
         for index, item in enumerate(items):
-            if isinstance(item, Encode) and item.repeatably:
-                results[index] = self.model.encode_repeatably(item.elements), None
+            if isinstance(item, Classify) and isinstance(results[index], Encoded):
+                waiting.setdefault((item.project, item.unknown_prior), []).append(index)
         for (project, unknown_prior), indices in waiting.items():
             try:
                 classified = self._classified(
@@ -193,32 +174,41 @@ class Inference:
                     results[index] = error
         return results
 
-    def _encoded(self, requests: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        if not requests:
-            return []
-        sizes = [len(request) for request in requests]
-        parts = [
-            self.model.encode(part)
-            for part in torch.cat(list(requests)).split(_MOST_ELEMENTS_A_PASS)
-        ]
-        z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
-        return list(zip(z.split(sizes), log_det.split(sizes), strict=True))
+    def _encoded(self, items: Sequence[Encode | Classify]) -> Iterator[tuple[int, Encoded]]:
+        """Yield the index of every item with its codes; those of one kind are encoded together."""
+        together: dict[bool, list[int]] = {}
+        for index, item in enumerate(items):
+            if isinstance(item, Encode) and item.repeatably:
+                yield index, self.model.encode_repeatably(item.elements)
+            else:
+                together.setdefault(item.with_densities, []).append(index)
+        for with_densities, indices in together.items():
+            sizes = [len(items[index].elements) for index in indices]
+            parts = [
+                self.model.encode(part, with_densities=with_densities)
+                for part in torch.cat([items[index].elements for index in indices]).split(
+                    _MOST_ELEMENTS_A_PASS
+                )
+            ]
+            codes = torch.cat([part.codes for part in parts]).split(sizes)
+            found = [part.log_prob for part in parts if part.log_prob is not None]
+            log_prob = torch.cat(found).split(sizes) if found else [None] * len(sizes)
+            yield from zip(indices, map(Encoded, codes, log_prob), strict=True)
 
     def _classified(
-        self, project: str, unknown_prior: float | None, encoded: list[tuple[Tensor, Tensor]]
+        self, project: str, unknown_prior: float | None, encoded: list[Encoded]
     ) -> list[Classified]:
         snapshot = self.snapshot(project)
-        sizes = [len(z) for z, _ in encoded]
-        z, log_det = (torch.cat(column) for column in zip(*encoded, strict=True))
+        sizes = [len(one.codes) for one in encoded]
+        codes = torch.cat([one.codes for one in encoded])
         prior = snapshot.unknown_prior if unknown_prior is None else unknown_prior
-        p, given, log_prob = self.model.class_probabilities(z, snapshot.evidence, prior)
-        parts = zip(
-            p.split(sizes),
-            (given + log_det.unsqueeze(1)).split(sizes),
-            (log_prob + log_det).split(sizes),
-            strict=True,
-        )
-        return [Classified(snapshot.names, *part) for part in parts]
+        p, log_ratio = self.model.class_probabilities(codes, snapshot.evidence, prior)
+        return [
+            Classified(snapshot.names, own_p, own_ratio, one.log_prob)
+            for own_p, own_ratio, one in zip(
+                p.split(sizes), log_ratio.split(sizes), encoded, strict=True
+            )
+        ]
 
     def snapshot(self, project: str) -> Snapshot:
         """Return a project as it is now; reads the database.

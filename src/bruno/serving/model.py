@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bruno import BrunoClassifier
 from bruno.data.scans import scan_options_for
@@ -20,11 +21,13 @@ from bruno.errors import UserError, renamed_argument
 from bruno.estimators.calibration import with_rejection
 from bruno.estimators.class_prior import log_prior
 from bruno.evidence import Evidence
+from bruno.flows.frozen import freeze_weights
 from bruno.model import Bruno
 from bruno.pixels import in_bins
 from bruno.pretrained import locate, read_config
 from bruno.scan_classification import TypicalDensity, typical_density
 from bruno.serving.calibration import Calibration, calibration_of
+from bruno.serving.coder import Coder, traced
 from bruno.serving.elements import ElementFormat
 from bruno.serving.exact_evidence import ExactEvidence, Integers, fixed_point
 from bruno.serving.settings import ServerSettings
@@ -44,8 +47,24 @@ class GivenClass:
     evidence: ExactEvidence
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Elements as a model sees them.
+
+    Attributes:
+        codes: Their codes, the latent dimensions that a set informs, float64 ``(N, dim)``.
+        log_prob: log p(x) of each, in nats, ``(N,)``, where it was asked for.
+    """
+
+    codes: Tensor
+    log_prob: Tensor | None
+
+
 class ServedModel:
     """A model and what is known of it.
+
+    Classes are compared, learned and forgotten by codes: the leading latent dimensions that a set
+    informs. All others are independent of every set, and cancel in comparisons.
 
     Args:
         model: The model, without context.
@@ -66,8 +85,14 @@ class ServedModel:
         given: tuple[GivenClass, ...] = (),
     ) -> None:
         self._model = model.requires_grad_(False)
+        self.dim = informed_dim(model)
+        self._process = model.process.first(self.dim)
         is_exact = model.flow.dtype == torch.float64
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
+        for each in {self._model, self._exact_model}:
+            freeze_weights(each.flow)
+        self._exact_codes = Coder(self._exact_model.flow, self.dim)
+        self._codes = traced(Coder(self._model.flow, self.dim), self._example)
         self.name = name
         self.sha256 = str(located.config["weights_sha256"])
         self.calibration = calibration
@@ -75,7 +100,6 @@ class ServedModel:
         self.typical: TypicalDensity | None = typical_density(located.card)
         options = scan_options_for(located.dataset_name)
         self.format = ElementFormat(model.event_shape, options, max_pixels)
-        self.dim = model.process.dim
         self.refusal_to_draw: str | None = None
         try:
             located.check_draws()
@@ -83,24 +107,31 @@ class ServedModel:
             self.refusal_to_draw = str(error).partition(": ")[2].partition(";")[0]
 
     @torch.no_grad()
-    def encode(self, elements: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latent vectors ``(N, D)`` and log-determinants ``(N,)``, float64, in one pass.
+    def encode(self, elements: Tensor, *, with_densities: bool = False) -> Encoded:
+        """Return codes of elements in one pass, and log p(x) if it is asked for.
 
         Args:
             elements: ``(N, *event)``, images as grey levels.
+            with_densities: Whether to compute log p(x), which takes several times as long where
+                sets inform few of the latent dimensions.
         """
-        return self._encoded(self._model, elements)
+        if not with_densities:
+            return Encoded(self._codes(self._input(self._model, elements)).cpu(), None)
+        z, log_det = self._model.flow(self._input(self._model, elements))
+        log_prob = self._model.process.log_prob(z.unsqueeze(1)) + log_det.double()
+        return Encoded(z[:, : self.dim].double().cpu(), log_prob.cpu())
 
     @torch.no_grad()
-    def encode_repeatably(self, elements: Tensor) -> Tensor:
-        """Return latent vectors ``(N, D)`` that are the same bits whatever else is encoded.
+    def encode_repeatably(self, elements: Tensor) -> Encoded:
+        """Return codes that are the same bits whatever else is encoded.
 
         One after the other and in double precision, for projects that keep no examples.
 
         Args:
             elements: ``(N, *event)``, images as grey levels.
         """
-        return torch.cat([self._encoded(self._exact_model, one)[0] for one in elements.split(1)])
+        x = self._input(self._exact_model, elements)
+        return Encoded(torch.cat([self._exact_codes(one).cpu() for one in x.split(1)]), None)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -110,29 +141,25 @@ class ServedModel:
 
     @torch.no_grad()
     def class_probabilities(
-        self, z: Tensor, evidence: Evidence, unknown_prior: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return probabilities of classes and log-densities of latent vectors.
+        self, codes: Tensor, evidence: Evidence, unknown_prior: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return probabilities of classes, and how much more probable each makes an element.
 
         Args:
-            z: Latent vectors, ``(N, D)``.
+            codes: Codes, ``(N, dim)``.
             evidence: Of the classes, batch shape ``(K,)``.
             unknown_prior: Prior probability of none of the classes.
 
         Returns:
-            Probabilities ``(N, K + 1)``, the last of none of the classes; log p(z | class)
-            ``(N, K)`` and log p(z) ``(N,)``, in nats, without log-determinants.
+            Probabilities ``(N, K + 1)``, the last of none of the classes, and
+            log p(x | class) - log p(x) in nats, ``(N, K)``.
         """
-        z = z.to(self._model.device)
-        prior = self._model.process.log_prob(z.unsqueeze(1)).cpu()
-        count = len(evidence.count)
-        if count == 0:
-            return (
-                torch.ones(len(z), 1, device="cpu", dtype=torch.float64),
-                torch.zeros(len(z), 0, device="cpu", dtype=torch.float64),
-                prior,
-            )
-        given = self._model.process.log_prob_given(z, self._here(evidence)).cpu()
+        codes = codes.to(self._model.device)
+        prior = self._process.log_prob(codes.unsqueeze(1)).cpu()
+        if len(evidence.count) == 0:
+            options: Any = {"device": "cpu", "dtype": torch.float64}
+            return torch.ones(len(codes), 1, **options), torch.zeros(len(codes), 0, **options)
+        given = self._process.log_prob_given(codes, self._here(evidence)).cpu()
         by = self.calibration
         shares = torch.from_numpy(log_prior("uniform", evidence.count.numpy()))
         log_p = with_rejection(
@@ -144,19 +171,20 @@ class ServedModel:
             shares,
             by.label_noise,
         )
-        return log_p.exp(), given, prior
+        return log_p.exp(), given - prior.unsqueeze(1)
 
     @torch.no_grad()
-    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
-        """Return log p(z | a set), in nats, ``(N,)``, without log-determinants.
+    def log_ratio(self, codes: Tensor, evidence: Evidence) -> Tensor:
+        """Return log p(x | a set) - log p(x), in nats, ``(N,)``.
 
         Args:
-            z: Latent vectors, ``(N, D)``.
+            codes: Codes, ``(N, dim)``.
             evidence: Of the set, batch shape ``()``.
         """
-        predictive = self._model.process.predictive(self._here(evidence))
-        log_p: Tensor = predictive.log_prob(z.to(self._model.device))
-        return log_p.cpu()
+        codes = codes.to(self._model.device)
+        predictive = self._process.predictive(self._here(evidence))
+        ratio: Tensor = predictive.log_prob(codes) - self._process.log_prob(codes.unsqueeze(1))
+        return ratio.cpu()
 
     @torch.no_grad()
     def draw(self, evidence: Evidence, count: int, latent_scale: float, seed: int) -> Tensor:
@@ -169,28 +197,46 @@ class ServedModel:
             seed: Seed.
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        drawn = self._model.process.sample(self._here(evidence), (count,), generator, latent_scale)
+        rest = self._model.process.dim - self.dim  # dimensions that no evidence informs
+        mean, scatter = (pad(part, (0, rest)) for part in (evidence.mean, evidence.scatter))
+        whole = self._here(Evidence(evidence.count, mean, scatter))
+        drawn = self._model.process.sample(whole, (count,), generator, latent_scale)
         return drawn.cpu()
 
     def no_evidence(self) -> Evidence:
         """Return the evidence of no elements."""
         return Evidence.empty(self.dim)
 
-    def fixed_points(self, z: Tensor) -> Integers:
-        """Return latent vectors ``(N, D)`` as whole numbers, as they are learned."""
-        vectors: NDArray[np.float64] = z.cpu().double().numpy()
+    def fixed_points(self, codes: Tensor) -> Integers:
+        """Return codes ``(N, dim)`` as whole numbers, as they are learned."""
+        vectors: NDArray[np.float64] = codes.cpu().double().numpy()
         return fixed_point(vectors)
 
     def _here(self, evidence: Evidence) -> Evidence:
         parts = (evidence.count, evidence.mean, evidence.scatter)
         return Evidence(*(part.to(self._model.device) for part in parts))
 
+    def _example(self, number: int) -> Tensor:
+        """Return arbitrary elements, as the flow takes them."""
+        options: Any = {"device": "cpu", "generator": torch.Generator("cpu").manual_seed(0)}
+        shape = (number, *self._model.event_shape)
+        if len(shape) == 4:
+            elements = torch.randint(0, 256, shape, dtype=torch.uint8, **options)
+        else:
+            elements = torch.randn(shape, dtype=torch.float64, **options)
+        return self._input(self._model, elements)
+
     @staticmethod
-    def _encoded(model: Bruno, elements: Tensor) -> tuple[Tensor, Tensor]:
+    def _input(model: Bruno, elements: Tensor) -> Tensor:
+        # For the flow, and not the model, which would judge the pixels of all requests together.
         x = in_bins(elements) if len(model.event_shape) == 3 else elements
-        # Not the model, which would judge the pixels of all requests together.
-        z, log_det = model.flow(x.to(device=model.device, dtype=model.flow.dtype))
-        return z.double().cpu(), log_det.double().cpu()
+        return x.to(device=model.device, dtype=model.flow.dtype)
+
+
+def informed_dim(model: Bruno) -> int:
+    """Return the number of leading latent dimensions that a set informs."""
+    code_dim, informed = model.flow.code_dim, model.process.is_informed
+    return model.process.dim if bool(informed[code_dim:].any()) else code_dim
 
 
 def load_model(settings: ServerSettings) -> ServedModel:
@@ -218,9 +264,11 @@ def load_model(settings: ServerSettings) -> ServedModel:
             classifier.unknown_intercept_,
             classifier.label_noise_,
         )
-        known: Any = classifier.evidence_
+        known = classifier.evidence_
+        dim = informed_dim(model)
+        codes = Evidence(known.count, known.mean[:, :dim], known.scatter[:, :dim])
         given = tuple(
-            GivenClass(str(label), ExactEvidence.rounded(known[row]))
+            GivenClass(str(label), ExactEvidence.rounded(codes[row]))
             for row, label in enumerate(classifier.classes_.tolist())
         )
     if model.flow.context_dim:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Row
 
 from bruno.serving.elements import content_of, digest_of, picture, png
 from bruno.serving.errors import RefusalError, not_found
+from bruno.serving.inference import Encode
 from bruno.serving.learning import Forget, Forgettable, Learn, NewExample
 from bruno.serving.projects import project_row
 from bruno.serving.routes import PREFIX
@@ -50,8 +51,8 @@ async def learn(
     """Learn examples, all or none. They are on disk when this answers."""
     row = await anyio.to_thread.run_sync(_project, server, project)
     elements = await server.reader.read(given.examples, "examples")
-    z, _ = await server.inference.encode(elements, repeatably=not row.keep_examples)
-    latents = server.model.fixed_points(z)
+    encoded = await server.inference.encode(Encode(elements, repeatably=not row.keep_examples))
+    latents = server.model.fixed_points(encoded.codes)
     contents = [content_of(element) for element in elements]
     names = [one.class_name for one in given.examples]
     fingerprint = None
@@ -159,8 +160,8 @@ async def forget(server: Server, project: Project, given: ForgetInput) -> Forgot
         elements = await server.reader.read(chosen, "examples")
         latents: Any = [None] * len(sent)
         if not row.keep_examples:
-            z, _ = await server.inference.encode(elements, repeatably=True)
-            latents = server.model.fixed_points(z)
+            encoded = await server.inference.encode(Encode(elements, repeatably=True))
+            latents = server.model.fixed_points(encoded.codes)
         for index, element, latent in zip(sent, elements, latents, strict=True):
             contents[index] = digest_of(content_of(element)), latent
     targets = [

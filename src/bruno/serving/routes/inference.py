@@ -10,7 +10,7 @@ from bruno.errors import UserError
 from bruno.evidence import Evidence
 from bruno.serving.elements import picture
 from bruno.serving.errors import RefusalError
-from bruno.serving.inference import Draw
+from bruno.serving.inference import Classify, Draw, Encode
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
 from bruno.serving.schemas.elements import ElementInput
@@ -36,23 +36,29 @@ router = APIRouter(prefix=f"{PREFIX}/projects/{{project}}", tags=["inference"])
 async def classify(server: Server, project: Project, given: ClassifyInput) -> ClassifyAnswer:
     """Return the probabilities of the classes, and of none of them, of each element."""
     elements = await server.reader.read(given.elements, "elements")
-    result = await server.inference.classify(elements, project, given.unknown_prior)
+    result = await server.inference.classify(
+        Classify(elements, project, given.unknown_prior, given.with_densities)
+    )
     known = result.probabilities[:, :-1]
     best = known.argsort(1, descending=True)[:, : given.top].tolist()
-    p, log_p = known.tolist(), result.log_prob_given.tolist()
-    none, log_prior = result.probabilities[:, -1].tolist(), result.log_prob.tolist()
+    p, none = known.tolist(), result.probabilities[:, -1].tolist()
+    log_ratio = result.log_ratio.tolist()
+    log_p = [None] * len(elements) if result.log_prob is None else result.log_prob.tolist()
     with_images = given.with_images and server.model.format.is_image
     return ClassifyAnswer(
         results=[
             Classification(
                 classes=[
                     ClassProbability(
-                        name=result.names[k], probability=p[row][k], log_density=log_p[row][k]
+                        name=result.names[k],
+                        probability=p[row][k],
+                        log_ratio=log_ratio[row][k],
+                        log_density=None if log_p[row] is None else log_p[row] + log_ratio[row][k],
                     )
                     for k in best[row]
                 ],
                 none_of_these=none[row],
-                log_density=log_prior[row],
+                log_density=log_p[row],
                 image=picture(elements[row]) if with_images else None,
             )
             for row in range(len(elements))
@@ -80,11 +86,10 @@ async def score(server: Server, project: Project, given: ScoreInput) -> ScoreAns
     """Return the log-densities of elements given a class, a set, or nothing."""
     evidence = await _evidence(server, project, given)
     elements = await server.reader.read(given.elements, "elements")
-    z, log_det = await server.inference.encode(elements)
-    assert log_det is not None  # noqa: S101 - only repeatable encoding has none
-    of_set = server.model.log_prob_given(z, evidence) + log_det
-    prior = server.model.log_prob_given(z, server.model.no_evidence()) + log_det
-    return ScoreAnswer(log_density=of_set.tolist(), prior_log_density=prior.tolist())
+    encoded = await server.inference.encode(Encode(elements, with_densities=True))
+    assert encoded.log_prob is not None  # noqa: S101 - as was asked
+    of_set = encoded.log_prob + server.model.log_ratio(encoded.codes, evidence)
+    return ScoreAnswer(log_density=of_set.tolist(), prior_log_density=encoded.log_prob.tolist())
 
 
 @router.post("/rank")
@@ -93,9 +98,8 @@ async def rank(server: Server, project: Project, given: RankInput) -> RankAnswer
     await anyio.to_thread.run_sync(server.inference.snapshot, project)
     handful = await _encoded_set(server, given.handful, "handful")
     elements = await server.reader.read(given.corpus, "corpus")
-    z, _ = await server.inference.encode(elements)
-    prior = server.model.log_prob_given(z, server.model.no_evidence())
-    gain = server.model.log_prob_given(z, Evidence.of(handful)) - prior
+    encoded = await server.inference.encode(Encode(elements))
+    gain = server.model.log_ratio(encoded.codes, Evidence.of(handful))
     order = gain.argsort(descending=True, stable=True)[: given.top]
     return RankAnswer(order=order.tolist(), scores=gain[order].tolist())
 
@@ -111,5 +115,5 @@ async def _evidence(server: ServerState, project: str, given: GivenSet) -> Evide
 
 async def _encoded_set(server: ServerState, given: list[ElementInput], name: str) -> Tensor:
     elements = await server.reader.read(given, name)
-    z, _ = await server.inference.encode(elements)
-    return z
+    encoded = await server.inference.encode(Encode(elements))
+    return encoded.codes

@@ -21,6 +21,10 @@ class ClassifyInput(Body):
     elements: Elements
     unknown_prior: Share | None = None
     top: int = Field(10, ge=1, le=1000, description="How many classes to return, best first.")
+    with_densities: bool = Field(
+        False,
+        description="Whether to return log-densities, too, which take several times as long.",
+    )
     with_images: bool = Field(False, description="Whether to return what the model sees.")
 
 
@@ -29,7 +33,10 @@ class ClassProbability(BaseModel):
 
     name: str
     probability: float
-    log_density: float = Field(description="log p(x | examples of the class), in nats.")
+    log_ratio: float = Field(description="log p(x | examples of the class) - log p(x), in nats.")
+    log_density: float | None = Field(
+        description="log p(x | examples of the class), in nats, if it was asked for."
+    )
 
 
 class Classification(BaseModel):
@@ -37,7 +44,9 @@ class Classification(BaseModel):
 
     classes: list[ClassProbability] = Field(description="The best, in order.")
     none_of_these: float
-    log_density: float = Field(description="log p(x) of an element of an unknown class, in nats.")
+    log_density: float | None = Field(
+        description="log p(x) of an element of an unknown class, in nats, if it was asked for."
+    )
     image: str | None = None
 
 

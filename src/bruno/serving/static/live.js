@@ -44,7 +44,7 @@ export class Live {
         const { project, strokes, version } = this.next;
         this.next = null;
         const answer = await post(`/projects/${project}/classify`,
-          { elements: [{ strokes }], top: MOST_BARS, with_images: true });
+          { elements: [{ strokes }], top: MOST_BARS, with_densities: true, with_images: true });
         if (version === this.version) this.show(answer.results[0]);
       }
     } catch (error) {
