@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bruno import UserError
+from bruno.baselines import meta_training
 from bruno.baselines.interface import flatten_episode
 from bruno.baselines.meta_training import MetaTrainingConfig, build_system, meta_train
 from bruno.baselines.registry import SYSTEMS, chosen_systems
@@ -181,6 +182,64 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     assert rows == [8, 10, 12]
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("stopped_at", "validated_after"), [(2, [4]), (4, [])])
+def test_a_training_that_was_stopped_at_a_mark_repeats_no_training(
+    tmp_path, stopped_at, validated_after
+):
+    dataset, kind = squares("train"), SYSTEMS["prototypical"].load()
+    config = MetaTrainingConfig(cpu_minutes=None, steps=4, validations=2, validation_episodes=1)
+    rows, measured = [], []
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_system, _minutes, step):
+        if step == stopped_at:
+            raise StoppedError
+
+    def train(on_mark):
+        meta_train(
+            build_system(kind, dataset, 0),
+            dataset,
+            squares("val"),
+            config,
+            marks=(0.5, 1.0),
+            on_mark=on_mark,
+            on_row=lambda row, _: rows.append(row["step"]),
+            state_file=tmp_path / "state",
+        )
+
+    with pytest.raises(StoppedError):
+        train(stop)
+    rows.clear()
+    train(lambda _system, _minutes, step: measured.append(step))
+    assert rows == validated_after
+    assert measured == [stopped_at, *validated_after]
+
+
+def test_keeping_the_state_costs_no_training_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(meta_training.time, "process_time", lambda: clock[0])
+
+    def pass_time(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(meta_training, "write_atomically", lambda *_: pass_time(100))
+    dataset, rows = squares("train"), []
+    system = build_system(SYSTEMS["prototypical"].load(), dataset, 0)
+    monkeypatch.setattr(system, "after_step", lambda _: pass_time(1))
+    config = MetaTrainingConfig(cpu_minutes=None, steps=4, validations=2, validation_episodes=1)
+    meta_train(
+        system,
+        dataset,
+        squares("val"),
+        config,
+        on_row=lambda row, _: rows.append(row["cpu_seconds"]),
+        state_file=tmp_path / "state",
+    )
+    assert rows == [2.0, 4.0]
 
 
 def test_the_test_at_a_mark_is_of_the_best_weights_and_costs_no_training_time():

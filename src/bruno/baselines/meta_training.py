@@ -126,7 +126,8 @@ def meta_train(
         on_mark: Called with the system as it is best so far, the CPU minutes and steps of
             training; the time that it takes does not count.
         on_row: Called with the figures of every validation and the share of the length done.
-        state_file: File to keep the state in, from which a training that was stopped goes on.
+        state_file: File to keep the state in after every validation and every mark, from which a
+            training that was stopped goes on; the time that this takes does not count.
 
     Returns:
         The system, in evaluation mode.
@@ -145,23 +146,23 @@ def meta_train(
         start = time.process_time() - run.seconds
         share = _share(config, run.step, run.seconds)
         while True:
-            if share >= (run.validated + 1) / config.validations or share >= 1:
+            due = share >= (run.validated + 1) / config.validations or share >= 1
+            if due and not (run.rows and run.rows[-1]["step"] == run.step):
                 run.seconds = time.process_time() - start
                 row = _validate(system, validation_set, config, run)
-                start = time.process_time() - row["cpu_seconds"]
                 run.seconds = row["cpu_seconds"]
                 run.validated = max(run.validated + 1, math.floor(share * config.validations))
                 if on_row is not None:
                     on_row(row, min(1.0, share))
+                _save(state_file, system, optimiser, run)
+                start = time.process_time() - run.seconds
             while run.marked < len(marks) and run.best and share >= marks[run.marked]:
                 run.seconds = time.process_time() - start
                 if on_mark is not None:
                     _at_best(system, run, on_mark)
                 run.marked += 1
-                start = time.process_time() - run.seconds
-            if state_file is not None and (not run.rows or run.rows[-1]["step"] == run.step):
-                run.seconds = time.process_time() - start
                 _save(state_file, system, optimiser, run)
+                start = time.process_time() - run.seconds
             if share >= 1:
                 break
             warmup = min(1.0, (run.step + 1) / (system.warmup_steps + 1))
@@ -259,7 +260,10 @@ def _at_best(system: System, run: _Run, on_mark: OnMark) -> None:
     system.load_state_dict(present)
 
 
-def _save(file: Path, system: System, optimiser: torch.optim.Optimizer, run: _Run) -> None:
+def _save(file: Path | None, system: System, optimiser: torch.optim.Optimizer, run: _Run) -> None:
+    """Keep the state, if it is to be kept; its cost depends on the size of the system."""
+    if file is None:
+        return
     buffer = io.BytesIO()
     state: dict[str, Any] = {
         "system": system.state_dict(),
