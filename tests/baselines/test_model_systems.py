@@ -56,6 +56,17 @@ def test_memory_is_written_to_the_slot_just_read_or_to_the_least_used_ones():
     torch.testing.assert_close(after.read.sum(-1), torch.ones(1, 4))
 
 
+def test_the_controller_takes_what_was_read_before():
+    memory = MemoryAugmentedNetwork(SHAPE).memory
+    image = torch.zeros(1, *SHAPE, dtype=torch.uint8)
+    state, _ = memory.step(memory.start(1), image)
+    expected = (state.read @ state.memory).flatten(1)
+    torch.testing.assert_close(state.contents, expected)
+    hidden = memory.step(state, image)[0].hidden
+    without = memory.step(state._replace(contents=torch.zeros_like(expected)), image)[0].hidden
+    assert not torch.allclose(hidden, without)
+
+
 def test_the_class_is_shown_after_it_was_predicted():
     system = MemoryAugmentedNetwork(SHAPE)
     images = squares("train").images.view(1, 12, 12, *SHAPE)[:, :3, :4]

@@ -1,8 +1,9 @@
 r"""An LSTM with an external memory that is written to where it was least recently used.
 
-At time t it reads image :math:`x_t` and the class of the image before. Reading is by the cosine to
-a key; writing is to the slot that was just read or to the least recently used one (Santoro et al.,
-ICML 2016, eqs. 2-8), with a learnt sharpness of the reading, as in Neural Turing Machines.
+At time t it takes image :math:`x_t`, the class of the image before, and the contents that were read
+from the memory before (Santoro et al., ICML 2016, section 3). Reading is by the cosine to a key;
+writing is to the slot that was just read or to the least recently used one (eqs. 2-8), with a
+learnt sharpness of the reading, as in Neural Turing Machines.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ _CONTROLLER, _SLOTS, _WIDTH, _HEADS, _DECAY = 200, 128, 40, 4, 0.95
 
 
 class MemoryState(NamedTuple):
-    """State of B sequences: LSTM ``(B, 200)`` twice, memory, weights of the reads, usage, reads."""
+    """State of B sequences; ``hidden`` and ``cell`` of the LSTM are ``(B, 200)``."""
 
     hidden: Tensor
     cell: Tensor
     memory: Tensor  # (B, slots, width)
-    read: Tensor  # (B, heads, slots)
+    read: Tensor  # (B, heads, slots), weights of the reads
+    contents: Tensor  # (B, heads * width), the contents read by them
     usage: Tensor  # (B, slots)
     last_class: Tensor  # (B, classes), one-hot, or 0 at the start
 
@@ -40,7 +42,8 @@ class MemoryController(nn.Module):
     def __init__(self, pixels: int, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.controller = nn.LSTMCell(pixels + classes, _CONTROLLER, **FACTORY_KWARGS)
+        inputs = pixels + classes + _HEADS * _WIDTH
+        self.controller = nn.LSTMCell(inputs, _CONTROLLER, **FACTORY_KWARGS)
         self.keys = nn.Linear(_CONTROLLER, _HEADS * (_WIDTH + 2), **FACTORY_KWARGS)
         self.output = nn.Linear(_CONTROLLER + _HEADS * _WIDTH, classes, **FACTORY_KWARGS)
 
@@ -50,8 +53,15 @@ class MemoryController(nn.Module):
         hidden = like.new_zeros(batch, _CONTROLLER)
         memory = like.new_full((batch, _SLOTS, _WIDTH), 1e-6)
         read = like.new_zeros(batch, _HEADS, _SLOTS)
-        usage = like.new_zeros(batch, _SLOTS)
-        return MemoryState(hidden, hidden, memory, read, usage, hidden[:, : self.classes])
+        return MemoryState(
+            hidden,
+            hidden,
+            memory,
+            read,
+            contents=like.new_zeros(batch, _HEADS * _WIDTH),
+            usage=like.new_zeros(batch, _SLOTS),
+            last_class=like.new_zeros(batch, self.classes),
+        )
 
     def step(self, state: MemoryState, images: Tensor) -> tuple[MemoryState, Tensor]:
         """Read one image of every sequence; the class is to be put into the state afterwards.
@@ -65,7 +75,7 @@ class MemoryController(nn.Module):
         """
         pixels = images.flatten(1).to(state.hidden.dtype) / 255
         hidden, cell = self.controller(
-            torch.cat([pixels, state.last_class], 1), (state.hidden, state.cell)
+            torch.cat([pixels, state.last_class, state.contents], 1), (state.hidden, state.cell)
         )
         heads = self.keys(hidden).unflatten(1, (_HEADS, _WIDTH + 2))
         key, gate, sharpness = heads[..., :-2].tanh(), heads[..., -2:-1].sigmoid(), heads[..., -1:]
@@ -77,8 +87,10 @@ class MemoryController(nn.Module):
         cosine = normalize(key, dim=-1) @ normalize(memory, dim=-1).transpose(1, 2)
         read = ((1 + softplus(sharpness + 2)) * cosine).softmax(-1)
         usage = _DECAY * state.usage + read.sum(1) + write.sum(1)
-        scores = self.output(torch.cat([hidden, (read @ memory).flatten(1)], 1))
-        return MemoryState(hidden, cell, memory, read, usage.detach(), state.last_class), scores
+        contents = (read @ memory).flatten(1)
+        scores = self.output(torch.cat([hidden, contents], 1))
+        after = MemoryState(hidden, cell, memory, read, contents, usage.detach(), state.last_class)
+        return after, scores
 
     def shown(self, state: MemoryState, labels: Tensor) -> MemoryState:
         """Return the state once the classes of the images just read are shown.
