@@ -27,7 +27,7 @@ def test_maml_is_the_gradient_through_a_step_of_gradient_descent(monkeypatch, ki
     support = torch.tensor([1, 2], dtype=torch.uint8).view(2, 1, 1, 1)
     labels = torch.tensor([0, 1])
     w = torch.tensor(0.3, requires_grad=True)
-    fitted = kind(SHAPE).fit({"w": w}, support, labels)["w"]
+    fitted = kind(SHAPE).fit({"w": w}, support, labels, training=True)["w"]
 
     def sigmoid(x):
         return 1 / (1 + math.exp(-x))
@@ -48,8 +48,20 @@ def test_maml_makes_five_smaller_steps_with_more_classes(monkeypatch):
     expected = start.clone()
     for _ in range(5):
         expected = expected - 0.1 * (expected.softmax(0) - 1 / 6)
-    fitted = Maml(SHAPE).fit({"w": start}, images, labels)["w"]
-    torch.testing.assert_close(fitted, expected)
+    for training in (True, False):
+        fitted = Maml(SHAPE).fit({"w": start}, images, labels, training=training)["w"]
+        torch.testing.assert_close(fitted, expected)
+
+
+def test_maml_solves_a_task_of_few_classes_by_three_steps(monkeypatch):
+    monkeypatch.setattr("bruno.baselines.maml.logits", lambda p, x, _: p["w"].expand(len(x), 2))
+    system, images, labels = Maml(SHAPE), torch.zeros(2, 1, 1, 1), torch.arange(2)
+    start = torch.tensor([1.0, 0.0])
+    system.initial = torch.nn.ParameterDict({"w": start})
+    expected = start.clone()
+    for _ in range(3):
+        expected = expected - 0.4 * (expected.softmax(0) - 1 / 2)
+    torch.testing.assert_close(system.adapt(images, labels).parameters["w"], expected)
 
 
 def test_batch_norm_takes_its_statistics_from_the_examples_alone():
