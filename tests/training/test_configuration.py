@@ -142,6 +142,7 @@ def test_devices():
         (lambda: TrainingConfig(max_minutes=0.0), "max_minutes: expected a positive"),
         (lambda: TrainingConfig(checkpoint_minutes=0.0), "checkpoint_minutes: expected a positive"),
         (lambda: TrainingConfig(ema_decay=1.0), "ema_decay"),
+        (lambda: TrainingConfig(weight_decay=-0.1), "weight_decay: expected a finite number"),
         (lambda: ModelConfig(preset="dance"), "preset: expected one of paper, "),
         (lambda: ModelConfig(process="dance"), "process: expected one of gaussian, student_t"),
         (lambda: Experiment(seed=-1), "seed: expected a whole number of at least 0"),

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -69,11 +71,13 @@ def test_a_support_must_leave_a_query():
     ("arguments", "message"),
     [
         ({"generative_weight": -1.0}, "non-negative generative_weight"),
+        ({"generative_weight": math.nan}, "one of them positive, got nan and 1"),
+        ({"discriminative_weight": math.inf}, "non-negative generative_weight"),
         ({"generative_weight": 0.0, "discriminative_weight": 0.0}, "one of them positive"),
         ({"shots": ()}, "shots: expected positive"),
         ({"shots": (0,)}, "shots: expected positive"),
         ({"supports": -1}, "supports: expected a whole number of at least 0"),
-        ({"prediction_weight": -1.0}, "prediction_weight: expected a number of at least 0, got -1"),
+        ({"prediction_weight": -1.0}, "prediction_weight: expected a finite number"),
     ],
 )
 def test_bad_objectives_are_named(arguments, message):

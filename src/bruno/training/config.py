@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,13 @@ from bruno.flows.block_sums import take_pixels
 from bruno.model import Bruno
 from bruno.pretrained import build, check_process, load, locate, read_config
 from bruno.training.objectives import ObjectiveConfig
-from bruno.validation import check_choice, check_positive, check_share, check_whole
+from bruno.validation import (
+    check_choice,
+    check_number,
+    check_positive,
+    check_share,
+    check_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -252,6 +259,12 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None or name != "max_minutes":
                 check_positive(name, value)
+        check_number(
+            "weight_decay",
+            self.weight_decay,
+            "a finite number of at least 0",
+            lambda decay: 0 <= decay < math.inf,
+        )
         check_share("ema_decay", self.ema_decay, without_highest=True)
 
 

@@ -11,6 +11,7 @@ it late; the prediction error depends on it from the start.
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,20 +52,21 @@ class ObjectiveConfig:
         """Check the values.
 
         Raises:
-            UserError: If a weight is negative, the first two are 0, or a support size is not
-                positive.
+            UserError: If a weight is negative or not finite, the first two are 0, or a support
+                size is not positive.
         """
         weights = (self.generative_weight, self.discriminative_weight)
-        if min(weights) < 0 or max(weights) == 0:
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise UserError(
-                "objective: expected non-negative generative_weight and discriminative_weight, "
-                f"one of them positive, got {weights[0]:g} and {weights[1]:g}"
+                "objective: expected finite, non-negative generative_weight and "
+                "discriminative_weight, one of them positive, got "
+                f"{weights[0]:g} and {weights[1]:g}"
             )
         check_number(
             "prediction_weight",
             self.prediction_weight,
-            "a number of at least 0",
-            lambda weight: weight >= 0,
+            "a finite number of at least 0",
+            lambda weight: 0 <= weight < math.inf,
         )
         if not self.shots or min(self.shots) < 1:
             raise UserError(f"shots: expected positive support sizes, got {list(self.shots)}")
