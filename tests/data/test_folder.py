@@ -32,6 +32,19 @@ def test_reads_every_class(classes):
     assert load_folder(str(classes), image_size=11).event_shape == (1, 11, 11)
 
 
+def test_links_that_moved_to_another_class_are_read_again(classes, tmp_path):
+    root = tmp_path / "links"
+    for name, places in {"a": (0, 1), "b": (2,)}.items():
+        (root / name).mkdir(parents=True)
+        for place in places:
+            (root / name / f"{place}.png").symlink_to(classes / "class0" / f"{place}.png")
+    assert load_folder(root).class_sizes.tolist() == [2, 1]
+    (root / "a" / "1.png").rename(root / "b" / "1.png")
+    assert load_folder(root).class_sizes.tolist() == [1, 2]
+    (root / "b").rename(root / "c")
+    assert load_folder(root).class_names == ("a", "c")
+
+
 def test_splits_by_class(classes):
     parts = [load_folder(classes, split) for split in ("train", "val", "test")]
     assert [part.num_classes for part in parts] == [6, 2, 2]

@@ -114,6 +114,8 @@ def load_folder(
             channels,
             invert,
             skip_unreadable,
+            # Links: classes may change while the files that they lead to stay the same.
+            {name: [_relative(path, root) for path in paths] for name, paths in files.items()},
             file_identity(path for paths in files.values() for path in paths),
             *([SCANS_VERSION, asdict(prepare)] if prepare else []),
         ],
