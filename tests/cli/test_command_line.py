@@ -55,6 +55,13 @@ def test_evaluate_prints_a_table_and_takes_a_split(run, capsys):
     assert (nats["dataset"], nats["sets"]) == ("digits/val", 30)
 
 
+def test_the_report_of_a_data_set_split_by_image_does_not_call_its_classes_new(run):
+    arguments = ["report", str(run), "--protocols", "correlation", "--out", "page.html"]
+    assert main(arguments) == 0
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "10 classes of digits/test that were also trained on" in html
+
+
 def test_evaluate_finds_the_newest_run(capsys):
     assert main(["evaluate"]) == 2
     assert "no trained model in runs/" in capsys.readouterr().err

@@ -124,6 +124,15 @@ def test_experiment_page(context_dim):
         assert {"anomalies", "robustness"} <= protocols
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_classes_are_called_new_only_if_they_are(trained):
+    model, dataset = make_model(), make_dataset(classes=3, size=2)
+    arguments = (model, "", dataset, [], nothing_measured(0), {})
+    text = Page(experiment_report(*arguments, **NAMES, trained_classes=trained)).text
+    assert ("that were also trained on" in text) == trained
+    assert ("classes never seen in training" in text) != trained
+
+
 def nothing_measured(seed: int) -> Evaluation:
     return Evaluation({}, "synthetic/test", seed, 0.0)
 

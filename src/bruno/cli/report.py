@@ -13,7 +13,9 @@ from bruno.cli.evaluate import (
     subject_of,
     trained_with_rotations,
 )
+from bruno.data import LabelledImages, load_dataset
 from bruno.device import resolve_device
+from bruno.errors import MissingDataError
 from bruno.evaluation.suite import ALL, Settings, evaluate
 from bruno.model import Bruno
 from bruno.paths import check_new_file, user_path
@@ -88,6 +90,7 @@ def report(
         {**located.experiment, "card": _card(located)},
         title=f"{name} on {evaluation.dataset}",
         command=f"bruno report {run}",
+        trained_classes=_has_trained_classes(located, subject.dataset),
     )
     write_report(page, html)
     figures = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
@@ -98,6 +101,20 @@ def report(
     else:
         print_evaluation(evaluation, name)
         output_console().print(f"report: {page.resolve()}")
+
+
+def _has_trained_classes(located: LocatedModel, dataset: LabelledImages) -> bool:
+    """Return whether a class of the data is one that the model was trained on.
+
+    Data sets such as digits are split by image, not by class.
+    """
+    if dataset.name != located.dataset_name:
+        return False
+    try:
+        training = load_dataset(located.data_config({}), "train")
+    except MissingDataError:
+        return False
+    return not set(training.class_names).isdisjoint(dataset.class_names)
 
 
 def _history(located: LocatedModel) -> list[dict[str, float | str]]:

@@ -94,16 +94,18 @@ def sentence_of(name: str, results: Sequence[Result]) -> str:
     return _SENTENCES[name](results) if name in _SENTENCES else ""
 
 
-def lead_of(evaluation: Evaluation, dataset: LabelledImages) -> str:
+def lead_of(evaluation: Evaluation, dataset: LabelledImages, trained_classes: bool) -> str:
     """Return the first sentence of a page.
 
     Args:
         evaluation: What was measured.
         dataset: The data it was measured on.
+        trained_classes: Whether some of its classes were trained on.
     """
+    origin = "were also trained on" if trained_classes else "were not trained on"
     return (
         f"Measured on {len(dataset):,} images of {dataset.num_classes:,} classes of "
-        f"{evaluation.dataset} that were not trained on, without retraining."
+        f"{evaluation.dataset} that {origin}, without retraining."
     )
 
 
@@ -183,9 +185,9 @@ def _few_shot(results: Sequence[Any]) -> str:
     best = shots[-1]
     rotated = ", each in four rotations" if best.rotations else ""
     return (
-        f"Given {_number(best.shot, 'example')} of each of {best.way} classes that it has never "
-        f"seen, the model assigns {best.accuracy} % of new images to the right one; guessing "
-        f"assigns {100 / best.way:.0f} %. Every class{rotated} was queried {best.trials} times."
+        f"Given {_number(best.shot, 'example')} of each of {best.way} classes, the model assigns "
+        f"{best.accuracy} % of new images to the right one; guessing assigns "
+        f"{100 / best.way:.0f} %. Every class{rotated} was queried {best.trials} times."
     )
 
 

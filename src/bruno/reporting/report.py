@@ -39,13 +39,14 @@ def experiment_report(
     *,
     title: str,
     command: str,
+    trained_classes: bool = False,
 ) -> str:
     """Return the page about one trained model: results, samples, training and settings.
 
     Args:
         model: The trained image model.
         training_data: Description of the training data.
-        test_dataset: Images of classes it has never seen.
+        test_dataset: Images to draw samples for, those that were measured.
         history: Rows of the training log, as
             :func:`~bruno.reporting.plots.plot_training_curve` takes them; ``images`` and
             ``seconds`` of a row count from the start of the training.
@@ -53,6 +54,7 @@ def experiment_report(
         config: Everything the training was configured with.
         title: Title of the page.
         command: Command line that makes the page again.
+        trained_classes: Whether some classes of the test data were trained on.
 
     Raises:
         UserError: If the model does not take the images of the test data.
@@ -71,18 +73,14 @@ def experiment_report(
         *_protocol_sections(evaluation),
         _training_section(history),
         Section("More samples", pictures=tuple(further), folded=True),
-        _model_section(model, training_data, test_dataset, history, seed, command),
-        Section(
-            "Configuration",
-            table=Table(("option", "value"), tuple(_flattened(config))),
-            folded=True,
-        ),
+        _model_section(model, training_data, test_dataset, history, seed, command, trained_classes),
+        _config_section(config),
     ]
     return render_report(
         title,
         sections,
         f"{date} · seed {seed} · {where}",
-        lead=lead_of(evaluation, test_dataset),
+        lead=lead_of(evaluation, test_dataset, trained_classes),
         tiles=tiles_of(evaluation),
     )
 
@@ -123,7 +121,9 @@ def _model_section(
     history: Sequence[Mapping[str, Any]],
     seed: int,
     command: str,
+    trained_classes: bool,
 ) -> Section:
+    origin = "seen" if trained_classes else "never seen"
     trained = [row for row in history if row.get("kind") == "train"]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows: list[tuple[object, ...]] = [
@@ -131,7 +131,7 @@ def _model_section(
         (
             "test data",
             f"{test_dataset.name}/{test_dataset.split}: {len(test_dataset):,} images of "
-            f"{test_dataset.num_classes} classes never seen in training",
+            f"{test_dataset.num_classes} classes {origin} in training",
         ),
         ("flow", f"preset {model.flow.preset}, images of {model.event_shape}"),
         ("process", type(model.process).__name__),
