@@ -116,14 +116,16 @@ class TestRobustness:
 
 
 class TestProbes:
-    def test_one_image_again_and_again_is_learnt_and_strangers_cost(self):
+    def test_one_image_again_and_again_is_learnt_and_contaminants_cost(self):
         result = likelihood(make_model(), make_dataset(), set_size=5, probes=True)
         probes = result.probes
         assert probes is not None
         assert probes.same_image[-1].mean < probes.same_image[0].mean
-        assert probes.stranger_cost.mean > 0
-        assert len(probes.stranger_first) == 5
-        assert {"same_image", "stranger_first", "stranger_cost"} == {*result.to_dict()["probes"]}
+        assert probes.contaminant_cost.mean > 0
+        assert len(probes.contaminant_first) == 5
+        assert {"same_image", "contaminant_first", "contaminant_cost"} == {
+            *result.to_dict()["probes"]
+        }
         assert len(result.rows()) == 6
 
     def test_the_usual_figures_do_not_change(self, dataset):

@@ -30,23 +30,23 @@ class LikelihoodProbes:
         same_image: −log p(x_n | x_<n) at every position of a set that is one image again and
             again, each time with other dequantisation noise. It must fall: a set without scatter
             is easy to predict.
-        stranger_first: −log p(x_n | x_<n) at every position of the measured sets after their first
-            image was replaced by one of another class. From the second position on it should come
-            back to the curve of clean sets.
-        stranger_cost: Nats per image by which the stranger makes the others less probable, paired
+        contaminant_first: −log p(x_n | x_<n) at every position of the measured sets after their
+            first image was replaced by one of another class. From the second position on it should
+            come back to the curve of clean sets.
+        contaminant_cost: Nats per image by which that image makes the others less probable, paired
             by set, averaged over positions from the second on.
     """
 
     same_image: tuple[Estimate, ...]
-    stranger_first: tuple[Estimate, ...]
-    stranger_cost: Estimate
+    contaminant_first: tuple[Estimate, ...]
+    contaminant_cost: Estimate
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return {
             "same_image": [position.to_dict() for position in self.same_image],
-            "stranger_first": [position.to_dict() for position in self.stranger_first],
-            "stranger_cost": self.stranger_cost.to_dict(),
+            "contaminant_first": [position.to_dict() for position in self.contaminant_first],
+            "contaminant_cost": self.contaminant_cost.to_dict(),
         }
 
 
@@ -120,7 +120,11 @@ class LikelihoodResult:
         if self.probes is not None:
             rows += [
                 [f"one image {self.set_size} times, last", f"{self.probes.same_image[-1]}", ""],
-                ["cost of a stranger in front", f"{self.probes.stranger_cost}", ""],
+                [
+                    "cost of an image of another class in front",
+                    f"{self.probes.contaminant_cost}",
+                    "",
+                ],
             ]
         return rows
 
@@ -147,7 +151,8 @@ def likelihood(
         seed: Seed of the sets and of the one uniform noise draw of every pixel.
         importance_samples: Number of draws of the noise of every set; report the logarithm of
             the mean joint density, too; 0 for not.
-        probes: Measure unusual sets, too: one image again and again, and a stranger in front.
+        probes: Measure unusual sets, too: one image again and again, and sets with an image of
+            another class in front.
         progress: Told the number of images encoded.
 
     Returns:
@@ -215,9 +220,9 @@ def _probes(
         1, dataset.num_classes, classes.shape, generator=generator, device=generator.device
     )
     others = (classes + step) % dataset.num_classes
-    strangers = dataset.images[dataset.index_table[others, 0]]
+    contaminants = dataset.images[dataset.index_table[others, 0]]
     same = images[:, :1].expand_as(images)
-    changed = torch.cat([strangers.unsqueeze(1), images[:, 1:]], 1)
+    changed = torch.cat([contaminants.unsqueeze(1), images[:, 1:]], 1)
     same_nll, changed_nll = (
         -_terms(model, part, generator_for(seed, Stream.LIKELIHOOD_PROBES, 1 + index), progress)
         for index, part in enumerate((same, changed))
@@ -225,8 +230,8 @@ def _probes(
     cost = (changed_nll - clean)[:, 1:].mean(1)
     return LikelihoodProbes(
         same_image=tuple(estimate(position, classes) for position in same_nll.unbind(1)),
-        stranger_first=tuple(estimate(position, classes) for position in changed_nll.unbind(1)),
-        stranger_cost=estimate(cost, classes),
+        contaminant_first=tuple(estimate(position, classes) for position in changed_nll.unbind(1)),
+        contaminant_cost=estimate(cost, classes),
     )
 
 

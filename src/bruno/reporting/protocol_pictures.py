@@ -40,7 +40,7 @@ def plot_likelihood(results: Sequence[Result]) -> Axes:
     if result.probes is not None:
         curves = {
             "one image again and again": (result.probes.same_image, VERMILION),
-            "a stranger in front": (result.probes.stranger_first, _GREEN),
+            "an image of another class in front": (result.probes.contaminant_first, _GREEN),
         }
         for label, (curve, colour) in curves.items():
             ax.plot([one.mean for one in curve], color=colour, ls="--", lw=1.2, label=label)

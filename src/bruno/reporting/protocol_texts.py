@@ -175,7 +175,8 @@ def _likelihood(results: Sequence[Any]) -> str:
         same = result.probes.same_image
         text += (
             f" One image shown again and again gains {same[0].mean - same[-1].mean:.0f} nats; an "
-            f"image of another class in front costs {result.probes.stranger_cost} nats per image."
+            "image of another class in front costs "
+            f"{result.probes.contaminant_cost} nats per image."
         )
     return text
 
