@@ -42,7 +42,9 @@ def test_the_quick_form_on_built_in_characters(tmp_path, capsys):
     assert measured["within_alphabet"]["accuracy"]["count"] == 400
     assert measured["tasks"][1]["accuracy"]["mean"] > 30  # chance is 20
     assert (out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    assert "| prototypical |" in (out / "tables.md").read_text()
+    tables = (out / "tables.md").read_text()
+    assert "| prototypical |" in tables
+    assert "| trained with one example a class for all tasks |" in tables
 
 
 def test_what_is_done_is_not_done_again_and_more_is_added(tiny, tmp_path, capsys):

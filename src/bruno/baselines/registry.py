@@ -75,7 +75,12 @@ SYSTEMS: dict[str, Entry] = {
         (98.8, 99.7, 96.0, 98.9),
         "trained with one example a class for all tasks",
     ),
-    "relation": Entry(("relation", "RelationNetwork"), "metric", (99.6, 99.8, 97.6, 99.1)),
+    "relation": Entry(
+        ("relation", "RelationNetwork"),
+        "metric",
+        (99.6, 99.8, 97.6, 99.1),
+        "means of feature maps in place of sums",
+    ),
     "maml": Entry(
         ("maml", "Maml"),
         "optimisation",
@@ -86,7 +91,7 @@ SYSTEMS: dict[str, Entry] = {
         ("maml", "FirstOrderMaml"),
         "optimisation",
         _NONE,
-        "as maml",
+        "one network for 5 and 20 classes; batch norm of the examples alone",
     ),
     "lstm": Entry(
         ("lstm_meta_learner", "LstmMetaLearner"),
@@ -98,7 +103,7 @@ SYSTEMS: dict[str, Entry] = {
         ("mann", "MemoryAugmentedNetwork"),
         "model",
         (82.8, 94.9, None, None),
-        "one network for 5 and 20 classes",
+        "one network for 5 and 20 classes; learnt sharpness; sequences of 3 images a class, not 10",
     ),
     "neural-process": Entry(
         ("neural_process", "NeuralProcess"),

@@ -22,6 +22,7 @@ from bruno.comparison.summary import (
     cost_table,
     main_task,
     probability_table,
+    published_table,
 )
 from bruno.errors import UserError
 from bruno.paths import user_path
@@ -78,7 +79,12 @@ def compare(
                 run_system(name, seed, data, config, directory, display)
             progress_console().print(f"{SYSTEMS[name].load().title}, seed {seed}: done")
     rows = read_comparison(directory)
-    tables = [accuracy_table(rows), probability_table(rows), cost_table(rows)]
+    tables = [
+        accuracy_table(rows),
+        probability_table(rows),
+        cost_table(rows),
+        published_table(rows),
+    ]
     picture = io.BytesIO()
     comparison_figure(rows, *main_task(rows)).savefig(picture, format="png")
     write_atomically(directory / "accuracy.png", picture.getvalue())

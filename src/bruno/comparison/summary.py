@@ -24,7 +24,8 @@ class Figure:
     Attributes:
         mean: Mean over the seeds.
         half_width: Half the width of its 95 % interval: of several seeds a t interval over them,
-            of one the interval over test episodes, which leaves out chance in training.
+            which leaves out the choice of test episodes, the same for all seeds; of one the
+            interval over test episodes, which leaves out chance in training.
     """
 
     mean: float
@@ -189,6 +190,22 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> Table:
     way, shot = next(iter(first.values()))["cost_task"] if first else _MAIN
     title = f"cost of a {way}-way {shot}-shot task in CPU time, and abilities"
     return title, header, body
+
+
+def published_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Return the published accuracies in per cent on Omniglot, and differences from those systems.
+
+    Args:
+        rows: All rows of a comparison.
+    """
+    body = []
+    for name in last_measurements(rows):
+        entry = SYSTEMS[name]
+        figures = ["" if one is None else f"{one:.1f}" for one in entry.published]
+        body.append([name, *figures, entry.note])
+    header = ["system", *(f"{way}-way {shot}-shot" for way, shot in SETTINGS)]
+    header.append("differences of the system here")
+    return "published accuracy on Omniglot, %", header, body
 
 
 def _marks(abilities: Abilities) -> list[str]:
