@@ -1,8 +1,8 @@
 """The strided convolutional network of optimisation-based systems, as a function of its parameters.
 
 Batch norm takes its statistics from the examples of the task alone, also for queries. Published
-figures of MAML are transductive: there, statistics are those of all queries of a task at once,
-which tell what classes are asked for.
+figures of MAML are transductive: there, the statistics are those of all queries of a task at once,
+which carry information about the classes of the queries.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from bruno.seeding import generator_for
 
 FunctionSource = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
-_LEAST_DEVIATION = 0.05
+_LEAST_STD = 0.05
 
 
 class FunctionProcess(nn.Module):
@@ -54,8 +54,8 @@ class FunctionProcess(nn.Module):
         representation = self.encoder(torch.cat([x, y], -1)).mean(-2, keepdim=True)
         expanded = representation.expand(*at.shape[:-1], -1)
         mean, raw = self.decoder(torch.cat([at, expanded], -1)).chunk(2, -1)
-        deviation = _LEAST_DEVIATION + (1 - _LEAST_DEVIATION) * softplus(raw)
-        return Independent(Normal(mean, deviation, validate_args=False), 1)
+        std = _LEAST_STD + (1 - _LEAST_STD) * softplus(raw)
+        return Independent(Normal(mean, std, validate_args=False), 1)
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

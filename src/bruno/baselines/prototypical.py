@@ -78,7 +78,7 @@ class PrototypicalNetwork(MeanSystem):
 
         Args:
             file: The file.
-            about: What is worth knowing of it, kept as metadata.
+            about: Further metadata, such as its training data.
         """
         tensors = {
             name: tensor.half() if tensor.is_floating_point() else tensor

@@ -110,7 +110,7 @@ def read_image(
     max_pixels: int,
     name: str = "image",
 ) -> Tensor:
-    """Return an image of a file that came from a stranger, as :func:`load_image` does from disk.
+    """Return an image of an untrusted file, as :func:`load_image` does of one on disk.
 
     The header is read first, and nothing is decoded that is larger than allowed or of a format
     other than :data:`WEB_FORMATS`.
