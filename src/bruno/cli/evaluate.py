@@ -68,9 +68,10 @@ def evaluate(
 ) -> None:
     """Measure a model on classes it was not trained on.
 
-    By default that is likelihood and few-shot accuracy; for a conditional model likelihood, and
-    predictions of new views of an object from a few, with pictures in the directory of the run.
-    It is compared with pictures of the objects it was trained on, unless other data are named.
+    By default that is likelihood and few-shot accuracy; for a conditional model likelihood,
+    predictions of new views of an object from a few, and of its pose, with pictures in the
+    directory of the run. Pictures of the objects it was trained on are competitors, unless other
+    data are named.
 
     Args:
         run: Directory of a run or of a saved model; by default the newest run in runs/.
