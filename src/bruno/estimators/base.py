@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import ABC
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -11,37 +11,28 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from bruno.device import resolve_device
-from bruno.errors import CheckpointError, UserError
-from bruno.estimators.calibration import starting_temperature
-from bruno.estimators.dense import fit_dense
+from bruno.errors import UserError
 from bruno.estimators.encoding import as_rows, decoded, encoded
-from bruno.estimators.scales import has_one_unit
-from bruno.estimators.selection import Choice, choose
+from bruno.estimators.fitting import Recipe, chosen_recipe
+from bruno.estimators.given import given_model
+from bruno.estimators.saving import SavedAsDirectory
 from bruno.estimators.sharing import reads
-from bruno.estimators.storage import SavedEstimator, read_estimator, write_estimator
-from bruno.estimators.two_covariance import fit_two_covariance, spans_little
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.model import Bruno
-from bruno.pretrained import load, locate, process_name
+from bruno.pretrained import process_name
 from bruno.processes import PROCESSES, ExchangeableStudentT
 from bruno.progress import Shown, track
-from bruno.serialization import read_unchanged
 from bruno.validation import check_choice, check_whole
 
 _FLOWS = (None, "diagonal", "affine", "dense")
-_AUTO_PROCESSES = ("gaussian", "student_t")
 _SCALES = ("auto", "per_feature", "global")
 _MARGINAL_MAPS = ("auto", None, "yeo_johnson")
 _DEVICES = ("auto", "cpu", "cuda")
-# A linear map that mixes more dimensions than this costs more than it is likely to bring.
-_MOST_MIXED = 1024
 # Largest rounding errors of the evidence after elements are forgotten: in standard deviations, or
 # relative to the variance.
 _MOST_ROUNDING = 1e-9
@@ -51,7 +42,7 @@ _MOST_ROUNDING = 1e-9
 _ROUNDING, _LEAST_SCATTER = 1e-8, 1e-5
 
 
-class BrunoEstimator(BaseEstimator, ABC):
+class BrunoEstimator(SavedAsDirectory, ABC):
     """Base of the estimators.
 
     Subclasses have the parameters ``model``, ``process``, ``flow``, ``marginal_map``, ``scale``,
@@ -59,13 +50,8 @@ class BrunoEstimator(BaseEstimator, ABC):
     ``scale_`` and ``prior_strength_`` when they are fitted.
     """
 
-    model_: Bruno
-    flow_: str | None
-    scale_: str | None
-    prior_strength_: float | None
-    _choice: Choice | None
+    model: Bruno | str | Path | None
     _exact_model: Bruno
-    n_features_in_: int
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -170,108 +156,37 @@ class BrunoEstimator(BaseEstimator, ABC):
         )
 
     def _given_model(self) -> Bruno | None:
-        """Return a copy of the model that is given by a parameter, ready for use, if there is one.
+        """Return a copy of the model that is given by a parameter, if there is one."""
+        return given_model(self.model, self.get_params(deep=False))
 
-        Raises:
-            UserError: If it is of a kind that an estimator cannot use, or other parameters
-                contradict it.
-        """
-        if self.model is None:
-            return None
-        if isinstance(self.model, Bruno):
-            model = copy.deepcopy(self.model)
-        elif isinstance(self.model, (str, Path)):
-            model = load(self.model)
-        else:
-            kind = type(self.model).__name__
-            raise UserError(
-                f"model: expected a Bruno, a path, a name or None, got an object of type {kind}"
-            )
-        if model.flow.context_dim:
-            raise UserError("model: expected one that takes no context, got a conditional model")
-        if self.flow is not None:
-            raise UserError(f"flow: expected None beside a model, which has one, got {self.flow!r}")
-        if self.process not in ("auto", process_name(model.process)):
-            raise UserError(
-                f"process: expected 'auto' beside a model, which has a "
-                f"{type(model.process).__name__}, got {self.process!r}"
-            )
-        if self.marginal_map not in ("auto", None):
-            raise UserError(
-                "marginal_map: expected 'auto' beside a model, which has a flow, got "
-                f"{self.marginal_map!r}"
-            )
-        return model.requires_grad_(False).to(resolve_device(self.device))
-
-    def _choose(
+    def _fit_model(
         self, x: np.ndarray, classes: np.ndarray, given: Bruno | None, log_prior: Tensor
-    ) -> None:
-        """Set ``scale_``, ``flow_`` and the rest, as given by parameters or estimated from data."""
-        self.scale_ = self.flow_ = self._choice = None
-        self.prior_strength_ = None
+    ) -> Recipe | None:
+        """Take a model that is given, or fit one; return how it was fitted.
+
+        Args:
+            x: Elements, ``(N, D)``.
+            classes: Class of each, from 0 to K − 1.
+            given: The model that is given.
+            log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        """
+        self.flow_ = self.scale_ = self.prior_strength_ = None
         if given is not None:
-            return
-        self.scale_ = self.scale
-        if self.scale == "auto":
-            self.scale_ = "global" if has_one_unit(torch.from_numpy(x.copy())) else "per_feature"
-        number, dim = x.shape
-        may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
-        self.flow_ = self.flow or ("affine" if may_mix else "diagonal")
-        if self.flow_ == "dense":
-            if self.marginal_map == "yeo_johnson":
-                raise UserError(
-                    "marginal_map: expected 'auto' or None with flow='dense', got 'yeo_johnson'"
-                )
-            return
-        bends = {"auto": (False, True), None: (False,), "yeo_johnson": (True,)}
-        self._choice = choose(
-            torch.from_numpy(x.copy()),
-            torch.from_numpy(classes.copy()),
-            self._two_covariance,
-            processes=_AUTO_PROCESSES if self.process == "auto" else (self.process,),
-            power_maps=bends[self.marginal_map],
-            full=self.flow_ == "affine",
-            start=self._starting_temperature(x),
-            log_prior=log_prior,
-            shown=self._shown("choosing the model"),
-        )
-        self.prior_strength_ = self._choice.strength
-
-    def _starting_temperature(self, x: np.ndarray) -> float:
-        """Return the starting temperature of a model that is fitted to a table."""
-        # A dense flow scales every column itself.
-        global_scale = self.scale_ == "global" and self.flow_ != "dense"
-        return starting_temperature(*x.shape, global_scale=global_scale)
-
-    def _two_covariance(self, x: Tensor, classes: Tensor, choice: Choice) -> Bruno:
-        """Return a two-covariance model, with ``scale_`` and ``flow_``, on the CPU."""
-        return fit_two_covariance(
+            self._use(given)
+            return None
+        recipe = chosen_recipe(
             x,
             classes,
-            choice.process,
-            full=self.flow_ == "affine",
-            global_scale=self.scale_ == "global",
-            strength=choice.strength,
-            power_maps=choice.power_maps,
+            log_prior,
+            self.get_params(deep=False),
+            self._seed,
+            self._shown("choosing the model"),
         )
-
-    def _fitted_model(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
-        """Return a model that is fitted to classes, as it was chosen."""
-        device = resolve_device(self.device)
-        elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
-        if self._choice is None:
-            model = fit_dense(
-                elements,
-                labels,
-                "student_t" if self.process == "auto" else self.process,
-                global_scale=self.scale_ == "global",
-                steps=self.steps,
-                seed=self._seed(),
-                verbose=self.verbose,
-            )
-        else:
-            model = self._two_covariance(elements, labels, self._choice)
-        return model.to(device)
+        self.flow_, self.scale_ = recipe.flow, recipe.scale
+        if recipe.choice is not None:
+            self.prior_strength_ = recipe.choice.strength
+        self._use(recipe.fit(x, classes))
+        return recipe
 
     def _use(self, model: Bruno) -> None:
         """Take a model that is ready for use.
@@ -356,83 +271,6 @@ class BrunoEstimator(BaseEstimator, ABC):
         generator = torch.Generator("cpu").manual_seed(seed)
         z = self.model_.process.sample(evidence, (n,), generator)
         return decoded(self.model_, z)
-
-    def _state(self) -> dict[str, Any]:
-        """Return what JSON can hold of a fitted estimator, besides its model and evidence.
-
-        Of an estimator that is not updated meanwhile, as of :meth:`_as_it_is`.
-        """
-        names = getattr(self, "feature_names_in_", None)
-        return {
-            "flow_": self.flow_,
-            "scale_": self.scale_,
-            "prior_strength_": self.prior_strength_,
-            "n_features_in_": self.n_features_in_,
-            "feature_names_in_": None if names is None else list(names),
-        }
-
-    @abstractmethod
-    def _all_evidence(self) -> Evidence:
-        """Return the evidence, as it is saved; likewise."""
-
-    def _recent_elements(self) -> Tensor | None:
-        """Return latent vectors of elements that are saved, if some are kept; likewise."""
-        return None
-
-    @abstractmethod
-    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
-        """Take what the three above returned."""
-        self.flow_ = state["flow_"]
-        self.scale_ = state["scale_"]
-        self.prior_strength_ = state.get("prior_strength_")  # missing in earlier files
-        self.n_features_in_ = state["n_features_in_"]
-        if state["feature_names_in_"] is not None:
-            self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)
-
-    @reads
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a directory, as safetensors and JSON.
-
-        The directory can be moved: a model that was given as an object or a path is saved with it,
-        and the parameter ``model`` of the loaded estimator names the directory.
-
-        Raises:
-            NotFittedError: If it is not fitted.
-            UserError: If a parameter or a class is not what JSON can hold; then nothing is written.
-            OSError: If the disk is full or cannot be written; the old files are then
-                still there.
-        """
-        check_is_fitted(self)
-        saved = SavedEstimator(
-            self.get_params(deep=False),
-            self._state(),
-            self._all_evidence(),
-            self._recent_elements(),
-        )
-        write_estimator(path, type(self).__name__, saved, self.model_)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Return an estimator that was saved; never executes code from the files.
-
-        Raises:
-            UserError: If there is none at this path, or one of another class.
-            CheckpointError: If the files are damaged.
-        """
-        saved, model = read_unchanged(
-            locate(path), lambda found: (read_estimator(found, cls.__name__), load(found))
-        )
-        try:
-            estimator = cls(**saved.parameters)
-            device = resolve_device(estimator.device)
-            known = saved.evidence
-            known = Evidence(*(t.to(device) for t in (known.count, known.mean, known.scatter)))
-            recent = None if saved.recent is None else saved.recent.to(device)
-            estimator._restore(saved.state, known, recent)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: is not a whole {cls.__name__}: {error}") from None
-        estimator._use(model.requires_grad_(False).to(device))
-        return estimator
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

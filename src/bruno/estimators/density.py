@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.encoding import encoded
+from bruno.estimators.fitting import Recipe
 from bruno.estimators.leave_one_out import leave_one_out
 from bruno.estimators.sharing import reads, updates
 from bruno.evidence import Evidence
@@ -48,16 +49,16 @@ class _OneSet(BrunoEstimator):
         self._become(fitted)
         return self
 
-    def _fit(self, X: Any) -> None:  # noqa: N803
-        """Fit in place, not to be seen by others before it is finished."""
+    def _fit(self, X: Any) -> Recipe | None:  # noqa: N803
+        """Fit in place, not to be seen by others before it is finished; return how it was done."""
         self._check_parameters()
         given = self._given_model()
         x = self._validated(X, given, reset=True)
         one_class = np.zeros(len(x), dtype=np.int64)
-        self._choose(x, one_class, given, torch.zeros(1, device="cpu", dtype=torch.float64))
-        model = self._fitted_model(x, one_class) if given is None else given
-        self._use(model)
+        certain = torch.zeros(1, device="cpu", dtype=torch.float64)
+        recipe = self._fit_model(x, one_class, given, certain)
         self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
+        return recipe
 
     @updates
     def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
@@ -264,24 +265,22 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Any) -> None:  # noqa: N803
-        super()._fit(X)
+    def _fit(self, X: Any) -> Recipe | None:  # noqa: N803
+        recipe = super()._fit(X)
         # The threshold belongs to the scores of the parameter at this time.
         self._scores_gain = self.model is not None
         if isinstance(self.contamination, str):
-            self.offset_ = float(np.quantile(self._held_out_scores(X), FALSE_ALARMS))
+            self.offset_ = float(np.quantile(self._held_out_scores(X, recipe), FALSE_ALARMS))
         else:
             self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
+        return recipe
 
-    def _held_out_scores(self, X: Any) -> np.ndarray:  # noqa: N803
+    def _held_out_scores(self, X: Any, recipe: Recipe | None) -> np.ndarray:  # noqa: N803
         """Return the scores of the elements seen, each given all others, ``(N,)``."""
         z, log_det = encoded(self._exact_model, self._validated(X, reset=False))
         process = self._exact_model.process
         one_class = torch.zeros(len(z), dtype=torch.int64, device=z.device)
-        fitted = None
-        if self._choice is not None:
-            full = self.flow_ == "affine"
-            fitted = self._choice.fitted_covariance(len(z), 1, full=full)
+        fitted = None if recipe is None else recipe.fitted_covariance(len(z), 1)
         scores = leave_one_out(process, z, one_class, fitted)[:, 0]
         reference = -process.log_prob(z.unsqueeze(1)) if self._scores_gain else log_det
         held_out: np.ndarray = (scores + reference).cpu().numpy()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from bruno.errors import UserError
+from bruno.estimators.class_evidence import KnownClasses
+from bruno.estimators.labels import rows_by_label
 from bruno.evidence import Evidence
 
 # Latent vectors of one element, encoded twice, differ by less than this, relatively.
@@ -100,3 +102,56 @@ def faded(evidence: Evidence, elements: float, half_life: float) -> Evidence:
     """
     factor = 0.5 ** (elements / half_life)
     return Evidence(evidence.count.double() * factor, evidence.mean, evidence.scatter * factor)
+
+
+def of_window(
+    known: KnownClasses, recent: RecentElements, labels: np.ndarray, z: Tensor, window: int
+) -> tuple[RecentElements, dict[Any, Evidence | None]]:
+    """Return the latest elements, and the evidence of the classes that change by newer ones.
+
+    Args:
+        known: The classes before.
+        recent: The latest elements before.
+        labels: Classes of the newer ones, oldest first.
+        z: Their latent vectors.
+        window: How many elements count.
+
+    Returns:
+        The elements, and evidence by class; None of a class of which none is left.
+    """
+    recent = recent.followed_by(labels, z, window)
+    seen = dict(recent.evidence())
+    before = zip(known.labels.tolist(), known.evidence.count.tolist(), strict=True)
+    gone = {label: None for label, count in before if count and label not in seen}
+    return recent, gone | seen
+
+
+def with_fading(
+    known: KnownClasses, labels: np.ndarray, z: Tensor, half_life: float
+) -> dict[Any, Evidence | None]:
+    """Return the evidence of all classes after newer elements, by which the older ones fade.
+
+    Args:
+        known: The classes before.
+        labels: Classes of the newer ones, oldest first.
+        z: Their latent vectors.
+        half_life: Number of elements after which everything counts half.
+    """
+    changed: dict[Any, Evidence | None] = {
+        label: faded(known.evidence[k], len(z), half_life)
+        for k, label in enumerate(known.labels.tolist())
+    }
+    weight = weights_by_age(len(z), half_life, z.device)
+    for label, rows in rows_by_label(labels):
+        of_class = weight[rows]
+        one_class = torch.zeros(len(of_class), dtype=torch.int64, device=z.device)
+        more = weighted_by_class(z[rows], one_class, of_class)[0]
+        before = changed.get(label)
+        changed[label] = more if before is None else before + more
+    return changed
+
+
+def weights_by_age(number: int, half_life: float, device: torch.device) -> Tensor:
+    """Return the weights of so many elements in order of time, the latest of which weighs 1."""
+    ages = torch.arange(number - 1, -1, -1, dtype=torch.float64, device=device)
+    return 0.5 ** (ages / half_life)

@@ -1,0 +1,145 @@
+"""Fitting a model to a table: what parameters leave open is chosen from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bruno.device import resolve_device
+from bruno.errors import UserError
+from bruno.estimators.calibration import starting_temperature
+from bruno.estimators.dense import fit_dense
+from bruno.estimators.leave_one_out import FittedCovariance
+from bruno.estimators.scales import has_one_unit
+from bruno.estimators.selection import Choice, choose
+from bruno.estimators.two_covariance import fit_two_covariance, spans_little
+from bruno.model import Bruno
+from bruno.progress import Shown
+
+_AUTO_PROCESSES = ("gaussian", "student_t")
+# A linear map that mixes more dimensions than this costs more than it is likely to bring.
+_MOST_MIXED = 1024
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is fitted to a table.
+
+    Attributes:
+        flow: ``affine``, ``diagonal`` or ``dense``.
+        scale: ``per_feature`` or ``global``.
+        choice: Parameters of a two-covariance model; None for a dense flow.
+        parameters: Those of the estimator.
+        seed: Returns the seed of a training.
+    """
+
+    flow: str
+    scale: str
+    choice: Choice | None
+    parameters: dict[str, Any]
+    seed: Callable[[], int]
+
+    def fit(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
+        """Return a model that is fitted to classes.
+
+        Args:
+            x: Elements, float64 ``(N, D)``.
+            classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
+        """
+        elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
+        if self.choice is None:
+            process = self.parameters["process"]
+            model = fit_dense(
+                elements,
+                labels,
+                "student_t" if process == "auto" else process,
+                global_scale=self.scale == "global",
+                steps=self.parameters["steps"],
+                seed=self.seed(),
+                verbose=self.parameters["verbose"],
+            )
+        else:
+            model = self.two_covariance(elements, labels, self.choice)
+        return model.to(resolve_device(self.parameters["device"]))
+
+    def two_covariance(self, x: Tensor, classes: Tensor, choice: Choice) -> Bruno:
+        """Return a two-covariance model of this flow and scale, on the CPU."""
+        return fit_two_covariance(
+            x,
+            classes,
+            choice.process,
+            full=self.flow == "affine",
+            global_scale=self.scale == "global",
+            strength=choice.strength,
+            power_maps=choice.power_maps,
+        )
+
+    def starting_temperature(self, x: np.ndarray) -> float:
+        """Return the starting temperature of a model that is fitted to a table."""
+        # A dense flow scales every column itself.
+        global_scale = self.scale == "global" and self.flow != "dense"
+        return starting_temperature(*x.shape, global_scale=global_scale)
+
+    def fitted_covariance(self, number: int, groups: int) -> FittedCovariance | None:
+        """Return how the unit of latent vectors is estimated from this many elements and classes.
+
+        None for a dense flow, of which that is not known in closed form.
+        """
+        if self.choice is None:
+            return None
+        return self.choice.fitted_covariance(number, groups, full=self.flow == "affine")
+
+
+def chosen_recipe(
+    x: np.ndarray,
+    classes: np.ndarray,
+    log_prior: Tensor,
+    parameters: dict[str, Any],
+    seed: Callable[[], int],
+    shown: Shown,
+) -> Recipe:
+    """Return how to fit a model, as given by parameters or estimated from data.
+
+    Args:
+        x: Elements, float64 ``(N, D)``.
+        classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        parameters: Those of the estimator, valid.
+        seed: Returns the seed of a training.
+        shown: Shows the progress through a sequence as it is iterated.
+
+    Raises:
+        UserError: If a power map is asked for in front of a dense flow.
+    """
+    number, dim = x.shape
+    scale, flow, bend = (parameters[name] for name in ("scale", "flow", "marginal_map"))
+    if scale == "auto":
+        scale = "global" if has_one_unit(torch.from_numpy(x.copy())) else "per_feature"
+    if flow is None:
+        may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
+        flow = "affine" if may_mix else "diagonal"
+    open_recipe = Recipe(flow, scale, None, parameters, seed)
+    if flow == "dense":
+        if bend == "yeo_johnson":
+            raise UserError(
+                "marginal_map: expected 'auto' or None with flow='dense', got 'yeo_johnson'"
+            )
+        return open_recipe
+    process = parameters["process"]
+    choice = choose(
+        torch.from_numpy(x.copy()),
+        torch.from_numpy(classes.copy()),
+        open_recipe.two_covariance,
+        processes=_AUTO_PROCESSES if process == "auto" else (process,),
+        power_maps={"auto": (False, True), None: (False,), "yeo_johnson": (True,)}[bend],
+        full=flow == "affine",
+        start=open_recipe.starting_temperature(x),
+        log_prior=log_prior,
+        shown=shown,
+    )
+    return Recipe(flow, scale, choice, parameters, seed)

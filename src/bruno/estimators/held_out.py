@@ -1,0 +1,137 @@
+"""Calibration of a fitted classifier by examples and classes that are held out."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bruno.estimators.calibration import (
+    ClassCalibration,
+    choose_calibration,
+    cross_validated,
+    fit_platt_scaling,
+    log_odds_unknown,
+)
+from bruno.estimators.encoding import TooFarError, encoded
+from bruno.estimators.fitting import Recipe
+from bruno.estimators.leave_one_out import leave_one_out
+from bruno.estimators.selection import FEWEST_EXAMPLES, spread
+from bruno.evidence import Evidence
+from bruno.model import Bruno
+from bruno.progress import Shown
+
+# With fewer examples for every feature, the map is held out, too, by fitting it again.
+_ENOUGH_ROWS = 2
+# More examples do not change the temperature.
+_MOST_HELD_OUT = 5000
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples that a model is calibrated by, and how it was fitted.
+
+    Attributes:
+        x: Elements, ``(N, D)``.
+        z: Their latent vectors, ``(N, D)``.
+        classes: Class of each, int64 ``(N,)``, on the CPU.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        model: The model.
+        recipe: How it was fitted to these examples; None if it was given.
+    """
+
+    x: np.ndarray
+    z: Tensor
+    classes: Tensor
+    log_prior: Tensor
+    model: Bruno
+    recipe: Recipe | None
+
+    @property
+    def once(self) -> bool:
+        """Whether to hold out as few times as possible, because fitting takes long."""
+        return self.recipe is not None and self.recipe.choice is None
+
+    def score(self, learn: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
+        """Fit to some rows and score others, as of :data:`~bruno.estimators.calibration.Score`.
+
+        A model is overconfident of the examples it was fitted to: they are held out from the model,
+        too, unless it was given.
+        """
+        classes = torch.unique(self.classes[learn], return_inverse=True)[1]
+        if self.recipe is None:
+            model = self.model
+            known, new = (self.z[rows.to(self.z.device)] for rows in (learn, held_out))
+        else:
+            model = self.recipe.fit(self.x[learn.numpy()], classes.numpy())
+            known, new = (encoded(model, self.x[rows.numpy()])[0] for rows in (learn, held_out))
+        evidence = Evidence.by_class(known, classes.to(known.device))
+        of_none = model.process.log_prob(new.unsqueeze(1))
+        return model.process.log_prob_given(new, evidence), of_none
+
+
+def calibration_of(
+    examples: Examples, generator: torch.Generator, shown: Shown
+) -> ClassCalibration:
+    """Return temperature and label noise of a classifier, by examples that are held out.
+
+    Args:
+        examples: The examples.
+        generator: Source of folds.
+        shown: Shows the progress through a sequence as it is iterated.
+    """
+    recipe = examples.recipe
+    start = 1.0 if recipe is None else recipe.starting_temperature(examples.x)
+    number, dim = examples.x.shape
+    if recipe is None or not (examples.once or number < _ENOUGH_ROWS * dim):
+        return _by_leave_one_out(examples, start)
+    # Held out, an element may be too far from all others to have a density.
+    with suppress(TooFarError):
+        log_prob = cross_validated(
+            examples.score, examples.classes, generator, once=examples.once, shown=shown
+        )
+        return choose_calibration(log_prob, examples.classes, start, examples.log_prior)
+    return ClassCalibration(start)
+
+
+def rejection_of(
+    examples: Examples, temperature: float, generator: torch.Generator, shown: Shown
+) -> tuple[float, float]:
+    """Return slope and intercept of the log-odds of an unknown class, by classes left out.
+
+    Args:
+        examples: The examples.
+        temperature: Divisor of log-densities.
+        generator: Source of groups and folds.
+        shown: Shows the progress through a sequence as it is iterated.
+    """
+    with suppress(TooFarError):
+        ratios = log_odds_unknown(
+            examples.score,
+            examples.classes,
+            examples.log_prior,
+            temperature,
+            generator,
+            once=examples.once,
+            shown=shown,
+        )
+        return fit_platt_scaling(*ratios)
+    return 1.0, 0.0
+
+
+def _by_leave_one_out(examples: Examples, start: float) -> ClassCalibration:
+    """Return the calibration by examples that are held out one at a time, in closed form."""
+    classes, z = examples.classes, examples.z
+    rows = spread(torch.from_numpy(examples.x), classes, _MOST_HELD_OUT)
+    rows = rows[(torch.bincount(classes) >= FEWEST_EXAMPLES)[classes[rows]]]
+    if not len(rows):
+        return ClassCalibration(start)
+    fitted = None
+    if examples.recipe is not None:
+        fitted = examples.recipe.fitted_covariance(len(z), int(classes.max()) + 1)
+    own, held_out = classes.to(z.device), rows.to(z.device)
+    scores = leave_one_out(examples.model.process, z, own, fitted, held_out).cpu()
+    return choose_calibration(scores.unsqueeze(0), classes[rows], start, examples.log_prior)

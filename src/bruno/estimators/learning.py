@@ -1,0 +1,386 @@
+"""The classes of a classifier: taken from a table, enlarged, forgotten and saved."""
+
+from __future__ import annotations
+
+import copy
+from functools import reduce
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from bruno.errors import UserError
+from bruno.estimators.base import BrunoEstimator
+from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
+from bruno.estimators.class_prior import check_prior, log_prior
+from bruno.estimators.encoding import encoded
+from bruno.estimators.held_out import Examples, calibration_of, rejection_of
+from bruno.estimators.labels import (
+    as_array,
+    checked_classes,
+    checked_labels,
+    common_type,
+    kind_of,
+    rows_by_label,
+    unknown_label,
+)
+from bruno.estimators.recent import (
+    RecentElements,
+    faded,
+    of_window,
+    weighted_by_class,
+    weights_by_age,
+    with_fading,
+)
+from bruno.estimators.sharing import updates
+from bruno.evidence import Evidence
+from bruno.model import Bruno
+from bruno.progress import Shown
+from bruno.validation import check_number, check_positive, check_share, check_whole
+
+
+class LearnsClasses(BrunoEstimator):
+    """An estimator of labelled elements, with all parameters of :class:`~bruno.BrunoClassifier`."""
+
+    class_prior: Any
+    unknown_prior: float | None
+    temperature: float | str
+    window: int | None
+    half_life: float | None
+    label_noise_: float
+    temperature_: float
+    unknown_intercept_: float
+    unknown_slope_: float
+    _known: ClassEvidence
+    _present: KnownClasses
+    _recent: RecentElements | None
+
+    @updates
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+        """Fit the model, unless one is given, and take the examples.
+
+        Args:
+            X: Examples, ``(N, D)``; for image models also ``(N, *event)``.
+            y: Their classes, ``(N,)``.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: If the data or a parameter are invalid; then nothing changes.
+        """
+        fitted = self._copied()
+        fitted._fit(X, y)
+        self._become(fitted)
+        return self
+
+    def _fit(self, X: Any, y: Any) -> None:  # noqa: N803
+        """Fit in place, not to be seen by others before it is finished."""
+        self._check_parameters()
+        given = self._given_model()
+        x, labels = self._validated_pair(X, y, given, reset=True)
+        classes, indices = np.unique(labels, return_inverse=True)
+        self._check_not_reserved("y", classes)
+        prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices)))
+        recipe = self._fit_model(x, indices, given, prior)
+        z, _ = encoded(self._exact_model, x)
+        truth = torch.from_numpy(indices)
+        self._calibrate(Examples(x, z, truth, prior, self.model_, recipe))
+        self._take_first(z, truth.to(z.device), labels, classes)
+
+    def _take_first(
+        self, z: Tensor, of_rows: Tensor, labels: np.ndarray, classes: np.ndarray
+    ) -> None:
+        """Take the latent vectors of the first examples.
+
+        Args:
+            z: Latent vectors, ``(N, D)``.
+            of_rows: Class of each, from 0 to K − 1.
+            labels: Label of each.
+            classes: Labels of the classes, ``(K,)``.
+        """
+        self._recent = None
+        if self.window is not None:
+            self._recent = RecentElements((), z[:0]).followed_by(labels, z, self.window)
+            latest = slice(max(0, len(z) - self.window), None)
+            z, of_rows = z[latest], of_rows[latest]
+            classes, of_rows = classes[of_rows.unique()], of_rows.unique(return_inverse=True)[1]
+        evidence = Evidence.by_class(z, of_rows)
+        if self.half_life is not None:
+            weight = weights_by_age(len(z), self.half_life, z.device)
+            evidence = weighted_by_class(z, of_rows, weight)
+        self._known = ClassEvidence(classes, evidence)
+
+    @updates
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
+        """Take more examples, of known or new classes, in one update each; nothing is retrained.
+
+        The first call is a :meth:`fit`.
+
+        Args:
+            X: Examples, ``(N, D)``.
+            y: Their classes, ``(N,)``.
+            classes: Classes to predict from now on, whether or not there are examples of them.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: If the data are invalid; then nothing changes.
+        """
+        announced = None if classes is None else checked_classes(classes)
+        if not hasattr(self, "model_"):
+            fitted = self._copied()
+            fitted._fit(X, y)
+            if announced is not None:
+                fitted._take(fitted._announced(announced, {}), classes=announced)
+            self._become(fitted)
+            return self
+        x, labels = self._validated_pair(X, y, reset=False)
+        z, _ = encoded(self._exact_model, x)
+        if self._recent is not None or self.half_life is not None:
+            self._take_latest(z, labels, announced)
+            return self
+        if len(z) == 1 and announced is None and (label := labels.item()) in self._known:
+            self._known.observe(label, z[0])
+            return self
+        changed: dict[Any, Evidence | None] = {}
+        for label, rows in rows_by_label(labels):
+            more = Evidence.of(z[rows])
+            changed[label] = self._known[label] + more if label in self._known else more
+        if announced is None:
+            self._take(changed, y=labels)
+        else:
+            self._take(changed | self._announced(announced, changed), y=labels, classes=announced)
+        return self
+
+    @updates
+    def forget(self, X: Any, y: Any) -> Self:  # noqa: N803
+        """Remove examples from the evidence, exactly (inverse of ``partial_fit``).
+
+        The model and the scales estimated by ``fit`` do not change. A class without examples is
+        removed.
+
+        Args:
+            X: Examples that were given before, ``(N, D)``.
+            y: Their classes.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: If a class is unknown, if these cannot have been among its examples, if
+                they lie so far from the others that rounding errors would be left, or if nothing
+                would be left; then nothing is forgotten. Examples that were never given cannot be
+                detected where they are near enough to the others (:meth:`~bruno.Evidence.without`).
+        """
+        check_is_fitted(self)
+        if self.half_life is not None:
+            raise UserError("forget: expected half_life=None: no weight of an example is kept")
+        x, labels = self._validated_pair(X, y, reset=False)
+        z, _ = encoded(self._exact_model, x)
+        recent = None if self._recent is None else self._recent.without(labels, z)
+        changed: dict[Any, Evidence | None] = {}
+        for label, rows in rows_by_label(labels):
+            if label not in self._known:
+                raise UserError(f"y: expected known classes, got {label!r}")
+            left = self._without(self._known[label], Evidence.of(z[rows]))
+            changed[label] = left if int(left.count) else None
+        dropped = [label for label, left in changed.items() if left is None]
+        if dropped and len(dropped) == len(self._known):
+            raise UserError("forget: no class would be left")
+        self._recent = recent
+        self._known.update(changed)
+        return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The known classes, sorted, ``(K,)``; a copy."""
+        check_is_fitted(self)
+        return self._known.now().labels.copy()
+
+    @property
+    def evidence_(self) -> Evidence:
+        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
+        check_is_fitted(self)
+        known = self._known.now().evidence
+        return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
+
+    @property
+    def unknown_label_(self) -> Any:
+        """Prediction for elements of none of the known classes."""
+        check_is_fitted(self)
+        return unknown_label(self._known.kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return state | ({"_known": copy.copy(state["_known"])} if "_known" in state else {})
+
+    def _as_it_is(self) -> Self:
+        copied = self._copied()
+        if "_known" in copied.__dict__:
+            copied._present = copied._known.now()
+        return copied
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.unknown_prior is not None:
+            self._check_unknown_prior()
+        if not (isinstance(self.temperature, str) and self.temperature == "auto"):
+            check_number(
+                "temperature",
+                self.temperature,
+                "'auto' or a positive number",
+                lambda temperature: 0 < temperature < np.inf,
+            )
+        check_prior(self.class_prior)
+        if self.window is not None:
+            self._checked_window()
+        if self.half_life is not None:
+            self._checked_half_life()
+        if self.window is not None and self.half_life is not None:
+            raise UserError("half_life: expected None beside a window, got both")
+
+    def _check_unknown_prior(self) -> None:
+        check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
+
+    def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
+        """Raise if the label of rejected elements is also the label of a class."""
+        label = unknown_label(kind_of(classes))
+        if self.unknown_prior is not None and label in classes.tolist():
+            raise UserError(
+                f"{name}: expected no class {label!r}, which with unknown_prior stands for none of "
+                "the known classes, got it among them"
+            )
+
+    def _validated_pair(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        given: Bruno | None = None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if y is None:
+            raise UserError(
+                f"y: {type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        x = self._validated(X, given, reset=reset)
+        labels = checked_labels(y)
+        if len(labels) != len(x):
+            raise UserError(
+                f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
+                "input variables with inconsistent numbers of samples"
+            )
+        return x, labels
+
+    def _calibrate(self, examples: Examples) -> None:
+        """Set the temperature, and the scale of rejection, by examples held out."""
+        self.unknown_slope_, self.unknown_intercept_ = 1.0, 0.0
+        self.label_noise_ = 0.0
+        if self.temperature != "auto":
+            self.temperature_ = float(self.temperature)
+            return
+        generator = torch.Generator("cpu").manual_seed(self._seed())
+
+        def shown(description: str) -> Shown:
+            # Each training of a dense flow shows its own progress.
+            return iter if examples.once else self._shown(description)
+
+        found = calibration_of(examples, generator, shown("choosing the temperature"))
+        self.temperature_, self.label_noise_ = found.temperature, found.label_noise
+        if self.unknown_prior is not None:
+            self.unknown_slope_, self.unknown_intercept_ = rejection_of(
+                examples, found.temperature, generator, shown("leaving classes out")
+            )
+
+    def _take_latest(self, z: Tensor, labels: np.ndarray, announced: np.ndarray | None) -> None:
+        """Take latent vectors of more examples, and let older ones count less or not at all."""
+        known, recent = self._known.now(), self._recent
+        if recent is not None:
+            recent, changed = of_window(known, recent, labels, z, self._checked_window())
+        else:
+            changed = with_fading(known, labels, z, self._checked_half_life())
+        of_new = {"y": labels}
+        if announced is not None:
+            changed |= self._announced(announced, changed)
+            of_new["classes"] = announced
+        self._recent = recent
+        self._take(changed, **of_new)
+
+    def _checked_window(self) -> int:
+        check_whole("window", self.window, 1)
+        return int(self.window or 0)
+
+    def _checked_half_life(self) -> float:
+        check_positive("half_life", self.half_life)
+        return float(self.half_life or 0)
+
+    def _announced(
+        self, classes: np.ndarray, changed: dict[Any, Evidence | None]
+    ) -> dict[Any, Evidence | None]:
+        """Return empty evidence of the classes without evidence."""
+        process = self.model_.process
+        nothing = Evidence.empty(process.dim, device=process.loc.device)
+        if self.half_life is not None:
+            nothing = faded(nothing, 0, self._checked_half_life())
+        return {
+            label: nothing
+            for label in classes.tolist()
+            if label not in self._known and label not in changed
+        }
+
+    def _take(self, changed: dict[Any, Evidence | None], **labels: np.ndarray) -> None:
+        """Take the evidence of known and of new classes.
+
+        Args:
+            changed: Their evidence.
+            labels: The arrays that the labels of new ones come from, by argument.
+
+        Raises:
+            UserError: If the new ones are of another type, or have the label of rejected elements;
+                then nothing changes.
+        """
+        if all(label in self._known for label in changed):
+            self._known.update(changed)
+            return
+        kind = self._known.kind
+        for name, more in labels.items():
+            if kind_of(more) != kind:
+                raise UserError(
+                    f"{name}: expected {kind}, as the classes known, got {kind_of(more)}"
+                )
+            self._check_not_reserved(name, more)
+        self._known.update(changed, reduce(common_type, (more.dtype for more in labels.values())))
+
+    def _all_evidence(self) -> Evidence:
+        return self._present.evidence
+
+    def _recent_elements(self) -> Tensor | None:
+        return None if self._recent is None else self._recent.z
+
+    def _state(self) -> dict[str, Any]:
+        classes = self._present.labels
+        return super()._state() | {
+            "classes_": classes.tolist(),
+            "classes_dtype": classes.dtype.str,
+            "recent_labels": None if self._recent is None else list(self._recent.labels),
+            "temperature_": self.temperature_,
+            "label_noise_": self.label_noise_,
+            "unknown_intercept_": self.unknown_intercept_,
+            "unknown_slope_": self.unknown_slope_,
+        }
+
+    def _restore(self, state: dict[str, Any], evidence: Evidence, recent: Tensor | None) -> None:
+        super()._restore(state, evidence, recent)
+        classes = as_array(state["classes_"], np.dtype(state["classes_dtype"]))
+        self._known = ClassEvidence(classes, evidence)
+        self._recent = None
+        if recent is not None:
+            self._recent = RecentElements(tuple(state["recent_labels"]), recent)
+        self.temperature_ = state["temperature_"]
+        self.label_noise_ = state.get("label_noise_", 0.0)  # missing in earlier files
+        self.unknown_intercept_ = state["unknown_intercept_"]
+        self.unknown_slope_ = state["unknown_slope_"]
