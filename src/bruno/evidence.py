@@ -31,6 +31,9 @@ from bruno.validation import (
 _ROUNDING = 1e-4
 
 
+# Of a sum of weights, the share that is the rounding error of adding and subtracting them.
+_NO_WEIGHT = 1e-11
+
 _DTYPES = {
     "count": (torch.int64, torch.float64),
     "mean": (torch.float64,),
@@ -48,7 +51,7 @@ class Evidence:
 
     Attributes:
         count: Number of elements :math:`n`, shape ``(*B,)``, int64; or the sum of their weights,
-            float64.
+            float64; in every dimension, ``(*B, D)``, if elements weigh differently there.
         mean: Their mean, shape ``(*B, D)``; zero for an empty set.
         scatter: :math:`\sum_i (z_i - \bar z)^2` in every dimension, shape ``(*B, D)``.
 
@@ -68,9 +71,10 @@ class Evidence:
     def __post_init__(self) -> None:
         for name in _DTYPES:
             check_tensor(name, getattr(self, name))
-        if self.mean.shape != self.scatter.shape or self.mean.shape[:-1] != self.count.shape:
+        counts = self.mean.shape[:-1], self.mean.shape
+        if self.mean.shape != self.scatter.shape or self.count.shape not in counts:
             raise UserError(
-                "evidence: expected count (*B,), mean (*B, D) and scatter (*B, D), got "
+                "evidence: expected count (*B,) or (*B, D), mean and scatter (*B, D), got "
                 f"{tuple(self.count.shape)}, {tuple(self.mean.shape)}, {tuple(self.scatter.shape)}"
             )
         for name, dtypes in _DTYPES.items():
@@ -103,7 +107,7 @@ class Evidence:
 
     @classmethod
     def of(cls, z: Tensor) -> Evidence:
-        """Return the evidence of whole sets.
+        """Return the evidence of whole sets; see :meth:`by_class` for elements with weights.
 
         Args:
             z: Elements, shape ``(*B, n, D)``; ``n`` may be 0.
@@ -120,16 +124,18 @@ class Evidence:
         return cls(torch.full(batch_shape, n, dtype=torch.int64, device=z.device), mean, scatter)
 
     @classmethod
-    def by_class(cls, z: Tensor, labels: Tensor) -> Evidence:
+    def by_class(cls, z: Tensor, labels: Tensor, weight: Tensor | None = None) -> Evidence:
         """Return the evidence of every class, of batch shape ``(K,)``, in O(N · D).
 
         Args:
             z: Elements, ``(N, D)``.
             labels: Class of each, int64 ``(N,)``, from 0 to K − 1.
+            weight: How often each counts, not negative, float64 ``(N,)``, or ``(N, D)`` where it
+                differs by dimension, as where an entry is missing and weighs 0; by default once.
 
         Raises:
-            UserError: If there is not one non-negative label for every element, or ``z`` is not
-                floating or not finite.
+            UserError: If there is not one non-negative label for every element, ``z`` is not
+                floating or not finite, or weights are negative or of another shape.
 
         Example:
             >>> z = torch.tensor([[0.0], [4.0], [2.0]])
@@ -146,13 +152,28 @@ class Evidence:
             )
         if len(labels) and int(labels.min()) < 0:
             raise UserError(f"labels: expected classes from 0 on, got {int(labels.min())}")
-        count = torch.bincount(labels)
-        zeros = z.new_zeros(len(count), z.shape[1])
-        mean = zeros.index_add(0, labels, z) / count.clamp_min(1).unsqueeze(1)
+        number = int(labels.max()) + 1 if len(labels) else 0
+        zeros = z.new_zeros(number, z.shape[1])
+        if weight is None:
+            count, each = torch.bincount(labels), None
+            mean = zeros.index_add(0, labels, z) / count.clamp_min(1).unsqueeze(1)
+        else:
+            check_floating("weight", weight)
+            if weight.shape not in (labels.shape, z.shape) or not bool((weight >= 0).all()):
+                raise UserError(
+                    f"weight: expected numbers of at least 0, {tuple(labels.shape)} or "
+                    f"{tuple(z.shape)}, got shape {tuple(weight.shape)}"
+                )
+            each = weight.double() if weight.dim() == 2 else weight.double().unsqueeze(1)
+            counts = zeros[:, : each.shape[1]].index_add(0, labels, each)
+            mean = _divided(zeros.index_add(0, labels, each * z), counts)
+            count = counts if weight.dim() == 2 else counts[:, 0]
         scatter = torch.zeros_like(zeros)
-        rows = rows_per_chunk(z.shape[1], device_limit(z.device))
-        for some, of_some in zip(z.split(rows), labels.split(rows), strict=True):
-            scatter.index_add_(0, of_some, (some - mean[of_some]).square())
+        size = rows_per_chunk(z.shape[1], device_limit(z.device))
+        for start in range(0, len(z), size):
+            some = slice(start, start + size)
+            squares = (z[some] - mean[labels[some]]).square()
+            scatter.index_add_(0, labels[some], squares if each is None else each[some] * squares)
         return cls(count, mean, scatter)
 
     @classmethod
@@ -172,8 +193,14 @@ class Evidence:
             raise UserError(
                 f"sets: expected evidence of one batch shape and dimension, got {sorted(shapes)}"
             )
+        counts = [one.count for one in sets]
+        if len({(count.dtype, count.dim()) for count in counts}) > 1:
+            everywhere = any(one.counts_differ for one in sets)
+            counts = [
+                one.counts.expand_as(one.mean) if everywhere else one.count.double() for one in sets
+            ]
         return cls(
-            torch.stack([one.count for one in sets]),
+            torch.stack(counts),
             torch.stack([one.mean for one in sets]),
             torch.stack([one.scatter for one in sets]),
         )
@@ -186,20 +213,31 @@ class Evidence:
     @property
     def batch_shape(self) -> torch.Size:
         """Shape ``*B`` of the batch of sets."""
-        return self.count.shape
+        return self.mean.shape[:-1]
+
+    @property
+    def counts_differ(self) -> bool:
+        """Whether there is one count for every dimension, ``(*B, D)``."""
+        return self.count.dim() == self.mean.dim()
+
+    @property
+    def counts(self) -> Tensor:
+        """Counts in float64 that broadcast with the mean, ``(*B, 1)`` or ``(*B, D)``."""
+        count = self.count.double()
+        return count if self.counts_differ else count.unsqueeze(-1)
 
     def __add__(self, other: Evidence) -> Evidence:
         """Return the evidence of the union of two disjoint sets, batch shapes broadcast."""
         if not isinstance(other, Evidence):
             return NotImplemented
         self._check_same_space(other)
-        count = self.count + other.count
-        weight = _share(other.count, count)
+        mine, its = self._counts_beside(other)
+        weight = _divided(other.counts, self.counts + other.counts)
         shift = other.mean - self.mean
         return Evidence(
-            count,
+            mine + its,
             self.mean + weight * shift,
-            self.scatter + other.scatter + shift.square() * weight * self.count.unsqueeze(-1),
+            self.scatter + other.scatter + shift.square() * weight * self.counts,
         )
 
     def __sub__(self, other: Evidence) -> Evidence:
@@ -238,28 +276,37 @@ class Evidence:
         check_type("other", other, Evidence)
         check_number("rounding", rounding, "a number of at least 0", lambda number: number >= 0)
         self._check_same_space(other)
-        count = self.count - other.count
+        mine, its = self._counts_beside(other)
+        weighted = mine.is_floating_point() or its.is_floating_point()
+        count = mine - its
+        if weighted:  # sums of weights are rounded
+            count = torch.where(count.abs() <= _NO_WEIGHT * mine, 0.0, count)
         if bool((count < 0).any()):
             raise UserError(
                 "forget: expected at most as many elements as were seen "
-                f"({int(self.count.max())}), got {int(other.count.max())}"
+                f"({float(self.count.max()):g}), got {float(other.count.max()):g}"
             )
-        rest = count.unsqueeze(-1)
-        weight = _share(other.count, count)  # n_other / n_rest; n_other where nothing is left
+        rest = count.double()
+        if count.dim() < max(self.mean.dim(), other.mean.dim()):
+            rest = rest.unsqueeze(-1)
+        is_gone = rest == 0
+        # n_other / n_rest; n_other where nothing is left
+        weight = other.counts / torch.where(is_gone, 1.0, rest)
         shift = self.mean - other.mean
-        moved = shift.square() * other.count.unsqueeze(-1) * (1 + weight)
+        moved = shift.square() * other.counts * (1 + weight)
         between = self.scatter - other.scatter
         scatter = between - moved
         magnitude = (self.mean.square() + other.mean.square()).mean(-1, keepdim=True)
         tolerance = (
             rounding * (self.scatter + other.scatter + moved)
-            + rounding**2 * self.count.unsqueeze(-1) * magnitude
+            + rounding**2 * self.counts * magnitude
             + least
         )
         # Where nothing is left, mean and scatter must be the same; a single element that is left
         # does not scatter; several do not scatter by less than 0.
-        excess = torch.where(rest == 0, between.abs() + moved, scatter.abs())
-        impossible = torch.where(rest <= 1, excess, -scatter) > tolerance
+        is_single = is_gone if weighted else rest <= 1
+        excess = torch.where(is_gone, between.abs() + moved, scatter.abs())
+        impossible = torch.where(is_single, excess, -scatter) > tolerance
         if bool(impossible.any()):
             raise UserError(
                 "forget: expected elements that are part of this evidence; these have a mean or "
@@ -267,8 +314,8 @@ class Evidence:
             )
         return Evidence(
             count,
-            torch.where(rest == 0, torch.zeros_like(shift), self.mean + weight * shift),
-            torch.where(rest <= 1, torch.zeros_like(shift), scatter.clamp_min(0)),
+            torch.where(is_gone, torch.zeros_like(shift), self.mean + weight * shift),
+            torch.where(is_single, torch.zeros_like(shift), scatter.clamp_min(0)),
         )
 
     def expand(self, batch_shape: Sequence[int]) -> Evidence:
@@ -283,7 +330,9 @@ class Evidence:
         shape = checked_shape("batch_shape", batch_shape)
         try:
             return Evidence(
-                self.count.expand(shape),
+                self.count.expand(*shape, self.dim)
+                if self.counts_differ
+                else self.count.expand(shape),
                 self.mean.expand(*shape, self.dim),
                 self.scatter.expand(*shape, self.dim),
             )
@@ -302,7 +351,7 @@ class Evidence:
         Raises:
             UserError: If the shape fits neither, or ``z`` is not floating or not finite.
         """
-        if torch.is_tensor(z) and z.dim() == self.count.dim() + 1:
+        if torch.is_tensor(z) and z.dim() == self.mean.dim():
             return self._observe_one(self._checked_elements(z).squeeze(-2))
         return self + self.of_elements(z)
 
@@ -310,7 +359,7 @@ class Evidence:
         # Welford's update equals merging with a single element, in a third of the time.
         count = self.count + 1
         shift = z - self.mean
-        mean = self.mean + shift / count.unsqueeze(-1)
+        mean = self.mean + shift / (self.counts + 1)
         return Evidence(count, mean, torch.addcmul(self.scatter, shift, z - mean))
 
     def of_elements(self, z: Tensor) -> Evidence:
@@ -331,6 +380,12 @@ class Evidence:
     def __getitem__(self, index: object) -> Evidence:
         """Return the evidence of some sets of the batch."""
         return Evidence(self.count[index], self.mean[index], self.scatter[index])  # type: ignore[index]
+
+    def _counts_beside(self, other: Evidence) -> tuple[Tensor, Tensor]:
+        """Return the counts of both, for every dimension if those of either are."""
+        if self.counts_differ == other.counts_differ:
+            return self.count, other.count
+        return self.counts.expand_as(self.mean), other.counts.expand_as(other.mean)
 
     def _check_same_space(self, other: Evidence) -> None:
         if self.dim != other.dim:
@@ -354,6 +409,6 @@ def checked_elements(z: Tensor) -> Tensor:
     return z
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Return ``part / max(whole, 1)`` with a last dimension to broadcast."""
-    return (part / whole.clamp_min(1).double()).unsqueeze(-1)
+def _divided(part: Tensor, whole: Tensor) -> Tensor:
+    """Return ``part / whole``, and ``part`` where the whole is 0."""
+    return part / torch.where(whole == 0, torch.ones_like(whole), whole)

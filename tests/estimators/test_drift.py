@@ -109,11 +109,9 @@ def test_bad_parameters_are_named(parameters, message):
 
 
 def test_weighted_evidence_counts_like_repeated_elements():
-    from bruno.estimators.recent import weighted_by_class
-
     z, classes = torch.from_numpy(X[:6]), torch.tensor([0, 1, 0, 1, 0, 0])
     weight = torch.tensor([1, 3, 2, 1, 1, 4])
-    found = weighted_by_class(z, classes, weight.double())
+    found = Evidence.by_class(z, classes, weight.double())
     expected = Evidence.by_class(z.repeat_interleave(weight, 0), classes.repeat_interleave(weight))
     torch.testing.assert_close(found.count, expected.count.double())
     torch.testing.assert_close(found.mean, expected.mean)

@@ -128,11 +128,11 @@ def test_whatever_fails_the_old_or_the_new_estimator_is_there(tmp_path):
 
 
 def test_an_estimator_that_is_replaced_while_it_is_loaded_is_loaded_whole(tmp_path, monkeypatch):
-    from bruno.estimators import base
+    from bruno.estimators import saving
 
     both = [fitted(temperature=1.0), BrunoClassifier(temperature=1.0).fit(X[:, ::-1], Y)]
     both[0].save(tmp_path)
-    load, loads = base.load, []
+    load, loads = saving.load, []
 
     def late(path):
         if not loads:
@@ -140,7 +140,7 @@ def test_an_estimator_that_is_replaced_while_it_is_loaded_is_loaded_whole(tmp_pa
         loads.append(path)
         return load(path)
 
-    monkeypatch.setattr(base, "load", late)
+    monkeypatch.setattr(saving, "load", late)
     found = BrunoClassifier.load(tmp_path).predict_proba(X)
     np.testing.assert_array_equal(found, both[1].predict_proba(X))
     assert len(loads) == 2

@@ -16,11 +16,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.encoding import as_rows, decoded, encoded
+from bruno.estimators.encoding import as_rows, decoded, encoded, keeps_columns_apart
 from bruno.estimators.fitting import Recipe, chosen_recipe
 from bruno.estimators.given import given_model
 from bruno.estimators.saving import SavedAsDirectory
 from bruno.estimators.sharing import reads
+from bruno.estimators.weights import (
+    checked_weights,
+    evidence_of_one,
+    log_prob_given,
+    log_prob_of_new,
+)
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.model import Bruno
@@ -51,6 +57,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     """
 
     model: Bruno | str | Path | None
+    flow: str | None
     _exact_model: Bruno
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -135,13 +142,41 @@ class BrunoEstimator(SavedAsDirectory, ABC):
             return plain
         model = given if reset else self.model_
         rows = X if model is None else as_rows(X, model.event_shape)
-        checked: np.ndarray = validate_data(self, rows, dtype=np.float64, reset=reset)
+        checked: np.ndarray = validate_data(
+            self, rows, dtype=np.float64, reset=reset, ensure_all_finite="allow-nan"
+        )
         if given is not None and given.process.dim != checked.shape[1]:
             shape = " x ".join(map(str, given.event_shape))
             raise UserError(
                 f"X: the model takes elements of {shape}, got {checked.shape[1]} features"
             )
+        apart = self.flow == "diagonal" if model is None else keeps_columns_apart(model)
+        if not apart and np.isnan(checked).any():
+            raise UserError(
+                "X: expected no missing values (NaN) with a map that mixes columns; "
+                "flow='diagonal' leaves them out exactly, or fill them before"
+            )
         return checked
+
+    def _counted(
+        self, x: np.ndarray, sample_weight: Any
+    ) -> tuple[np.ndarray | slice, np.ndarray | None]:
+        """Return the rows of a table that count, and how often.
+
+        Args:
+            x: The table, ``(N, D)``.
+            sample_weight: The weights of its rows, or None.
+
+        Raises:
+            UserError: If the weights are invalid, or no row counts.
+        """
+        weight = checked_weights(sample_weight, len(x))
+        if weight is None:
+            return slice(None), None
+        counts = weight > 0
+        if not counts.any():
+            raise UserError("sample_weight: expected weights that are not all zero, got only zeros")
+        return counts, weight[counts]
 
     def _is_plain(self, X: Any) -> bool:  # noqa: N803
         """Whether a table is certainly fine: general validation takes longer than an update."""
@@ -160,13 +195,19 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         return given_model(self.model, self.get_params(deep=False))
 
     def _fit_model(
-        self, x: np.ndarray, classes: np.ndarray, given: Bruno | None, log_prior: Tensor
+        self,
+        x: np.ndarray,
+        classes: np.ndarray,
+        weight: np.ndarray | None,
+        given: Bruno | None,
+        log_prior: Tensor,
     ) -> Recipe | None:
         """Take a model that is given, or fit one; return how it was fitted.
 
         Args:
             x: Elements, ``(N, D)``.
             classes: Class of each, from 0 to K − 1.
+            weight: How often each counts, ``(N,)``; by default once.
             given: The model that is given.
             log_prior: Logarithms of the prior of the classes, ``(K,)``.
         """
@@ -177,6 +218,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         recipe = chosen_recipe(
             x,
             classes,
+            weight,
             log_prior,
             self.get_params(deep=False),
             self._seed,
@@ -185,7 +227,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         self.flow_, self.scale_ = recipe.flow, recipe.scale
         if recipe.choice is not None:
             self.prior_strength_ = recipe.choice.strength
-        self._use(recipe.fit(x, classes))
+        self._use(recipe.fit(x, classes, weight))
         return recipe
 
     def _use(self, model: Bruno) -> None:
@@ -208,7 +250,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     def _gain(self, z: Tensor, evidence: Evidence) -> np.ndarray:
         """Return log p(x | evidence) − log p(x) of latent vectors, in nats, ``(N,)``."""
         process = self.model_.process
-        gain = process.predictive(evidence).log_prob(z) - process.log_prob(z.unsqueeze(1))
+        gain = log_prob_given(process, z, evidence.expand((1,)))[:, 0] - log_prob_of_new(process, z)
         scores: np.ndarray = gain.cpu().numpy()
         return scores
 
@@ -221,11 +263,14 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         """
         noise = self.model_.process.noise
         left = seen.without(forgotten, _ROUNDING, _LEAST_SCATTER * noise)
-        share = forgotten.count / left.count.clamp_min(1)
+        several = torch.where(left.counts > 0, left.counts, 1.0)
+        share = forgotten.counts / several
         error = (1 + share) * (seen.mean.abs() + forgotten.mean.abs()) / noise.sqrt()
-        if isinstance(self.model_.process, ExchangeableStudentT) and left.count > 1:
-            error = torch.maximum(error, seen.scatter / (noise + left.scatter))
-        if left.count and torch.finfo(torch.float64).eps * float(error.max()) > _MOST_ROUNDING:
+        if isinstance(self.model_.process, ExchangeableStudentT):
+            of_scatter = seen.scatter / (noise + left.scatter)
+            error = torch.where(several > 1, torch.maximum(error, of_scatter), error)
+        rounding = torch.finfo(torch.float64).eps * float(error.max())
+        if bool((left.counts > 0).any()) and rounding > _MOST_ROUNDING:
             raise UserError(
                 "forget: expected elements nearer to the others; the rest would be lost in "
                 "rounding errors, fit to it again"
@@ -260,7 +305,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
             check_whole("top_k", top_k, 1)
         handful, _ = encoded(self._exact_model, self._validated(query_set, reset=False))
         z, _ = encoded(self.model_, self._validated(corpus, reset=False))
-        scores = self._gain(z, Evidence.of(handful))
+        scores = self._gain(z, evidence_of_one(handful))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return order, scores[order]
 
@@ -275,4 +320,5 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
+        tags.input_tags.allow_nan = self.flow == "diagonal"
         return tags

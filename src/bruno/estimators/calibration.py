@@ -54,11 +54,11 @@ up to one
 constant for each row."""
 
 
-def starting_temperature(number: int, dim: int, *, global_scale: bool) -> float:
+def starting_temperature(number: float, dim: int, *, global_scale: bool) -> float:
     """Return the starting temperature of a model that was fitted to few examples.
 
     Args:
-        number: Number of examples.
+        number: Number of examples, or the sum of their weights.
         dim: Their dimension.
         global_scale: Whether one scale is estimated from all dimensions.
     """
@@ -109,7 +109,11 @@ def with_label_noise(log_joint: Tensor, log_prior: Tensor, label_noise: float) -
 
 
 def choose_calibration(
-    log_prob: Tensor, truth: Tensor, start: float, log_prior: Tensor
+    log_prob: Tensor,
+    truth: Tensor,
+    start: float,
+    log_prior: Tensor,
+    weight: Tensor | None = None,
 ) -> ClassCalibration:
     """Return temperature and label noise of the least log-loss, penalised.
 
@@ -121,11 +125,13 @@ def choose_calibration(
         truth: Their classes, int64 ``(N,)``.
         start: The starting temperature, towards which the penalty pulls.
         log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        weight: How often each example counts, ``(N,)``; by default once.
     """
     repeats = len(log_prob)
     if not log_prob.numel():
         return ClassCalibration(start)
-    scores, truth = log_prob.flatten(0, 1), truth.repeat(repeats)
+    each = torch.ones(len(truth), dtype=torch.float64, device="cpu") if weight is None else weight
+    scores, truth, each = log_prob.flatten(0, 1), truth.repeat(repeats), each.repeat(repeats)
     by_chance = log_prior.softmax(0)[truth]
     found = []
     highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
@@ -133,9 +139,9 @@ def choose_calibration(
         log_proba = (scores / temperature + log_prior).log_softmax(1)
         of_truth = log_proba.gather(1, truth.unsqueeze(1)).squeeze(1)
         penalty = _PRIOR_STRENGTH * math.log(temperature / start) ** 2
-        losses = [-float(of_truth.sum())]
+        losses = [-float(each @ of_truth)]
         proba = of_truth.exp()
-        losses += [-float(((1 - n) * proba + n * by_chance).log().sum()) for n in _NOISES[1:]]
+        losses += [-float(each @ ((1 - n) * proba + n * by_chance).log()) for n in _NOISES[1:]]
         for noise, loss in zip(_NOISES, losses, strict=True):
             cost = loss / repeats + penalty + _NOISE_STRENGTH * noise
             found.append((cost, ClassCalibration(temperature, noise)))

@@ -80,9 +80,11 @@ class ClassEvidence:
             return last
         known = {label: evidence for label, evidence in table.items() if evidence is not None}
         labels = sorted(known)
+        some: Evidence | None = None
         if labels == last.labels.tolist() and None not in last_table.values():
             rows = [row for row, k in enumerate(labels) if known[k] is not last_table[k]]
             some = Evidence.stack([known[labels[row]] for row in rows])
+        if some is not None and _fits(some, last.evidence):
             now = KnownClasses(last.labels, _with_rows(last.evidence, rows, some))
         else:
             evidence = Evidence.stack([known[label] for label in labels])
@@ -115,10 +117,19 @@ class ClassEvidence:
             element: Finite, float64 ``(D,)``.
         """
         known = self[label]
+        if known.counts_differ:
+            self._evidence[label] = known.observe(element)
+            return
         # Welford's update, as Evidence.observe makes it of any batch, in half the time.
         mean = torch.lerp(known.mean, element, 1 / (known.count.item() + 1))
         scatter = torch.addcmul(known.scatter, element - known.mean, element - mean)
         self._evidence[label] = Evidence(known.count + 1, mean, scatter)
+
+
+def _fits(some: Evidence, evidence: Evidence) -> bool:
+    """Whether counts are of the same kind: whole numbers or weights, by dimension or not."""
+    same_type = some.count.dtype == evidence.count.dtype
+    return same_type and some.counts_differ == evidence.counts_differ
 
 
 def _with_rows(evidence: Evidence, rows: list[int], some: Evidence) -> Evidence:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from bruno.errors import UserError
 from bruno.estimators.calibration import with_label_noise, with_rejection
 from bruno.estimators.class_prior import log_prior
 from bruno.estimators.encoding import encoded
-from bruno.estimators.labels import with_unknown
+from bruno.estimators.labels import unknown_label, with_unknown
 from bruno.estimators.learning import LearnsClasses
 from bruno.estimators.sharing import reads
+from bruno.estimators.weights import log_prob_given, log_prob_of_new, number_of
+from bruno.evidence import Evidence
 from bruno.model import Bruno
 
 # Elements scored at once, however many classes there are: the evidence of very many classes takes
@@ -49,6 +52,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         flow: How to reach the latent space: ``affine``, standardisation and a linear map (the
             two-covariance model) of all features, or, of N examples with at least 4 N features,
             of their span, in O(D · N) for an example; ``diagonal``, standardisation only, in O(D);
+            missing entries (NaN) are left out exactly there;
             ``dense``, a dense Real NVP trained on the classes as sets. By default ``affine`` where
             there are at most 1024 features, or at most 1024 examples that span little; else
             ``diagonal``.
@@ -188,20 +192,20 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         check_is_fitted(self)
         z, _ = encoded(self.model_, self._validated(X, reset=False))
         process, evidence = self.model_.process, self._present.evidence
-        prior = log_prior(self.class_prior, evidence.count.cpu().numpy())
+        prior = log_prior(self.class_prior, number_of(evidence).cpu().numpy())
         if self.unknown_prior is not None:
             self._check_unknown_prior()
             self._check_not_reserved("unknown_prior", self._present.labels)
-        widest = max(len(evidence.count), z.shape[1])
+        widest = max(len(evidence.mean), z.shape[1])
         parts = z.split(max(_FEWEST_AT_ONCE, chunks.rows_per_chunk(widest, chunks.TABLE_ELEMENTS)))
         for part in self._shown("scoring")(parts):
-            scores = process.log_prob_given(part, evidence)
+            scores = log_prob_given(process, part, evidence)
             shares = torch.from_numpy(prior).to(scores)
             scores = scores / self.temperature_ + shares
             if self.unknown_prior is None:
                 yield with_label_noise(scores, shares, self.label_noise_)
             else:
-                of_none = process.log_prob(part.unsqueeze(1)) / self.temperature_
+                of_none = log_prob_of_new(process, part) / self.temperature_
                 scale = self.unknown_slope_, self.unknown_intercept_
                 noise = shares, self.label_noise_
                 yield with_rejection(scores, of_none, *scale, self.unknown_prior, *noise)
@@ -211,7 +215,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         """Return log p(x) of elements of an unknown class, in nats, ``(N,)``."""
         check_is_fitted(self)
         z, log_det = encoded(self.model_, self._validated(X, reset=False))
-        log_prob = self.model_.process.log_prob(z.unsqueeze(1)) + log_det
+        log_prob = log_prob_of_new(self.model_.process, z) + log_det
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
@@ -235,6 +239,35 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
             raise UserError(f"label: expected one of {labels}, got {label!r}")
         seed = self.random_state if random_state is None else random_state
         return self._drawn(self._present.evidence[labels.index(label)], n, seed)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The known classes, sorted, ``(K,)``; a copy."""
+        check_is_fitted(self)
+        return self._known.now().labels.copy()
+
+    @property
+    def evidence_(self) -> Evidence:
+        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
+        check_is_fitted(self)
+        known = self._known.now().evidence
+        return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
+
+    @property
+    def unknown_label_(self) -> Any:
+        """Prediction for elements of none of the known classes."""
+        check_is_fitted(self)
+        return unknown_label(self._known.kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return state | ({"_known": copy.copy(state["_known"])} if "_known" in state else {})
+
+    def _as_it_is(self) -> Self:
+        copied = self._copied()
+        if "_known" in copied.__dict__:
+            copied._present = copied._known.now()
+        return copied
 
     def _names(self) -> np.ndarray:
         """Return the classes of the columns of probabilities."""

@@ -17,6 +17,13 @@ from bruno.estimators.encoding import encoded
 from bruno.estimators.fitting import Recipe
 from bruno.estimators.leave_one_out import leave_one_out
 from bruno.estimators.sharing import reads, updates
+from bruno.estimators.weights import (
+    evidence_of_one,
+    log_prob_given,
+    log_prob_of_new,
+    weighted_quantile,
+    without_gaps,
+)
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.validation import check_share
@@ -31,12 +38,14 @@ class _OneSet(BrunoEstimator):
     evidence_: Evidence
 
     @updates
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803, ARG002
         """Fit the model, unless one is given, and take the elements.
 
         Args:
             X: Elements, ``(N, D)``; for image models also ``(N, *event)``.
             y: Ignored.
+            sample_weight: How often each counts, ``(N,)``, as if it were repeated, fractions too;
+                by default once. A dense flow is trained on each alike.
 
         Returns:
             The estimator itself.
@@ -45,28 +54,50 @@ class _OneSet(BrunoEstimator):
             ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
-        fitted._fit(X)
+        fitted._fit(X, sample_weight)
         self._become(fitted)
         return self
 
-    def _fit(self, X: Any) -> Recipe | None:  # noqa: N803
-        """Fit in place, not to be seen by others before it is finished; return how it was done."""
+    def _fit(self, X: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Fit in place, not to be seen by others before it is finished."""
         self._check_parameters()
         given = self._given_model()
         x = self._validated(X, given, reset=True)
+        rows, weight = self._counted(x, sample_weight)
+        x = x[rows]
         one_class = np.zeros(len(x), dtype=np.int64)
         certain = torch.zeros(1, device="cpu", dtype=torch.float64)
-        recipe = self._fit_model(x, one_class, given, certain)
-        self.evidence_ = Evidence.of(encoded(self._exact_model, x)[0])
-        return recipe
+        recipe = self._fit_model(x, one_class, weight, given, certain)
+        z, log_det = encoded(self._exact_model, x)
+        each = None if weight is None else torch.from_numpy(weight).to(z.device)
+        self.evidence_ = evidence_of_one(z, each)
+        self._set_threshold(x, z, log_det, each, recipe)
+
+    def _set_threshold(
+        self,
+        x: np.ndarray,
+        z: Tensor,
+        log_det: Tensor,
+        weight: Tensor | None,
+        recipe: Recipe | None,
+    ) -> None:
+        """Set what belongs to scores of the elements seen, if anything does."""
+
+    def _elements(self, X: Any, sample_weight: Any) -> Evidence:  # noqa: N803
+        """Return the evidence of elements, the model being fitted."""
+        x = self._validated(X, reset=False)
+        rows, weight = self._counted(x, sample_weight)
+        z, _ = encoded(self._exact_model, x[rows])
+        return evidence_of_one(z, None if weight is None else torch.from_numpy(weight).to(z.device))
 
     @updates
-    def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
         """Take more elements, in one update each; nothing is retrained. First a :meth:`fit`.
 
         Args:
             X: Elements, ``(N, D)``.
             y: Ignored.
+            sample_weight: How often each counts, ``(N,)``; by default once.
 
         Returns:
             The estimator itself.
@@ -75,22 +106,27 @@ class _OneSet(BrunoEstimator):
             ValueError: If the data are invalid; then nothing changes.
         """
         if not hasattr(self, "model_"):
-            return self.fit(X, y)
-        z, _ = encoded(self._exact_model, self._validated(X, reset=False))
-        self.evidence_ = self.evidence_.observe(z)
+            return self.fit(X, y, sample_weight)
+        self.evidence_ = self.evidence_ + self._elements(X, sample_weight)
         return self
 
     @updates
-    def forget(self, X: Any) -> Self:  # noqa: N803
+    def forget(self, X: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Remove elements from the evidence, exactly (inverse of ``partial_fit``).
+
+        Args:
+            X: Elements that were given before, ``(N, D)``.
+            sample_weight: The weights that they were given with, ``(N,)``; by default once.
+
+        Returns:
+            The estimator itself.
 
         Raises:
             ValueError: If these cannot have been among the elements seen, or lie so far from the
                 others that rounding errors would be left; then nothing is forgotten.
         """
         check_is_fitted(self)
-        z, _ = encoded(self._exact_model, self._validated(X, reset=False))
-        self.evidence_ = self._without(self.evidence_, Evidence.of(z))
+        self.evidence_ = self._without(self.evidence_, self._elements(X, sample_weight))
         return self
 
     @reads
@@ -98,8 +134,9 @@ class _OneSet(BrunoEstimator):
         """Return log p(x | elements seen), in nats, ``(N,)``."""
         check_is_fitted(self)
         z, log_det = encoded(self.model_, self._validated(X, reset=False))
-        predictive = self.model_.process.predictive(self.evidence_)
-        scores: np.ndarray = (predictive.log_prob(z) + log_det).cpu().numpy()
+        evidence = self.evidence_.expand((1,))
+        log_prob = log_prob_given(self.model_.process, z, evidence)[:, 0] + log_det
+        scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
     def _all_evidence(self) -> Evidence:
@@ -265,26 +302,29 @@ class BrunoOutlierDetector(OutlierMixin, _OneSet):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Any) -> Recipe | None:  # noqa: N803
-        recipe = super()._fit(X)
+    def _set_threshold(
+        self,
+        x: np.ndarray,
+        z: Tensor,
+        log_det: Tensor,
+        weight: Tensor | None,
+        recipe: Recipe | None,
+    ) -> None:
         # The threshold belongs to the scores of the parameter at this time.
         self._scores_gain = self.model is not None
-        if isinstance(self.contamination, str):
-            self.offset_ = float(np.quantile(self._held_out_scores(X, recipe), FALSE_ALARMS))
-        else:
-            self.offset_ = float(np.percentile(self.score_samples(X), 100 * self.contamination))
-        return recipe
-
-    def _held_out_scores(self, X: Any, recipe: Recipe | None) -> np.ndarray:  # noqa: N803
-        """Return the scores of the elements seen, each given all others, ``(N,)``."""
-        z, log_det = encoded(self._exact_model, self._validated(X, reset=False))
+        each = None if weight is None else weight.cpu().numpy()
+        if not isinstance(self.contamination, str):
+            self.offset_ = weighted_quantile(self.score_samples(x), self.contamination, each)
+            return
         process = self._exact_model.process
         one_class = torch.zeros(len(z), dtype=torch.int64, device=z.device)
-        fitted = None if recipe is None else recipe.fitted_covariance(len(z), 1)
-        scores = leave_one_out(process, z, one_class, fitted)[:, 0]
-        reference = -process.log_prob(z.unsqueeze(1)) if self._scores_gain else log_det
-        held_out: np.ndarray = (scores + reference).cpu().numpy()
-        return held_out
+        fitted = None
+        if recipe is not None:
+            observed = without_gaps(z, weight)[1].sum(0)
+            fitted = recipe.fitted_covariance(observed, 1)
+        scores = leave_one_out(process, z, one_class, fitted, weight=weight)[:, 0]
+        scores += -log_prob_of_new(process, z) if self._scores_gain else log_det
+        self.offset_ = weighted_quantile(scores.cpu().numpy(), FALSE_ALARMS, each)
 
     @reads
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803

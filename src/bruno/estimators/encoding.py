@@ -11,7 +11,11 @@ from torch import Tensor
 
 from bruno import chunks
 from bruno.errors import UserError
+from bruno.flows import RealNVP
+from bruno.flows.affine import ActivationNorm
+from bruno.flows.flow import Flow
 from bruno.flows.preprocessing import LEVELS
+from bruno.flows.yeo_johnson import YeoJohnson
 from bruno.model import Bruno
 from bruno.pixels import check_levels, in_bins
 
@@ -54,7 +58,9 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
 
     Args:
         model: The model.
-        x: Elements as rows, ``(N, D)``.
+        x: Elements as rows, ``(N, D)``. NaN where an entry is missing, if the map of the model does
+            not mix columns: it is NaN in the latent vector, too, and the log-determinant is that of
+            the others.
 
     Raises:
         UserError: If a model of images is given pixels of the wrong kind; see :mod:`bruno.pixels`.
@@ -64,6 +70,12 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
         # Torch warns of arrays that are read-only, as those are that processes share.
         images = torch.from_numpy(x if x.flags.writeable else x.copy())
         check_levels("X", images.reshape(-1, *model.event_shape))
+    missing = np.isnan(x)
+    if missing.any():
+        centre, log_slope = centre_of_columns(model.flow)
+        z, log_det = encoded(model, np.where(missing, centre.cpu().numpy(), x))
+        gaps = torch.from_numpy(missing).to(z.device)
+        return torch.where(gaps, torch.nan, z), log_det - gaps.double() @ log_slope
     number = _rows_at_once(model)
     if len(x) <= number:
         z, log_det = _encoded_at_once(model, x)
@@ -77,6 +89,26 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
             "model was fitted to, got one so far away that densities are no numbers"
         )
     return z, log_det
+
+
+def keeps_columns_apart(model: Bruno) -> bool:
+    """Return whether every latent dimension is one column of the table, in units of its own."""
+    flow = model.flow
+    return isinstance(flow, RealNVP) and flow.config["preset"] == "diagonal"
+
+
+def centre_of_columns(flow: Flow) -> tuple[Tensor, Tensor]:
+    """Return a number of every column and the log-slope of the map there, ``(D,)`` each.
+
+    Args:
+        flow: One that keeps columns apart.
+    """
+    layers = list(flow.modules())
+    scale = next(layer for layer in layers if isinstance(layer, ActivationNorm))
+    # At their centre, power maps have slope 1.
+    centres = [layer.centre for layer in layers if isinstance(layer, YeoJohnson)]
+    log_slope = scale.log_scale.detach().double()
+    return (centres[0] if centres else torch.zeros_like(log_slope)), log_slope
 
 
 def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:

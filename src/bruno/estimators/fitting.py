@@ -18,6 +18,7 @@ from bruno.estimators.leave_one_out import FittedCovariance
 from bruno.estimators.scales import has_one_unit
 from bruno.estimators.selection import Choice, choose
 from bruno.estimators.two_covariance import fit_two_covariance, spans_little
+from bruno.estimators.weights import without_gaps
 from bruno.model import Bruno
 from bruno.progress import Shown
 
@@ -44,14 +45,16 @@ class Recipe:
     parameters: dict[str, Any]
     seed: Callable[[], int]
 
-    def fit(self, x: np.ndarray, classes: np.ndarray) -> Bruno:
+    def fit(self, x: np.ndarray, classes: np.ndarray, weight: np.ndarray | None = None) -> Bruno:
         """Return a model that is fitted to classes.
 
         Args:
-            x: Elements, float64 ``(N, D)``.
+            x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
             classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
+            weight: How often each element counts, ``(N,)``; by default once. A dense flow is
+                trained on all elements alike.
         """
-        elements, labels = torch.from_numpy(x.copy()), torch.from_numpy(classes.copy())
+        elements, labels, each = _as_tensors(x, classes, weight)
         if self.choice is None:
             process = self.parameters["process"]
             model = fit_dense(
@@ -64,10 +67,12 @@ class Recipe:
                 verbose=self.parameters["verbose"],
             )
         else:
-            model = self.two_covariance(elements, labels, self.choice)
+            model = self.two_covariance(elements, labels, each, self.choice)
         return model.to(resolve_device(self.parameters["device"]))
 
-    def two_covariance(self, x: Tensor, classes: Tensor, choice: Choice) -> Bruno:
+    def two_covariance(
+        self, x: Tensor, classes: Tensor, weight: Tensor | None, choice: Choice
+    ) -> Bruno:
         """Return a two-covariance model of this flow and scale, on the CPU."""
         return fit_two_covariance(
             x,
@@ -77,15 +82,21 @@ class Recipe:
             global_scale=self.scale == "global",
             strength=choice.strength,
             power_maps=choice.power_maps,
+            weight=weight,
         )
 
-    def starting_temperature(self, x: np.ndarray) -> float:
-        """Return the starting temperature of a model that is fitted to a table."""
+    def starting_temperature(self, number: float, dim: int) -> float:
+        """Return the starting temperature of a model that is fitted to a table.
+
+        Args:
+            number: Number of elements, or the sum of their weights.
+            dim: Their dimension.
+        """
         # A dense flow scales every column itself.
         global_scale = self.scale == "global" and self.flow != "dense"
-        return starting_temperature(*x.shape, global_scale=global_scale)
+        return starting_temperature(number, dim, global_scale=global_scale)
 
-    def fitted_covariance(self, number: int, groups: int) -> FittedCovariance | None:
+    def fitted_covariance(self, number: float | Tensor, groups: int) -> FittedCovariance | None:
         """Return how the unit of latent vectors is estimated from this many elements and classes.
 
         None for a dense flow, of which that is not known in closed form.
@@ -98,6 +109,7 @@ class Recipe:
 def chosen_recipe(
     x: np.ndarray,
     classes: np.ndarray,
+    weight: np.ndarray | None,
     log_prior: Tensor,
     parameters: dict[str, Any],
     seed: Callable[[], int],
@@ -106,8 +118,9 @@ def chosen_recipe(
     """Return how to fit a model, as given by parameters or estimated from data.
 
     Args:
-        x: Elements, float64 ``(N, D)``.
+        x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
+        weight: How often each element counts, ``(N,)``; by default once.
         log_prior: Logarithms of the prior of the classes, ``(K,)``.
         parameters: Those of the estimator, valid.
         seed: Returns the seed of a training.
@@ -117,9 +130,10 @@ def chosen_recipe(
         UserError: If a power map is asked for in front of a dense flow.
     """
     number, dim = x.shape
+    elements, labels, each = _as_tensors(x, classes, weight)
     scale, flow, bend = (parameters[name] for name in ("scale", "flow", "marginal_map"))
     if scale == "auto":
-        scale = "global" if has_one_unit(torch.from_numpy(x.copy())) else "per_feature"
+        scale = "global" if has_one_unit(*without_gaps(elements, each)) else "per_feature"
     if flow is None:
         may_mix = dim <= _MOST_MIXED or (number <= _MOST_MIXED and spans_little(number, dim))
         flow = "affine" if may_mix else "diagonal"
@@ -132,14 +146,23 @@ def chosen_recipe(
         return open_recipe
     process = parameters["process"]
     choice = choose(
-        torch.from_numpy(x.copy()),
-        torch.from_numpy(classes.copy()),
+        elements,
+        labels,
         open_recipe.two_covariance,
         processes=_AUTO_PROCESSES if process == "auto" else (process,),
         power_maps={"auto": (False, True), None: (False,), "yeo_johnson": (True,)}[bend],
         full=flow == "affine",
-        start=open_recipe.starting_temperature(x),
+        start=open_recipe.starting_temperature(number if weight is None else weight.sum(), dim),
         log_prior=log_prior,
+        weight=each,
         shown=shown,
     )
     return Recipe(flow, scale, choice, parameters, seed)
+
+
+def _as_tensors(
+    x: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return copies: the arrays may be read-only, of which torch warns."""
+    each = None if weight is None else torch.from_numpy(weight.copy())
+    return torch.from_numpy(x.copy()), torch.from_numpy(classes.copy()), each

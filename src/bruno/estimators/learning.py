@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import reduce
 from typing import Any, Self
 
@@ -30,11 +29,11 @@ from bruno.estimators.recent import (
     RecentElements,
     faded,
     of_window,
-    weighted_by_class,
     weights_by_age,
     with_fading,
 )
 from bruno.estimators.sharing import updates
+from bruno.estimators.weights import evidence_of, evidence_of_one
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.progress import Shown
@@ -58,12 +57,14 @@ class LearnsClasses(BrunoEstimator):
     _recent: RecentElements | None
 
     @updates
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fit the model, unless one is given, and take the examples.
 
         Args:
             X: Examples, ``(N, D)``; for image models also ``(N, *event)``.
             y: Their classes, ``(N,)``.
+            sample_weight: How often each counts, ``(N,)``, as if it were repeated, fractions too;
+                by default once. A dense flow, and the calibration of rejection, take each once.
 
         Returns:
             The estimator itself.
@@ -72,49 +73,60 @@ class LearnsClasses(BrunoEstimator):
             ValueError: If the data or a parameter are invalid; then nothing changes.
         """
         fitted = self._copied()
-        fitted._fit(X, y)
+        fitted._fit(X, y, sample_weight)
         self._become(fitted)
         return self
 
-    def _fit(self, X: Any, y: Any) -> None:  # noqa: N803
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
         """Fit in place, not to be seen by others before it is finished."""
         self._check_parameters()
         given = self._given_model()
-        x, labels = self._validated_pair(X, y, given, reset=True)
+        x, labels, weight = self._validated_examples(X, y, sample_weight, given, reset=True)
         classes, indices = np.unique(labels, return_inverse=True)
         self._check_not_reserved("y", classes)
-        prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices)))
-        recipe = self._fit_model(x, indices, given, prior)
+        prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices, weight)))
+        recipe = self._fit_model(x, indices, weight, given, prior)
         z, _ = encoded(self._exact_model, x)
         truth = torch.from_numpy(indices)
-        self._calibrate(Examples(x, z, truth, prior, self.model_, recipe))
-        self._take_first(z, truth.to(z.device), labels, classes)
+        self._calibrate(Examples(x, z, truth, weight, prior, self.model_, recipe))
+        self._take_first(z, truth.to(z.device), _beside(weight, z), labels, classes)
 
     def _take_first(
-        self, z: Tensor, of_rows: Tensor, labels: np.ndarray, classes: np.ndarray
+        self,
+        z: Tensor,
+        of_rows: Tensor,
+        weight: Tensor | None,
+        labels: np.ndarray,
+        classes: np.ndarray,
     ) -> None:
         """Take the latent vectors of the first examples.
 
         Args:
             z: Latent vectors, ``(N, D)``.
             of_rows: Class of each, from 0 to K − 1.
+            weight: How often each counts, ``(N,)``; by default once.
             labels: Label of each.
             classes: Labels of the classes, ``(K,)``.
         """
         self._recent = None
         if self.window is not None:
-            self._recent = RecentElements((), z[:0]).followed_by(labels, z, self.window)
-            latest = slice(max(0, len(z) - self.window), None)
-            z, of_rows = z[latest], of_rows[latest]
+            self._recent = RecentElements((), z[:0]).followed_by(labels, z, weight, self.window)
+            z, weight = self._recent.z, self._recent.weight
+            of_rows = of_rows[len(of_rows) - len(z) :]
             classes, of_rows = classes[of_rows.unique()], of_rows.unique(return_inverse=True)[1]
-        evidence = Evidence.by_class(z, of_rows)
         if self.half_life is not None:
-            weight = weights_by_age(len(z), self.half_life, z.device)
-            evidence = weighted_by_class(z, of_rows, weight)
-        self._known = ClassEvidence(classes, evidence)
+            fading = weights_by_age(len(z), self.half_life, z.device)
+            weight = fading if weight is None else weight * fading
+        self._known = ClassEvidence(classes, evidence_of(z, of_rows, weight))
 
     @updates
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
         """Take more examples, of known or new classes, in one update each; nothing is retrained.
 
         The first call is a :meth:`fit`.
@@ -123,6 +135,7 @@ class LearnsClasses(BrunoEstimator):
             X: Examples, ``(N, D)``.
             y: Their classes, ``(N,)``.
             classes: Classes to predict from now on, whether or not there are examples of them.
+            sample_weight: How often each counts, ``(N,)``; by default once.
 
         Returns:
             The estimator itself.
@@ -133,22 +146,24 @@ class LearnsClasses(BrunoEstimator):
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
             fitted = self._copied()
-            fitted._fit(X, y)
+            fitted._fit(X, y, sample_weight)
             if announced is not None:
                 fitted._take(fitted._announced(announced, {}), classes=announced)
             self._become(fitted)
             return self
-        x, labels = self._validated_pair(X, y, reset=False)
+        x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
         z, _ = encoded(self._exact_model, x)
+        weight = _beside(each, z)
         if self._recent is not None or self.half_life is not None:
-            self._take_latest(z, labels, announced)
+            self._take_latest(z, labels, weight, announced)
             return self
-        if len(z) == 1 and announced is None and (label := labels.item()) in self._known:
+        is_one = len(z) == 1 and weight is None and announced is None
+        if is_one and (label := labels.item()) in self._known and not bool(z.isnan().any()):
             self._known.observe(label, z[0])
             return self
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
-            more = Evidence.of(z[rows])
+            more = evidence_of_one(z[rows], None if weight is None else weight[rows])
             changed[label] = self._known[label] + more if label in self._known else more
         if announced is None:
             self._take(changed, y=labels)
@@ -157,7 +172,7 @@ class LearnsClasses(BrunoEstimator):
         return self
 
     @updates
-    def forget(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def forget(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Remove examples from the evidence, exactly (inverse of ``partial_fit``).
 
         The model and the scales estimated by ``fit`` do not change. A class without examples is
@@ -166,6 +181,7 @@ class LearnsClasses(BrunoEstimator):
         Args:
             X: Examples that were given before, ``(N, D)``.
             y: Their classes.
+            sample_weight: The weights that they were given with, ``(N,)``; by default once.
 
         Returns:
             The estimator itself.
@@ -179,50 +195,23 @@ class LearnsClasses(BrunoEstimator):
         check_is_fitted(self)
         if self.half_life is not None:
             raise UserError("forget: expected half_life=None: no weight of an example is kept")
-        x, labels = self._validated_pair(X, y, reset=False)
+        x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
         z, _ = encoded(self._exact_model, x)
-        recent = None if self._recent is None else self._recent.without(labels, z)
+        weight = _beside(each, z)
+        recent = None if self._recent is None else self._recent.without(labels, z, weight)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
             if label not in self._known:
                 raise UserError(f"y: expected known classes, got {label!r}")
-            left = self._without(self._known[label], Evidence.of(z[rows]))
-            changed[label] = left if int(left.count) else None
+            forgotten = evidence_of_one(z[rows], None if weight is None else weight[rows])
+            left = self._without(self._known[label], forgotten)
+            changed[label] = left if bool((left.counts > 0).any()) else None
         dropped = [label for label, left in changed.items() if left is None]
         if dropped and len(dropped) == len(self._known):
             raise UserError("forget: no class would be left")
         self._recent = recent
         self._known.update(changed)
         return self
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """The known classes, sorted, ``(K,)``; a copy."""
-        check_is_fitted(self)
-        return self._known.now().labels.copy()
-
-    @property
-    def evidence_(self) -> Evidence:
-        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
-        check_is_fitted(self)
-        known = self._known.now().evidence
-        return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
-
-    @property
-    def unknown_label_(self) -> Any:
-        """Prediction for elements of none of the known classes."""
-        check_is_fitted(self)
-        return unknown_label(self._known.kind)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return state | ({"_known": copy.copy(state["_known"])} if "_known" in state else {})
-
-    def _as_it_is(self) -> Self:
-        copied = self._copied()
-        if "_known" in copied.__dict__:
-            copied._present = copied._known.now()
-        return copied
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -255,14 +244,16 @@ class LearnsClasses(BrunoEstimator):
                 "the known classes, got it among them"
             )
 
-    def _validated_pair(
+    def _validated_examples(
         self,
         X: Any,  # noqa: N803
         y: Any,
+        sample_weight: Any,
         given: Bruno | None = None,
         *,
         reset: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return the examples that count, their labels and, if they have some, their weights."""
         if y is None:
             raise UserError(
                 f"y: {type(self).__name__} requires y to be passed, but the target y is None"
@@ -274,7 +265,10 @@ class LearnsClasses(BrunoEstimator):
                 f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
                 "input variables with inconsistent numbers of samples"
             )
-        return x, labels
+        if sample_weight is None:
+            return x, labels, None
+        rows, weight = self._counted(x, sample_weight)
+        return x[rows], labels[rows], weight
 
     def _calibrate(self, examples: Examples) -> None:
         """Set the temperature, and the scale of rejection, by examples held out."""
@@ -296,13 +290,16 @@ class LearnsClasses(BrunoEstimator):
                 examples, found.temperature, generator, shown("leaving classes out")
             )
 
-    def _take_latest(self, z: Tensor, labels: np.ndarray, announced: np.ndarray | None) -> None:
+    def _take_latest(
+        self, z: Tensor, labels: np.ndarray, weight: Tensor | None, announced: np.ndarray | None
+    ) -> None:
         """Take latent vectors of more examples, and let older ones count less or not at all."""
         known, recent = self._known.now(), self._recent
         if recent is not None:
-            recent, changed = of_window(known, recent, labels, z, self._checked_window())
+            recent = recent.followed_by(labels, z, weight, self._checked_window())
+            changed = of_window(known, recent)
         else:
-            changed = with_fading(known, labels, z, self._checked_half_life())
+            changed = with_fading(known, labels, z, weight, self._checked_half_life())
         of_new = {"y": labels}
         if announced is not None:
             changed |= self._announced(announced, changed)
@@ -363,10 +360,12 @@ class LearnsClasses(BrunoEstimator):
 
     def _state(self) -> dict[str, Any]:
         classes = self._present.labels
+        weights = None if self._recent is None else self._recent.weight
         return super()._state() | {
             "classes_": classes.tolist(),
             "classes_dtype": classes.dtype.str,
             "recent_labels": None if self._recent is None else list(self._recent.labels),
+            "recent_weights": None if weights is None else weights.tolist(),
             "temperature_": self.temperature_,
             "label_noise_": self.label_noise_,
             "unknown_intercept_": self.unknown_intercept_,
@@ -379,8 +378,15 @@ class LearnsClasses(BrunoEstimator):
         self._known = ClassEvidence(classes, evidence)
         self._recent = None
         if recent is not None:
-            self._recent = RecentElements(tuple(state["recent_labels"]), recent)
+            kept = state.get("recent_weights")  # missing in earlier files
+            weights = None if kept is None else recent.new_tensor(kept)
+            self._recent = RecentElements(tuple(state["recent_labels"]), recent, weights)
         self.temperature_ = state["temperature_"]
         self.label_noise_ = state.get("label_noise_", 0.0)  # missing in earlier files
         self.unknown_intercept_ = state["unknown_intercept_"]
         self.unknown_slope_ = state["unknown_slope_"]
+
+
+def _beside(weight: np.ndarray | None, z: Tensor) -> Tensor | None:
+    """Return weights as a tensor on the device of latent vectors."""
+    return None if weight is None else torch.from_numpy(weight).to(z.device)

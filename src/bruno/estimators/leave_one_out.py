@@ -21,12 +21,15 @@ import torch
 from torch import Tensor
 
 from bruno import chunks
+from bruno.estimators.weights import evidence_of, log_prob_given, without_gaps
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
 
 # Of the scatter in the direction of a residual, the largest share that is its own: without it
 # little is left but the prior, and the formula divides by nearly nothing.
 _LARGEST_LEVERAGE = 0.98
+# A sum of weights that is this small is a rounding error.
+_NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class FittedCovariance:
     """How the unit of latent vectors was estimated from the elements themselves.
 
     Attributes:
-        weight: Number of residuals, and of pseudo-observations of the prior.
+        weight: Number of residuals, and of pseudo-observations of the prior; ``(D,)`` where it
+            differs by dimension.
         full: Whether of a whole covariance matrix, or of the variance of every dimension.
     """
 
-    weight: float
+    weight: float | Tensor
     full: bool
 
 
@@ -48,57 +52,83 @@ def leave_one_out(
     classes: Tensor,
     fitted: FittedCovariance | None,
     rows: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Return log p(z_i | class k, without z_i) of elements and all classes, ``(M, K)``, in nats.
 
     Args:
         process: The process.
-        z: Latent vectors, float64 ``(N, D)``.
+        z: Latent vectors, float64 ``(N, D)``; NaN where an entry is missing.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
         fitted: The covariance that was fitted to these elements; ``None`` if none was.
         rows: The ``M`` elements to hold out, one at a time; by default all.
+        weight: How often each element counts, ``(N,)``; by default once. One that counts several
+            times is held out once, as one of several equal elements is.
     """
-    evidence = Evidence.by_class(z, classes)
+    evidence = evidence_of(z, classes, weight)
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
-    scores = process.log_prob_given(z[rows], evidence)
+    scores = log_prob_given(process, z[rows], evidence)
+    z, each = without_gaps(z, weight)
+    held = each.clamp_max(1)
     size = chunks.rows_per_chunk(len(evidence.count) * z.shape[1], chunks.MEMORY_ELEMENTS)
     for i in torch.arange(len(rows), device=z.device).split(size):
-        part, own = z[rows[i]], classes[rows[i]]
-        scores[i, own] = _without_itself(process, part, evidence[own])
+        part, own, once = z[rows[i]], classes[rows[i]], held[rows[i]]
+        scores[i, own] = _without_itself(process, part, evidence[own], once)
         if fitted is not None:
-            scores[i] -= 0.5 * _change(process.noise.sqrt(), part, own, evidence, fitted)
+            std = process.noise.sqrt()
+            scores[i] -= 0.5 * _change(std, part, own, once, evidence, fitted)
     return scores
 
 
-def _without_itself(process: ExchangeableProcess, z: Tensor, known: Evidence) -> Tensor:
-    """Return log-densities of elements given the rest of their sets, ``(N,)``."""
-    left = known.count - 1
-    rest = left.clamp_min(1).double().unsqueeze(1)
+def _without_itself(
+    process: ExchangeableProcess, z: Tensor, known: Evidence, held: Tensor
+) -> Tensor:
+    """Return log-densities of elements given the rest of their sets, ``(N,)``.
+
+    Args:
+        process: The process.
+        z: Elements, ``(N, D)``.
+        known: Their sets, of batch shape ``(N,)``.
+        held: How often entries are held out, ``(N, 1)`` or ``(N, D)``; missing ones 0 times.
+    """
+    left = (known.counts - held).clamp_min(0)
+    left = torch.where(left < _NOTHING, 0.0, left)
+    is_left = left > 0
+    rest = torch.where(is_left, left, 1.0)
     shift = known.mean - z
-    scatter = known.scatter - shift.square() * (1 + 1 / rest)
+    scatter = known.scatter - held * shift.square() * (1 + held / rest)
     others = Evidence(
-        left,
-        torch.where((left > 0).unsqueeze(1), known.mean + shift / rest, 0.0),
-        torch.where((left > 1).unsqueeze(1), scatter.clamp_min(0), 0.0),
+        left if left.shape == z.shape else left[:, 0],
+        torch.where(is_left, known.mean + held * shift / rest, 0.0),
+        torch.where(is_left, scatter.clamp_min(0), 0.0),
     )
-    log_prob: Tensor = process.predictive(others).base_dist.log_prob(z).sum(-1)
+    terms = process.predictive(others).base_dist.log_prob(z)
+    log_prob: Tensor = torch.where(held > 0, terms, 0.0).sum(-1)
     return log_prob
 
 
 def _change(
-    std: Tensor, z: Tensor, own: Tensor, evidence: Evidence, fitted: FittedCovariance
+    std: Tensor,
+    z: Tensor,
+    own: Tensor,
+    held: Tensor,
+    evidence: Evidence,
+    fitted: FittedCovariance,
 ) -> Tensor:
     """Return the growth of squared distances plus that of the log-determinant, ``(N, K)``."""
-    count = evidence.count[own].double().unsqueeze(1)
-    factor = count / (count - 1).clamp_min(1)
-    residual = (z - evidence.mean[own]) / std
-    distance = (z.unsqueeze(1) - evidence.mean) / std
+    count = evidence.counts[own]
+    factor = count / torch.where(count - held > _NOTHING, count - held, 1.0)
+    observed = held > 0
+    residual = torch.where(observed, z - evidence.mean[own], 0.0) / std
+    distance = torch.where(observed.unsqueeze(1), z.unsqueeze(1) - evidence.mean, 0.0) / std
     distance[torch.arange(len(z), device=z.device), own] = residual * factor
-    scaled = factor * residual.square() / fitted.weight
+    factor = held * factor
+    total = torch.as_tensor(fitted.weight, device=z.device)
+    scaled = factor * residual.square() / total
     if fitted.full:
         leverage = scaled.sum(1, keepdim=True).clamp_max(_LARGEST_LEVERAGE)
         along = torch.einsum("nkd,nd->nk", distance, residual).square()
-        growth = factor / fitted.weight * along / (1 - leverage)
+        growth = factor / total * along / (1 - leverage)
     else:
         leverage = scaled.clamp_max(_LARGEST_LEVERAGE)
         growth = torch.einsum("nkd,nd->nk", distance.square(), leverage / (1 - leverage))

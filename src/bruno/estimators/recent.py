@@ -13,6 +13,7 @@ from torch import Tensor
 from bruno.errors import UserError
 from bruno.estimators.class_evidence import KnownClasses
 from bruno.estimators.labels import rows_by_label
+from bruno.estimators.weights import evidence_of_one, number_of
 from bruno.evidence import Evidence
 
 # Latent vectors of one element, encoded twice, differ by less than this, relatively.
@@ -25,39 +26,50 @@ class RecentElements:
 
     Attributes:
         labels: Their classes.
-        z: Their latent vectors, ``(n, D)``.
+        z: Their latent vectors, ``(n, D)``; NaN where an entry is missing.
+        weight: How often each counts, ``(n,)``; None if each counts once.
     """
 
     labels: tuple[Any, ...]
     z: Tensor
+    weight: Tensor | None = None
 
-    def followed_by(self, labels: np.ndarray, z: Tensor, window: int) -> RecentElements:
+    def followed_by(
+        self, labels: np.ndarray, z: Tensor, weight: Tensor | None, window: int
+    ) -> RecentElements:
         """Return the latest of these and of newer elements.
 
         Args:
             labels: Classes of the newer ones, oldest first.
             z: Their latent vectors.
+            weight: How often each of them counts; by default once.
             window: How many to keep.
         """
         kept = (self.labels + tuple(labels.tolist()))[-window:]
-        return RecentElements(kept, torch.cat([self.z, z])[-window:].clone())
+        weights = None
+        if self.weight is not None or weight is not None:
+            weights = torch.cat([_each(self.weight, self.z), _each(weight, z)])[-window:].clone()
+        return RecentElements(kept, torch.cat([self.z, z])[-window:].clone(), weights)
 
-    def without(self, labels: np.ndarray, z: Tensor) -> RecentElements:
+    def without(self, labels: np.ndarray, z: Tensor, weight: Tensor | None) -> RecentElements:
         """Return the others.
 
         Args:
             labels: Classes of the elements to leave out.
             z: Their latent vectors.
+            weight: How often each of them counted; by default once.
 
         Raises:
             UserError: If one is not among these.
         """
         left = list(range(len(self.labels)))
-        for label, element in zip(labels.tolist(), z, strict=True):
-            tolerance = _ROUNDING * (1 + element.abs())
+        weights, gone = _each(self.weight, self.z), _each(weight, z)
+        for label, element, once in zip(labels.tolist(), z, gone, strict=True):
             for row in left:
-                if self.labels[row] == label and bool(
-                    ((self.z[row] - element).abs() <= tolerance).all()
+                if (
+                    self.labels[row] == label
+                    and _is_same(self.z[row], element)
+                    and _is_same(weights[row], once)
                 ):
                     left.remove(row)
                     break
@@ -66,7 +78,10 @@ class RecentElements:
                     f"forget: expected elements of the last {len(self.labels)}, which the window "
                     f"holds, got one of class {label!r} that is not among them"
                 )
-        return RecentElements(tuple(self.labels[row] for row in left), self.z[left])
+        kept = tuple(self.labels[row] for row in left)
+        return RecentElements(
+            kept, self.z[left], None if self.weight is None else self.weight[left]
+        )
 
     def evidence(self) -> Iterator[tuple[Any, Evidence]]:
         """Yield every class with the evidence of its elements."""
@@ -74,22 +89,18 @@ class RecentElements:
         for row, label in enumerate(self.labels):
             rows.setdefault(label, []).append(row)
         for label, of_class in rows.items():
-            yield label, Evidence.of(self.z[of_class])
+            weight = None if self.weight is None else self.weight[of_class]
+            yield label, evidence_of_one(self.z[of_class], weight)
 
 
-def weighted_by_class(z: Tensor, classes: Tensor, weight: Tensor) -> Evidence:
-    """Return the evidence of every class, ``(K,)``, in which elements count by their weights.
+def _each(weight: Tensor | None, z: Tensor) -> Tensor:
+    return z.new_ones(len(z)) if weight is None else weight
 
-    Args:
-        z: Latent vectors, ``(N, D)``.
-        classes: Class of each, from 0 to K − 1, none of them empty.
-        weight: Positive, ``(N,)``.
-    """
-    count = torch.bincount(classes, weight)
-    each = weight.unsqueeze(1)
-    zeros = z.new_zeros(len(count), z.shape[1])
-    mean = zeros.index_add(0, classes, each * z) / count.unsqueeze(1)
-    return Evidence(count, mean, zeros.index_add(0, classes, each * (z - mean[classes]).square()))
+
+def _is_same(known: Tensor, given: Tensor) -> bool:
+    """Whether numbers are equal up to rounding, missing ones too."""
+    near = (known - given).abs() <= _ROUNDING * (1 + given.abs())
+    return bool((near | (known.isnan() & given.isnan())).all())
 
 
 def faded(evidence: Evidence, elements: float, half_life: float) -> Evidence:
@@ -104,30 +115,27 @@ def faded(evidence: Evidence, elements: float, half_life: float) -> Evidence:
     return Evidence(evidence.count.double() * factor, evidence.mean, evidence.scatter * factor)
 
 
-def of_window(
-    known: KnownClasses, recent: RecentElements, labels: np.ndarray, z: Tensor, window: int
-) -> tuple[RecentElements, dict[Any, Evidence | None]]:
-    """Return the latest elements, and the evidence of the classes that change by newer ones.
+def of_window(known: KnownClasses, recent: RecentElements) -> dict[Any, Evidence | None]:
+    """Return the evidence of the latest elements by class; None of a class of which none is left.
 
     Args:
         known: The classes before.
-        recent: The latest elements before.
-        labels: Classes of the newer ones, oldest first.
-        z: Their latent vectors.
-        window: How many elements count.
-
-    Returns:
-        The elements, and evidence by class; None of a class of which none is left.
+        recent: The latest elements.
     """
-    recent = recent.followed_by(labels, z, window)
     seen = dict(recent.evidence())
-    before = zip(known.labels.tolist(), known.evidence.count.tolist(), strict=True)
-    gone = {label: None for label, count in before if count and label not in seen}
-    return recent, gone | seen
+    before = zip(known.labels.tolist(), number_of(known.evidence).tolist(), strict=True)
+    gone: dict[Any, Evidence | None] = {
+        label: None for label, number in before if number and label not in seen
+    }
+    return gone | seen
 
 
 def with_fading(
-    known: KnownClasses, labels: np.ndarray, z: Tensor, half_life: float
+    known: KnownClasses,
+    labels: np.ndarray,
+    z: Tensor,
+    weight: Tensor | None,
+    half_life: float,
 ) -> dict[Any, Evidence | None]:
     """Return the evidence of all classes after newer elements, by which the older ones fade.
 
@@ -135,17 +143,16 @@ def with_fading(
         known: The classes before.
         labels: Classes of the newer ones, oldest first.
         z: Their latent vectors.
+        weight: How often each of them counts; by default once.
         half_life: Number of elements after which everything counts half.
     """
     changed: dict[Any, Evidence | None] = {
         label: faded(known.evidence[k], len(z), half_life)
         for k, label in enumerate(known.labels.tolist())
     }
-    weight = weights_by_age(len(z), half_life, z.device)
+    fading = _each(weight, z) * weights_by_age(len(z), half_life, z.device)
     for label, rows in rows_by_label(labels):
-        of_class = weight[rows]
-        one_class = torch.zeros(len(of_class), dtype=torch.int64, device=z.device)
-        more = weighted_by_class(z[rows], one_class, of_class)[0]
+        more = evidence_of_one(z[rows], fading[rows])
         before = changed.get(label)
         changed[label] = more if before is None else before + more
     return changed

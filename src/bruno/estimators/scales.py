@@ -11,6 +11,7 @@ from torch import Tensor
 # Scales estimated from two or three rows are unreliable, and large columns vary more than small
 # ones. Weight of that prior; chosen as the defaults of the two-covariance model are.
 _PSEUDO_OBSERVATIONS = 1.0
+_FEWEST = 2.0
 # A column has another unit if its standard deviation is this multiple of the median one.
 _OTHER_UNIT = 10.0
 # Pixels at the border rest at the background, and vary little for that; so do units of a network.
@@ -23,7 +24,9 @@ _RARE = 0.01
 _ROUNDING = 1e-12
 
 
-def standard_scale(x: Tensor, *, global_scale: bool) -> tuple[Tensor, Tensor]:
+def standard_scale(
+    x: Tensor, *, global_scale: bool, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of a new element, each ``(D,)``.
 
     A constant dimension gets the median standard deviation, because new elements may vary in it.
@@ -33,17 +36,22 @@ def standard_scale(x: Tensor, *, global_scale: bool) -> tuple[Tensor, Tensor]:
         global_scale: Whether all dimensions share one standard deviation, the root of their mean
             variance; otherwise each has its own, shrunk towards a multiple of its root mean square,
             that of the median dimension.
+        weight: How often entries count, ``(N, 1)`` or ``(N, D)``; by default once.
     """
-    mean, std = _moments(x)
+    each = torch.ones_like(x[:, :1]) if weight is None else weight
+    mean, std = _moments(x, each)
     changes = std > 0
     if not bool(changes.any()):
         return mean, torch.ones_like(std)
     if global_scale:
         largest = std.max()
         return mean, largest * (std / largest).square().mean().sqrt().expand_as(mean)
-    share = _PSEUDO_OBSERVATIONS / (len(x) - 1 + _PSEUDO_OBSERVATIONS)
+    each = each.expand_as(x)[:, changes]
+    number = each.sum(0)
+    share = _PSEUDO_OBSERVATIONS / ((number - 1).clamp_min(0) + _PSEUDO_OBSERVATIONS)
     size = x[:, changes].abs().amax(0)
-    log_size = size.log() + 0.5 * (x[:, changes] / size).square().mean(0).log()
+    mean_square = (each * (x[:, changes] / size).square()).sum(0) / number
+    log_size = size.log() + 0.5 * mean_square.log()
     log_std = std[changes].log()
     prior = log_size + (log_std - log_size).median()
     shrunk = torch.lerp(log_std, prior, share).exp()
@@ -51,7 +59,7 @@ def standard_scale(x: Tensor, *, global_scale: bool) -> tuple[Tensor, Tensor]:
     return mean, torch.where(changes, std, std[changes].median())
 
 
-def has_one_unit(x: Tensor) -> bool:
+def has_one_unit(x: Tensor, weight: Tensor | None = None) -> bool:
     """Return whether the columns of a table ``(N, D)`` seem to have one unit.
 
     They do not if some column varies ten times as much as the median one. Nor if some column
@@ -59,8 +67,13 @@ def has_one_unit(x: Tensor) -> bool:
     is apart from the others: its median lies outside of most columns that vary more than the
     median one, or no column varies by an amount in between. Principal components vary less and
     less, about one centre.
+
+    Args:
+        x: Elements, float64 ``(N, D)``.
+        weight: How often entries count, ``(N, 1)`` or ``(N, D)``; by default once. Only standard
+            deviations depend on it.
     """
-    _, std = _moments(x)
+    _, std = _moments(x, torch.ones_like(x[:, :1]) if weight is None else weight)
     changes = std > 0
     if not bool(changes.any()):
         return True
@@ -108,18 +121,20 @@ def _is_apart(x: Tensor, std: Tensor, usual: Tensor, small: Tensor) -> bool:
     return bool(std[small].max() < _largest_small(x) * next_larger)
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of every dimension, ``(D,)``; 0 for constants.
 
     The standard deviation of the N elements seen is too small for a new one, whose variance about
     their mean is (N + 1) / (N − 1) times theirs.
     """
-    number = len(x)
+    number = weight.sum(0)
+    share = weight / torch.where(number == 0, 1.0, number)
     smallest, largest = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max
     size = x.abs().amax(0).clamp_min(smallest)
-    mean = (x / size).mean(0)
-    std = (x / size - mean).square().mean(0).sqrt()
-    if number > 1:
-        std = std * math.sqrt((number + 1) / (number - 1))
+    mean = (share * (x / size)).sum(0)
+    std = (share * (x / size - mean).square()).sum(0).sqrt()
+    # Of weights that sum to less than those of two elements, that is not known.
+    several = number.clamp_min(_FEWEST)
+    std = std * ((several + 1) / (several - 1)).sqrt()
     changes = (std > 1e-12) & (std * size > smallest)
     return mean * size, torch.where(changes, (std * size).clamp_max(largest), 0)

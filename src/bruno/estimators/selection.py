@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from bruno.estimators.calibration import choose_calibration
+from bruno.estimators.encoding import encoded
 from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
 from bruno.estimators.two_covariance import prior_strength
+from bruno.estimators.weights import without_gaps
 from bruno.model import Bruno
 from bruno.progress import Shown
 
@@ -31,6 +33,8 @@ FEWEST_ROWS_TO_BEND = 10
 _LARGE_GAIN = 0.2
 # Nats an element; for less the cautious defaults are kept, which suit classes still to come.
 _SMALLEST_GAIN = 0.01
+# Weights may sum to little more than one element, or less.
+_FEWEST_DEGREES = 1.0
 # Weights of the prior of the covariance, relative to the default, from strong to weak.
 _WEAKER = (1 / 3, 1 / 10, 1 / 30)
 # With more rows than this for every dimension the prior does not matter.
@@ -51,19 +55,23 @@ class Choice:
     power_maps: bool
     strength: float
 
-    def fitted_covariance(self, number: int, groups: int, *, full: bool) -> FittedCovariance:
+    def fitted_covariance(
+        self, number: float | Tensor, groups: int, *, full: bool
+    ) -> FittedCovariance:
         """Return what :func:`~bruno.estimators.leave_one_out.leave_one_out` needs to know of it.
 
         Args:
-            number: Number of elements.
+            number: Number of elements, or the sum of their weights, ``(1,)`` or ``(D,)``.
             groups: Number of classes.
             full: Whether dimensions are mixed.
         """
-        return FittedCovariance(number - groups + self.strength, full)
+        free = torch.as_tensor(number - groups, dtype=torch.float64).clamp_min(0)
+        return FittedCovariance(free + self.strength, full)
 
 
-Fit = Callable[[Tensor, Tensor, Choice], Bruno]
-"""Fits a model to elements ``(N, D)`` and their classes ``(N,)``."""
+Fit = Callable[[Tensor, Tensor, Tensor | None, Choice], Bruno]
+"""Fits a model to elements ``(N, D)``, their classes ``(N,)`` and their weights, if they have some,
+``(N,)``."""
 
 
 def choose(
@@ -76,6 +84,7 @@ def choose(
     full: bool,
     start: float,
     log_prior: Tensor,
+    weight: Tensor | None = None,
     shown: Shown = iter,
 ) -> Choice:
     """Return the choice of the least held-out log-loss, as far as it is more than noise.
@@ -84,7 +93,7 @@ def choose(
     that of the element itself. The order of the rows has no influence.
 
     Args:
-        x: Elements, float64 ``(N, D)``.
+        x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
         fit: Fits a model.
         processes: The processes to choose from, the simplest first.
@@ -92,30 +101,37 @@ def choose(
         full: Whether dimensions are mixed.
         start: The starting temperature.
         log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        weight: How often each element counts, ``(N,)``; by default once.
         shown: Shows the progress through a sequence as it is iterated.
     """
     default = prior_strength(x.shape[1], full=full)
     some = spread(x, classes, _MOST_ROWS)
     present, of_some = torch.unique(classes[some], return_inverse=True)
     x, classes, log_prior = x[some], of_some, log_prior[present]
-    number, dim = x.shape
-    count = torch.bincount(classes)
+    weight = None if weight is None else weight[some]
+    dim = x.shape[1]
+    each = torch.ones_like(x[:, 0]) if weight is None else weight
+    count = torch.bincount(classes, each)
+    number = float(each.sum())
     rows = torch.nonzero((count >= FEWEST_EXAMPLES)[classes]).flatten()
     is_enough = number - len(count) >= dim
     # A Student-t process differs little where there are few rows, and then is the more robust.
     best = Choice(processes[0 if is_enough else -1], power_maps[0], default)
-    if 2 * len(rows) < number:
+    if not len(rows) or 2 * float(each[rows].sum()) < number:
         return best
 
     def losses(choice: Choice) -> Tensor:
-        model = fit(x, classes, choice)
-        z, log_det = model.flow(x)
-        fitted = choice.fitted_covariance(number, len(count), full=full)
-        scores = leave_one_out(model.process, z, classes, fitted, rows)
+        model = fit(x, classes, weight, choice)
+        z, log_det = encoded(model, x.numpy())
+        observed = without_gaps(x, weight)[1].sum(0)
+        fitted = choice.fitted_covariance(observed, len(count), full=full)
+        scores = leave_one_out(model.process, z, classes, fitted, rows, weight)
         if len(count) == 1:
             negative: Tensor = -(scores[:, 0] + log_det[rows])
             return negative
-        calibration = choose_calibration(scores.unsqueeze(0), classes[rows], start, log_prior)
+        calibration = choose_calibration(
+            scores.unsqueeze(0), classes[rows], start, log_prior, each[rows]
+        )
         log_proba = calibration.log_proba(scores, log_prior)
         loss: Tensor = nll_loss(log_proba, classes[rows], reduction="none")
         return loss
@@ -139,20 +155,22 @@ def choose(
             continue
         candidate = replace(best, **step)
         of_candidate = losses(candidate)
-        if _is_better(of_candidate, found, is_enough=is_enough):
+        if _is_better(of_candidate, found, each[rows], is_enough=is_enough):
             best, found = candidate, of_candidate
         else:
             refused = kind
     return best
 
 
-def _is_better(new: Tensor, old: Tensor, *, is_enough: bool) -> bool:
+def _is_better(new: Tensor, old: Tensor, weight: Tensor, *, is_enough: bool) -> bool:
     """Return whether losses are smaller by more than chance, ``(N,)`` each."""
-    gains = old - new
-    gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(len(gains))
+    gains, number = old - new, float(weight.sum())
+    gain = float(weight @ gains) / number
+    variance = float(weight @ (gains - gain).square()) / max(number - 1, _FEWEST_DEGREES)
+    error = math.sqrt(variance / number)
     if is_enough:
         return gain > max(error, _SMALLEST_GAIN)
-    return gain > 2 * error and gain > _LARGE_GAIN * float(old.mean().abs())
+    return gain > 2 * error and gain > _LARGE_GAIN * abs(float(weight @ old)) / number
 
 
 def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
@@ -167,7 +185,7 @@ def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
     """
     if len(x) <= most:
         return torch.arange(len(x), device=x.device)
-    order = x[:, _varied(x)].argsort(stable=True)
+    order = x[:, _varied(x.nan_to_num(0.0))].argsort(stable=True)
     order = order[classes[order].argsort(stable=True)]
     places = (
         torch.linspace(0, len(x) - 1, most, device=x.device, dtype=torch.float64).round().long()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bruno.estimators.scales import standard_scale
+from bruno.estimators.weights import without_gaps
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
@@ -61,6 +62,7 @@ def fit_two_covariance(
     global_scale: bool,
     strength: float | None = None,
     power_maps: bool = False,
+    weight: Tensor | None = None,
 ) -> Bruno:
     """Return the maximum a posteriori two-covariance model of a few examples of some classes.
 
@@ -70,7 +72,7 @@ def fit_two_covariance(
     elements does not matter, nor, unless classes have an element in common, their numbers.
 
     Args:
-        x: Elements, float64 ``(N, D)``.
+        x: Elements, float64 ``(N, D)``; NaN where an entry is missing, if dimensions are not mixed.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1, none of them empty.
         process: ``gaussian`` or ``student_t``.
         full: Whether dimensions may be mixed (a flow of preset ``affine``, in O(D²) for every
@@ -79,21 +81,24 @@ def fit_two_covariance(
         strength: Weight of the prior of the covariance, in pseudo-observations, as
             :func:`prior_strength` returns by default.
         power_maps: Whether every dimension first goes through a Yeo-Johnson map.
+        weight: How often each element counts, ``(N,)``; by default once.
 
     Returns:
         A model with its flow in float64.
     """
-    x, classes = _in_order(x, classes)
+    x, each = without_gaps(x, weight)
+    order, classes = _in_order(x, classes, each)
+    x, each = x[order], each[order]
     if strength is None:
         strength = prior_strength(x.shape[1], full=full)
     flow, z, within, between = _flow_to_latent(
-        x, classes, strength, full=full, global_scale=global_scale, power_maps=power_maps
+        x, classes, each, strength, full=full, global_scale=global_scale, power_maps=power_maps
     )
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
         start["df"] = torch.full_like(between, 2 + _EXCESS)
-    fitted = _fitted_process(PROCESSES[process], start, z, classes, strength)
+    fitted = _fitted_process(PROCESSES[process], start, z, classes, each, strength)
     return Bruno(flow, fitted).requires_grad_(False)
 
 
@@ -113,6 +118,7 @@ def prior_strength(dim: int, *, full: bool) -> float:
 def _flow_to_latent(
     x: Tensor,
     classes: Tensor,
+    weight: Tensor,
     strength: float,
     *,
     full: bool,
@@ -121,10 +127,12 @@ def _flow_to_latent(
 ) -> tuple[RealNVP, Tensor, Tensor, Tensor]:
     """Return a flow, the latent vectors of the elements, and variances within and between there."""
     powers = YeoJohnson(x.shape[1]).double() if power_maps else None
-    y = x if powers is None else powers.initialise(x)
-    mean, std = standard_scale(y, global_scale=global_scale)
+    if powers is not None:
+        powers.fit(x, weight)
+    y = x if powers is None else powers(x)[0]
+    mean, std = standard_scale(y, global_scale=global_scale, weight=weight)
     fit = _mixed if full else _scaled
-    flow, within, between = fit(y, classes, mean, std, strength, power_maps)
+    flow, within, between = fit(y, classes, weight, mean, std, strength, power_maps)
     if powers is not None:
         _only(YeoJohnson, flow).load_state_dict(powers.state_dict())
     return flow, flow(x)[0], within, between
@@ -135,6 +143,7 @@ def _fitted_process(
     start: dict[str, Tensor],
     z: Tensor,
     classes: Tensor,
+    weight: Tensor,
     strength: float,
 ) -> ExchangeableProcess:
     """Return a process of maximum a posteriori parameters, without evidence where nothing varies.
@@ -151,12 +160,16 @@ def _fitted_process(
         start: Its parameters at the prior values, ``(D,)`` each.
         z: Latent vectors, ``(N, D)``.
         classes: Class of each.
+        weight: How often entries count, ``(N, 1)`` or ``(N, D)``.
         strength: Weight of the prior, in pseudo-observations.
     """
-    number, dim = z.shape
-    evidence = Evidence.by_class(z, classes)
-    still = evidence.scatter.sum(0) < _NO_SCATTER * number
-    redundant = still & ((z - z.mean(0)).square().sum(0) < _NO_SCATTER * number) & (number > dim)
+    dim = z.shape[1]
+    evidence = evidence_by_class(z, classes, weight)
+    number = weight.sum(0).expand(dim)
+    still = evidence.scatter.sum(0) <= _NO_SCATTER * number
+    mean = (weight * z).sum(0) / number.clamp_min(torch.finfo(z.dtype).tiny)
+    total = (weight * (z - mean).square()).sum(0)
+    redundant = still & (total <= _NO_SCATTER * number) & ((number > dim) | (number == 0))
     if "df" in start:
         start["df"] = torch.where(still, 2 + _GAUSSIAN_EXCESS, start["df"])
     varies = torch.nonzero(~redundant).flatten()
@@ -169,7 +182,8 @@ def _fitted_process(
     start["covariance"] = torch.where(redundant, 0.0, start["covariance"])
     if len(varies):
         part = kind.from_parameters(**{name: value[varies] for name, value in start.items()})
-        seen = Evidence(evidence.count, evidence.mean[:, varies], evidence.scatter[:, varies])
+        count = evidence.count[:, varies] if evidence.counts_differ else evidence.count
+        seen = Evidence(count, evidence.mean[:, varies], evidence.scatter[:, varies])
         maximise_marginal_likelihood(part, seen, strength)
         for name in start:
             start[name] = start[name].index_copy(0, varies, getattr(part, name).detach())
@@ -186,24 +200,41 @@ def spans_little(number: int, dim: int) -> bool:
     return 4 * number <= dim
 
 
-def _in_order(x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return elements and their classes sorted by value, independent of the input order.
+def evidence_by_class(z: Tensor, classes: Tensor, weight: Tensor) -> Evidence:
+    """Return the evidence of every class, ``(K,)``.
+
+    Args:
+        z: Latent vectors, ``(N, D)``.
+        classes: Class of each, from 0 to K − 1.
+        weight: How often entries count, ``(N, 1)`` or ``(N, D)``.
+    """
+    return Evidence.by_class(z, classes, weight[:, 0] if weight.shape[1] == 1 else weight)
+
+
+def _in_order(x: Tensor, classes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the order of elements by value, independent of the input order, and their classes.
 
     Few elements leave some eigenvalues equal; rounding would then choose the basis, on which a
     Student-t process depends.
     """
     # A zero is added to make all zeros positive.
-    bits = torch.cat([x, classes.unsqueeze(1).to(x)], 1).add(0.0).numpy().view(np.int64)
+    bits = torch.cat([x, classes.unsqueeze(1).to(x), weight], 1).add(0.0).numpy().view(np.int64)
     # Big-endian and without the sign these bytes are in the order of the numbers, and rows of them
     # in that of their first difference; numpy's own sort of rows takes a hundred times as long.
     keys = np.where(bits < 0, ~bits, bits ^ np.iinfo(np.int64).min).astype(">i8")
     order = torch.from_numpy(np.argsort(keys.view(f"V{keys.strides[0]}").ravel()))
     _, first, number = np.unique(classes[order], return_index=True, return_inverse=True)
-    return x[order], torch.from_numpy(first.argsort().argsort()[number])
+    return order, torch.from_numpy(first.argsort().argsort()[number])
 
 
 def _scaled(
-    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor, strength: float, power_maps: bool
+    x: Tensor,
+    classes: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    strength: float,
+    power_maps: bool,
 ) -> tuple[RealNVP, Tensor, Tensor]:
     """Return a flow that scales, and variances within and between classes behind it, ``(D,)``.
 
@@ -214,11 +245,17 @@ def _scaled(
     with torch.no_grad():
         norm.shift.copy_(-mean)
         norm.log_scale.copy_(-std.log())
-    return flow, *_variances((x - mean) / std, classes, strength)
+    return flow, *_variances((x - mean) / std, classes, weight, strength)
 
 
 def _mixed(
-    x: Tensor, classes: Tensor, mean: Tensor, std: Tensor, strength: float, power_maps: bool
+    x: Tensor,
+    classes: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    strength: float,
+    power_maps: bool,
 ) -> tuple[RealNVP, Tensor, Tensor]:
     """Return a flow to uncorrelated dimensions, and variances, ``(D,)``, there.
 
@@ -229,7 +266,7 @@ def _mixed(
     maps = int(power_maps) or None
     x = (x - mean) / std
     if not spans_little(number, dim):
-        within, between, basis, second_basis = _covariances(x, classes, strength)
+        within, between, basis, second_basis = _covariances(x, classes, weight, strength)
         flow = RealNVP((dim,), preset="affine", power_maps=maps).double()
         matrix, inverse, log_abs_det = _whitening(within.sqrt(), basis, second_basis)
         _only(FullAffine, flow).set(
@@ -241,9 +278,9 @@ def _mixed(
         return flow, torch.ones_like(between), between
     flow = RealNVP((dim,), preset="affine", rank=number, power_maps=maps).double()
     spanned = _only(LowRankAffine, flow)
-    within, between, basis, second_basis = _covariances(spanned.span(x), classes, strength)
+    within, between, basis, second_basis = _covariances(spanned.span(x), classes, weight, strength)
     within_outside, between_outside, *_ = _covariances(
-        torch.zeros_like(x[:, :1]), classes, strength
+        torch.zeros_like(x[:, :1]), classes, weight, strength
     )
     outside = within_outside.sqrt()
     whitening = _whitening(within.sqrt() / outside, basis, second_basis)
@@ -253,7 +290,7 @@ def _mixed(
 
 
 def _covariances(
-    x: Tensor, classes: Tensor, strength: float
+    x: Tensor, classes: Tensor, weight: Tensor, strength: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Diagonalise the covariance within and between classes of elements in standard units.
 
@@ -265,13 +302,14 @@ def _covariances(
         scaled to 1, variances between, along the columns of another. In the order variances
         within, variances between, basis, second basis.
     """
-    number, dim = x.shape
-    identity = torch.eye(dim, dtype=x.dtype, device=x.device)
-    evidence = Evidence.by_class(x, classes)
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    number = float(weight.sum())
+    evidence = evidence_by_class(x, classes, weight)
     residuals = x - evidence.mean[classes]
-    total = (x.T @ x + strength * identity) / (number + strength)
-    shrunk = residuals.T @ residuals + strength * _WITHIN * identity
-    within, basis = torch.linalg.eigh(shrunk / (number - len(evidence.count) + strength))
+    total = (x.T @ (weight * x) + strength * identity) / (number + strength)
+    shrunk = residuals.T @ (weight * residuals) + strength * _WITHIN * identity
+    free = max(0.0, number - len(evidence.count))
+    within, basis = torch.linalg.eigh(shrunk / (free + strength))
     within = within.clamp_min(torch.finfo(x.dtype).tiny)
     whitening = basis / within.sqrt()
     means = evidence.mean @ whitening
@@ -283,14 +321,19 @@ def _covariances(
     return within, between, basis, second_basis
 
 
-def _variances(x: Tensor, classes: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+def _variances(
+    x: Tensor, classes: Tensor, weight: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
     """Return the variances within and between classes, ``(D,)`` each, shrunk likewise."""
-    evidence = Evidence.by_class(x, classes)
-    number, known = len(x), len(evidence.count)
-    total = (x.square().sum(0) + strength) / (number + strength)
-    within = (evidence.scatter.sum(0) + strength * _WITHIN) / (number - known + strength)
-    spread = evidence.mean.square().sum(0) - within * (1 / evidence.count.double()).sum()
-    return within, (spread + strength * (total - within)) / (known - 1 + strength)
+    evidence = evidence_by_class(x, classes, weight)
+    counts = evidence.counts
+    number, known = weight.sum(0), (counts > 0).sum(0)
+    total = ((weight * x.square()).sum(0) + strength) / (number + strength)
+    free = (number - known).clamp_min(0)
+    within = (evidence.scatter.sum(0) + strength * _WITHIN) / (free + strength)
+    errors = torch.where(counts > 0, counts.reciprocal(), 0.0).sum(0)  # of the means
+    spread = torch.where(counts > 0, evidence.mean.square(), 0.0).sum(0) - within * errors
+    return within, (spread + strength * (total - within)) / ((known - 1).clamp_min(0) + strength)
 
 
 def _only(kind: type[_Layer], flow: RealNVP) -> _Layer:

@@ -102,21 +102,36 @@ class YeoJohnson(Bijection):
         Returns:
             Latent of the batch, ``(B, D)``.
         """
+        self.fit(x)
+        return super().initialise(x, context)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, weight: Tensor | None = None) -> None:
+        """Set centres, units and powers to their maximum a posteriori, in place.
+
+        Args:
+            x: A batch of data, ``(B, D)``.
+            weight: How often entries count, ``(B, 1)`` or ``(B, D)``; by default once.
+        """
         rows = torch.linspace(
             0, len(x) - 1, min(len(x), _MOST_ROWS), device=x.device, dtype=torch.float64
         )
-        some = x[rows.round().long()].double()
+        rows = rows.round().long()
+        some = x[rows].double()
+        each = torch.ones_like(some[:, :1]) if weight is None else weight[rows]
+        share = each / each.sum(0).clamp_min(torch.finfo(x.dtype).tiny)
         # In units in which the squares of all numbers are finite.
         size = some.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
-        mean, std = (some / size).mean(0), (some / size).std(0, correction=0)
+        mean = (share * (some / size)).sum(0)
+        std = (share * (some / size - mean).square()).sum(0).sqrt()
         unit = _UNIT * std * size
         ordered = some.sort(0).values
         values = 1 + (ordered[1:] != ordered[:-1]).sum(0)
         bends = (values >= _FEWEST_VALUES) & (std > 1e-12) & (unit > torch.finfo(x.dtype).tiny)
         centre = torch.where(bends, mean * size, 0.0)
         self.set(centre, torch.where(bends, unit, 1.0), torch.ones_like(centre))
-        self.power.copy_(torch.where(bends, _likeliest_power(self._standard(some)), 1.0))
-        return super().initialise(x, context)
+        power = _likeliest_power(self._standard(some), each)
+        self.power.copy_(torch.where(bends, power, 1.0))
 
     def _standard(self, x: Tensor) -> Tensor:
         """Return distances from the centres in their units."""
@@ -148,17 +163,20 @@ def yeo_johnson(u: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
     return z, (power - 1) * log_distance
 
 
-def _likeliest_power(u: Tensor) -> Tensor:
+def _likeliest_power(u: Tensor, weight: Tensor) -> Tensor:
     """Return the maximum a posteriori power of every column ``(N, D)``, on a grid, ``(D,)``."""
-    log_distance = u.abs().log1p().copysign(u).sum(0)
+    number = weight.sum(0)
+    share = weight / number.clamp_min(torch.finfo(u.dtype).tiny)
+    log_distance = (weight * u.abs().log1p().copysign(u)).sum(0)
     powers = torch.linspace(0, 2, 41, dtype=u.dtype, device=u.device)
     powers = powers[(powers - 1).abs().argsort(stable=True)]  # of equals, the one nearest to 1
     scores = []
     for power in powers:
         z, _ = yeo_johnson(u, power)
-        variance = z.var(0, correction=0).clamp_min(torch.finfo(u.dtype).tiny)
+        variance = (share * (z - (share * z).sum(0)).square()).sum(0)
+        variance = variance.clamp_min(torch.finfo(u.dtype).tiny)
         prior = ((power - 1) / _PRIOR_STD).square()
-        scores.append((power - 1) * log_distance - 0.5 * (len(u) * variance.log() + prior))
+        scores.append((power - 1) * log_distance - 0.5 * (number * variance.log() + prior))
     return powers[torch.stack(scores).argmax(0)]
 
 

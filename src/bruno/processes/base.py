@@ -168,7 +168,7 @@ class ExchangeableProcess(nn.Module, ABC):
 
     def _gaussian_predictive(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Return the mean and variance of the Gaussian predictive, each ``(*B, D)``."""
-        n = evidence.count.unsqueeze(-1).double()
+        n = evidence.counts
         covariance, noise = self.covariance, self.noise
         total = noise + n * covariance  # v + ρ(n − 1)
         mean = self.loc + n * covariance / total * (evidence.mean - self.loc)
@@ -177,13 +177,12 @@ class ExchangeableProcess(nn.Module, ABC):
 
     def _quadratic_form(self, evidence: Evidence) -> Tensor:
         r"""Return :math:`\beta = (z - \mu)^\top K^{-1} (z - \mu)`, shape ``(*B, D)``."""
-        n = evidence.count.unsqueeze(-1).double()
+        n = evidence.counts
         between = n * (evidence.mean - self.loc).square() / (self.noise + n * self.covariance)
         return evidence.scatter / self.noise + between
 
     def _log_determinant(self, n: Tensor) -> Tensor:
-        r"""Return :math:`\log\det K` of ``n`` ``(*B,)`` elements, shape ``(*B, D)``."""
-        n = n.unsqueeze(-1).double()
+        r"""Return :math:`\log\det K` of ``n`` elements, ``(*B, 1)`` or ``(*B, D)``; ``(*B, D)``."""
         return n * self._log_noise() + torch.log1p(n * self.covariance / self.noise)
 
     def _prefixes(self, z: Tensor) -> Evidence:
@@ -236,7 +235,7 @@ class ExchangeableProcess(nn.Module, ABC):
         """
         self._check_evidence(evidence)
         mean, _ = self._gaussian_predictive(evidence)
-        n = evidence.count.unsqueeze(-1).double()
+        n = evidence.counts
         variance = self.covariance * self.noise / (self.noise + n * self.covariance)
         return Independent(self._distribution(mean, variance.expand_as(mean), evidence), 1)
 

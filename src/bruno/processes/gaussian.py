@@ -69,8 +69,8 @@ class ExchangeableGaussian(ExchangeableProcess):
     def log_prob_of(self, evidence: Evidence) -> Tensor:
         """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
         self._check_evidence(evidence)
-        n = evidence.count.unsqueeze(-1).double()
-        terms = self._quadratic_form(evidence) + self._log_determinant(evidence.count)
+        n = evidence.counts
+        terms = self._quadratic_form(evidence) + self._log_determinant(n)
         return -0.5 * (terms + n * _LOG_TWO_PI).sum(-1)
 
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
@@ -93,9 +93,9 @@ class ExchangeableGaussian(ExchangeableProcess):
         precision = variance.reciprocal()
         size = (shift.square() * precision).sum(-1)
         normaliser = (variance.log() + _LOG_TWO_PI).sum(-1)
-        # The precision depends on a set through its count only: one row for every count there is.
-        counts, count_of_set = evidence.count.unique(return_inverse=True)
-        one_of_count = torch.zeros_like(counts, dtype=torch.int64).scatter_(
+        # The precision depends on a set through its counts only: one row for all that share them.
+        counts, count_of_set = evidence.counts.unique(return_inverse=True, dim=0)
+        one_of_count = torch.zeros_like(counts[:, 0], dtype=torch.int64).scatter_(
             0, count_of_set, torch.arange(len(count_of_set), device=counts.device)
         )
         squares = from_centre.square() @ precision[one_of_count].T

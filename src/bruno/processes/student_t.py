@@ -81,7 +81,7 @@ class ExchangeableStudentT(ExchangeableProcess):
 
     def _inflation(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Return the updated degrees of freedom and the factor on the Gaussian's variances."""
-        n = evidence.count.unsqueeze(-1).double()
+        n = evidence.counts
         excess = self.raw_df.double().exp()  # ν − 2
         return 2 + excess + n, (excess + self._quadratic_form(evidence)) / (excess + n)
 
@@ -133,13 +133,13 @@ class ExchangeableStudentT(ExchangeableProcess):
     def log_prob_of(self, evidence: Evidence) -> Tensor:
         """Return the joint log-density of the sets behind evidence, in nats, shape ``(*B,)``."""
         self._check_evidence(evidence)
-        n = evidence.count.unsqueeze(-1).double()
+        n = evidence.counts
         excess = self.raw_df.double().exp()  # ν − 2
         df = 2 + excess
         terms = (
             _log_gamma_ratio(df / 2, n / 2)
             - 0.5 * n * (excess.log() + math.log(math.pi))
-            - 0.5 * self._log_determinant(evidence.count)
+            - 0.5 * self._log_determinant(n)
             - 0.5 * (df + n) * torch.log1p(self._quadratic_form(evidence) / excess)
         )
         return terms.sum(-1)
