@@ -359,7 +359,7 @@ class Evidence:
         # Welford's update equals merging with a single element, in a third of the time.
         count = self.count + 1
         shift = z - self.mean
-        mean = self.mean + shift / (self.counts + 1)
+        mean = self.mean + shift / (count if self.counts_differ else count.unsqueeze(-1))
         return Evidence(count, mean, torch.addcmul(self.scatter, shift, z - mean))
 
     def of_elements(self, z: Tensor) -> Evidence:

@@ -32,7 +32,7 @@ from bruno.progress import Shown
 # With fewer examples for every feature, the map is held out, too, by fitting it again.
 _ENOUGH_ROWS = 2
 # More examples do not change the temperature.
-_MOST_HELD_OUT = 5000
+_MOST_HELD_OUT = 2000
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Examples:
         if self.weight is None and len(first) == len(keys):
             return self
         rows = torch.from_numpy(first)
-        weight = np.bincount(place.ravel(), self.weight)
+        weight = np.bincount(place.ravel(), self.weight).astype(np.float64)
         z = self.z[rows.to(self.z.device)]
         return replace(self, x=self.x[first], z=z, classes=self.classes[rows], weight=weight)
 

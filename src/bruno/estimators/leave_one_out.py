@@ -115,21 +115,27 @@ def _change(
     evidence: Evidence,
     fitted: FittedCovariance,
 ) -> Tensor:
-    """Return the growth of squared distances plus that of the log-determinant, ``(N, K)``."""
-    count = evidence.counts[own]
+    """Return the growth of squared distances plus that of the log-determinant, ``(N, K)``.
+
+    By matrix products: a tensor ``(N, K, D)`` of distances takes ten times as long.
+    """
+    count, rows = evidence.counts[own], torch.arange(len(z), device=z.device)
     factor = count / torch.where(count - held > _NOTHING, count - held, 1.0)
-    observed = held > 0
-    residual = torch.where(observed, z - evidence.mean[own], 0.0) / std
-    distance = torch.where(observed.unsqueeze(1), z.unsqueeze(1) - evidence.mean, 0.0) / std
-    distance[torch.arange(len(z), device=z.device), own] = residual * factor
-    factor = held * factor
-    total = torch.as_tensor(fitted.weight, device=z.device)
-    scaled = factor * residual.square() / total
+    residual = torch.where(held > 0, z - evidence.mean[own], 0.0) / std
+    scaled = held * factor * residual.square() / torch.as_tensor(fitted.weight, device=z.device)
+    centre = evidence.mean.mean(0)
+    means, shift = (evidence.mean - centre) / std, (z - centre) / std
     if fitted.full:
         leverage = scaled.sum(1, keepdim=True).clamp_max(_LARGEST_LEVERAGE)
-        along = torch.einsum("nkd,nd->nk", distance, residual).square()
-        growth = factor / total * along / (1 - leverage)
+        size = residual.square().sum(1)
+        along = (shift * residual).sum(1, keepdim=True) - residual @ means.T
+        along[rows, own] = size * factor[:, 0]
+        share = leverage / size.clamp_min(torch.finfo(z.dtype).tiny).unsqueeze(1)
+        growth = share / (1 - leverage) * along.square()
     else:
         leverage = scaled.clamp_max(_LARGEST_LEVERAGE)
-        growth = torch.einsum("nkd,nd->nk", distance.square(), leverage / (1 - leverage))
-    return growth + torch.log1p(-leverage).sum(1, keepdim=True)
+        ratio = leverage / (1 - leverage)
+        growth = (ratio * shift.square()).sum(1, keepdim=True)
+        growth = growth - 2 * (ratio * shift) @ means.T + ratio @ means.square().T
+        growth[rows, own] = (ratio * (residual * factor).square()).sum(1)
+    return growth.clamp_min(0) + torch.log1p(-leverage).sum(1, keepdim=True)

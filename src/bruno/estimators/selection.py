@@ -23,8 +23,8 @@ from bruno.estimators.weights import without_gaps
 from bruno.model import Bruno
 from bruno.progress import Shown
 
-# More rows cost time and do not change a choice that matters.
-_MOST_ROWS = 2000
+# More rows cost time and do not change a choice that matters; for many dimensions twice as many.
+_MOST_ROWS, _MANY_DIMENSIONS = 1000, 100
 # An element is held out if its class has so many: the rest has to have a mean and a scatter.
 FEWEST_EXAMPLES = 3
 # Below so many rows no marginal map is fitted.
@@ -104,12 +104,12 @@ def choose(
         weight: How often each element counts, ``(N,)``; by default once.
         shown: Shows the progress through a sequence as it is iterated.
     """
-    default = prior_strength(x.shape[1], full=full)
-    some = spread(x, classes, _MOST_ROWS)
+    dim = x.shape[1]
+    default, total = prior_strength(dim, full=full), len(x)
+    some = spread(x, classes, _MOST_ROWS if dim <= _MANY_DIMENSIONS else 2 * _MOST_ROWS)
     present, of_some = torch.unique(classes[some], return_inverse=True)
     x, classes, log_prior = x[some], of_some, log_prior[present]
     weight = None if weight is None else weight[some]
-    dim = x.shape[1]
     each = torch.ones_like(x[:, 0]) if weight is None else weight
     count = torch.bincount(classes, each)
     number = float(each.sum())
@@ -136,7 +136,7 @@ def choose(
         loss: Tensor = nll_loss(log_proba, classes[rows], reduction="none")
         return loss
 
-    prior_matters = full and dim <= number - len(count) < _MANY_ROWS * dim
+    prior_matters = full and is_enough and total - len(count) < _MANY_ROWS * dim
     bends, others, weaker = (
         [{name: value} for value in values if is_tried]
         for name, values, is_tried in (
@@ -174,7 +174,7 @@ def _is_better(new: Tensor, old: Tensor, weight: Tensor, *, is_enough: bool) -> 
 
 
 def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
-    """Return so many rows at most, evenly spread over each class in the order of their values.
+    """Return so many rows at most, evenly spread over each class in the order of their sums.
 
     Whatever the order of the rows is, they are the same elements.
 
@@ -185,15 +185,10 @@ def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
     """
     if len(x) <= most:
         return torch.arange(len(x), device=x.device)
-    order = x[:, _varied(x.nan_to_num(0.0))].argsort(stable=True)
+    # By one number of each element; sorting every column would take longer than a fit.
+    order = x.nan_to_num(0.0).sum(1).argsort(stable=True)
     order = order[classes[order].argsort(stable=True)]
     places = (
         torch.linspace(0, len(x) - 1, most, device=x.device, dtype=torch.float64).round().long()
     )
     return order[places]
-
-
-def _varied(x: Tensor) -> int:
-    """Return the column of the most different values."""
-    ordered = x.sort(0).values
-    return int((ordered[1:] != ordered[:-1]).sum(0).argmax())

@@ -9,18 +9,13 @@ in every dimension, with :math:`\rho = B_{dd}` and :math:`v = 1 + B_{dd}`.
 
 from __future__ import annotations
 
-import math
-from functools import cache
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from bruno.estimators.marginal_likelihood import EXCESS, maximise_marginal_likelihood
 from bruno.estimators.scales import standard_scale
 from bruno.estimators.weights import without_gaps
 from bruno.evidence import Evidence
@@ -28,9 +23,8 @@ from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
 from bruno.flows.yeo_johnson import YeoJohnson
 from bruno.model import Bruno
-from bruno.processes import PROCESSES, ExchangeableProcess, ExchangeableStudentT
+from bruno.processes import PROCESSES, ExchangeableProcess
 
-_ONE_AT_A_TIME = Lock()
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 # Prior of the variance within classes, in standard units, and its weight in pseudo-observations:
@@ -40,17 +34,9 @@ _Layer = TypeVar("_Layer", bound=nn.Module)
 _WITHIN = 0.6
 _STRENGTH, _STRENGTH_EACH = 3.0, 10.0
 _SMALLEST_BETWEEN = 0.05
-# Log-normal prior of the degrees of freedom beyond 2, narrower for more dimensions, because
-# correlated dimensions overstate the evidence. Where elements do not scatter at all, as in some
-# direction if there are fewer of them than dimensions, the likelihood has no largest value at the
-# lower end; they are kept within a range.
-_EXCESS, _LARGEST_STD, _STD_TIMES_DIMENSIONS = 300.0, 0.5, 2.0
-_RAW_EXCESS_RANGE = (math.log(1.0), math.log(1e5))
 # Mean square, in units of the variance within classes, below which a direction has no scatter but
 # rounding errors; and the degrees of freedom, beyond 2, of a Student-t process that is a Gaussian.
 _NO_SCATTER, _GAUSSIAN_EXCESS = 1e-9, 1e12
-# Converged where a thousandth of a parameter changes less than a ten-thousandth of a nat.
-_ITERATIONS, _STEEPEST = 50, 3e-2
 
 
 def fit_two_covariance(
@@ -97,7 +83,7 @@ def fit_two_covariance(
     between = between.clamp_min(_SMALLEST_BETWEEN)
     start = {"variance": within + between, "covariance": between}
     if process == "student_t":
-        start["df"] = torch.full_like(between, 2 + _EXCESS)
+        start["df"] = torch.full_like(between, 2 + EXCESS)
     fitted = _fitted_process(PROCESSES[process], start, z, classes, each, strength)
     return Bruno(flow, fitted).requires_grad_(False)
 
@@ -305,11 +291,13 @@ def _covariances(
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     number = float(weight.sum())
     evidence = evidence_by_class(x, classes, weight)
-    residuals = x - evidence.mean[classes]
-    total = (x.T @ (weight * x) + strength * identity) / (number + strength)
-    shrunk = residuals.T @ (weight * residuals) + strength * _WITHIN * identity
+    residuals = (x - evidence.mean[classes]).mul_(weight.sqrt())
+    scatter = residuals.T @ residuals
+    of_means = evidence.mean.T @ (evidence.counts * evidence.mean)
+    total = (scatter + of_means + strength * identity) / (number + strength)
     free = max(0.0, number - len(evidence.count))
-    within, basis = torch.linalg.eigh(shrunk / (free + strength))
+    shrunk = (scatter + strength * _WITHIN * identity) / (free + strength)
+    within, basis = torch.linalg.eigh(shrunk)
     within = within.clamp_min(torch.finfo(x.dtype).tiny)
     whitening = basis / within.sqrt()
     means = evidence.mean @ whitening
@@ -354,64 +342,3 @@ def _whitening(
     """
     matrix = (basis / within) @ second_basis
     return matrix, (second_basis.T * within) @ basis.T, -within.log().sum()
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Return the controller of thread pools, cached because finding them takes milliseconds."""
-    return ThreadpoolController()
-
-
-def maximise_marginal_likelihood(
-    process: ExchangeableProcess, evidence: Evidence, strength: float
-) -> None:
-    """Set the parameters of a process to their maximum a posteriori, in place.
-
-    The prior of both variances is inverse gamma, ``strength`` pseudo-observations of the parameters
-    of the process as it comes; that of the degrees of freedom is log-normal. Degrees of freedom
-    beyond its range stay as they are.
-
-    Args:
-        process: The process, at the prior values.
-        evidence: The classes, of batch shape ``(K,)``.
-        strength: Weight of the prior, in pseudo-observations.
-    """
-    noise, covariance = process.noise.detach(), process.covariance.detach()
-    if isinstance(process, ExchangeableStudentT):
-        is_free = process.raw_df.detach() <= _RAW_EXCESS_RANGE[1]
-    std = min(_LARGEST_STD, _STD_TIMES_DIMENSIONS / process.dim)
-    parameters = dict(process.named_parameters())
-    # In these units all are about as hard to move.
-    unit = np.repeat([std if name == "raw_df" else 1.0 for name in parameters], process.dim)
-
-    def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
-        vector_to_parameters(torch.from_numpy(values * unit), parameters.values())
-        penalty = sum(
-            (now.log() + then / now).sum()
-            for now, then in ((process.noise, noise), (process.covariance, covariance))
-        )
-        loss = 0.5 * strength * penalty - process.log_prob_of(evidence).sum()
-        if isinstance(process, ExchangeableStudentT):
-            distance = torch.where(is_free, process.raw_df - math.log(_EXCESS), 0.0)
-            loss = loss + 0.5 * (distance / std).square().sum()
-        gradient = torch.autograd.grad(loss, list(parameters.values()))
-        return float(loss.detach()), parameters_to_vector(gradient).numpy() * unit
-
-    start = parameters_to_vector(parameters.values()).detach().numpy() / unit
-    bounds = [(None, None)] * (2 * process.dim)
-    if isinstance(process, ExchangeableStudentT):
-        free = tuple(np.divide(_RAW_EXCESS_RANGE, std))
-        of_df = zip(is_free.tolist(), (process.raw_df / std).tolist(), strict=True)
-        bounds += [free if moves else (value, value) for moves, value in of_df]
-    # More threads than one only wait for each other over so few numbers. Their number is that of
-    # the process: who changes it has to put it back before another does.
-    with torch.enable_grad(), _ONE_AT_A_TIME, _threads().limit(limits=1, user_api="blas"):
-        found = minimize(
-            loss_and_gradient,
-            start,
-            method="L-BFGS-B",
-            jac=True,
-            bounds=bounds,
-            options={"maxiter": _ITERATIONS, "gtol": _STEEPEST},
-        )
-    vector_to_parameters(torch.from_numpy(found.x * unit), parameters.values())

@@ -14,6 +14,8 @@ _UNIT = 0.3
 _PRIOR_STD = 0.5
 # A column of fewer different values is mapped to as many, whatever the power.
 _FEWEST_VALUES = 3
+# Steps of the grids of powers, and how many there are to each side.
+_COARSE, _FINE, _PLACES = 0.25, 0.05, 4
 # More rows do not change a power that matters.
 _MOST_ROWS = 1000
 
@@ -164,20 +166,32 @@ def yeo_johnson(u: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _likeliest_power(u: Tensor, weight: Tensor) -> Tensor:
-    """Return the maximum a posteriori power of every column ``(N, D)``, on a grid, ``(D,)``."""
+    """Return the maximum a posteriori power of every column ``(N, D)``, on a grid, ``(D,)``.
+
+    Of a coarse grid first, and then of the fine one around the best.
+    """
     number = weight.sum(0)
     share = weight / number.clamp_min(torch.finfo(u.dtype).tiny)
     log_distance = (weight * u.abs().log1p().copysign(u)).sum(0)
-    powers = torch.linspace(0, 2, 41, dtype=u.dtype, device=u.device)
-    powers = powers[(powers - 1).abs().argsort(stable=True)]  # of equals, the one nearest to 1
-    scores = []
-    for power in powers:
+
+    def score(power: Tensor) -> Tensor:
         z, _ = yeo_johnson(u, power)
         variance = (share * (z - (share * z).sum(0)).square()).sum(0)
         variance = variance.clamp_min(torch.finfo(u.dtype).tiny)
         prior = ((power - 1) / _PRIOR_STD).square()
-        scores.append((power - 1) * log_distance - 0.5 * (number * variance.log() + prior))
-    return powers[torch.stack(scores).argmax(0)]
+        return (power - 1) * log_distance - 0.5 * (number * variance.log() + prior)
+
+    best = torch.ones_like(log_distance)
+    highest = score(best)
+    for step in (_COARSE, _FINE):
+        centre = best
+        # Of equals, the one nearest to the centre.
+        for place in sorted(range(-_PLACES, _PLACES + 1), key=abs):
+            power = (centre + place * step).clamp(0, 2)
+            found = score(power)
+            best = torch.where(found > highest, power, best)
+            highest = torch.maximum(found, highest)
+    return best
 
 
 def _log1p_over(product: Tensor, power: Tensor, limit: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,9 @@ def as_vectors(**parameters: Tensor | float) -> dict[str, Tensor]:
         if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{name}: expected finite numbers of shape (D,), got {tensor}")
     try:
-        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()), (1,))
-    except RuntimeError:
+        # Not torch's, whose first call imports sympy, for a second.
+        shape = np.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors.values()), (1,))
+    except ValueError:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise UserError(f"parameters: expected one common shape (D,), got {shapes}") from None
     return {name: tensor.expand(shape) for name, tensor in tensors.items()}
