@@ -191,7 +191,7 @@ def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch
         learnt.append(len(x))
         return fit_two_covariance(x, classes, process, full=True, global_scale=global_scale)
 
-    monkeypatch.setattr("bruno.estimators.base.fit_dense", fit_dense)
+    monkeypatch.setattr("bruno.estimators.fitting.fit_dense", fit_dense)
     BrunoClassifier(flow="dense", random_state=0).fit(X, Y)
     assert learnt == [150, 100, 100, 100]
     learnt.clear()

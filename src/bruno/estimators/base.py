@@ -19,6 +19,7 @@ from bruno.errors import UserError
 from bruno.estimators.encoding import as_rows, decoded, encoded, keeps_columns_apart
 from bruno.estimators.fitting import Recipe, chosen_recipe
 from bruno.estimators.given import given_model
+from bruno.estimators.light import LightModel
 from bruno.estimators.saving import SavedAsDirectory
 from bruno.estimators.sharing import reads
 from bruno.estimators.weights import (
@@ -59,6 +60,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     model: Bruno | str | Path | None
     flow: str | None
     _exact_model: Bruno
+    _light: LightModel | None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -80,7 +82,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     def __getstate__(self) -> dict[str, Any]:
         # Of a copy, for another thread may add to the attributes of this one.
         state: dict[str, Any] = super(BrunoEstimator, self._copied()).__getstate__()
-        left_out = {"_exact_model", "_lock"}
+        left_out = {"_exact_model", "_light", "_lock"}
         return {name: value for name, value in state.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -239,6 +241,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         self.model_ = model
         is_exact = model.flow.dtype == torch.float64
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
+        self._light = LightModel.of(model)
 
     def _shown(self, description: str) -> Shown:
         """Return a progress display of a sequence as it is iterated, if ``verbose``."""

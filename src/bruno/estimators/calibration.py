@@ -108,6 +108,23 @@ def with_label_noise(log_joint: Tensor, log_prior: Tensor, label_noise: float) -
     return torch.logaddexp(log_proba + math.log1p(-label_noise), at_random)
 
 
+def noisy_log_proba(log_joint: np.ndarray, log_prior: np.ndarray, noise: float) -> np.ndarray:
+    """Return what :func:`with_label_noise` does, of one element, ``(K,)``, in numpy.
+
+    Args:
+        log_joint: log p(x, class) of labels without noise, tempered, ``(K,)``.
+        log_prior: Logarithms of the prior of the classes, ``(K,)``.
+        noise: Probability that a label is drawn from the prior.
+    """
+    centred = log_joint - log_joint.max()
+    log_proba: np.ndarray = centred - math.log(np.exp(centred).sum())
+    if not noise:
+        return log_proba
+    at_random = log_prior - math.log(np.exp(log_prior).sum()) + math.log(noise)
+    mixed: np.ndarray = np.logaddexp(log_proba + math.log1p(-noise), at_random)
+    return mixed
+
+
 def choose_calibration(
     log_prob: Tensor,
     truth: Tensor,

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 
 from bruno.estimators.labels import as_array, common_type, kind_of
+from bruno.estimators.light import LightClasses, LightEvidence, LightModel
 from bruno.evidence import Evidence
+
+# Beyond so many numbers, classes times dimensions, a matrix product of torch is faster.
+_MOST_NUMBERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ClassEvidence:
 
     def __init__(self, labels: np.ndarray, evidence: Evidence) -> None:
         # A class that was dropped is None until its label is removed.
-        self._evidence: dict[Any, Evidence | None] = {
+        self._evidence: dict[Any, Evidence | LightEvidence | None] = {
             label: Evidence(*statistics)
             for label, *statistics in zip(
                 labels.tolist(), evidence.count, evidence.mean, evidence.scatter, strict=True
@@ -49,6 +53,7 @@ class ClassEvidence:
         }
         self._dtype = labels.dtype
         self._last_read = self._evidence.copy(), KnownClasses(labels.copy(), evidence)
+        self._last_light: tuple[dict[Any, Any], LightModel, LightClasses] | None = None
         self.kind = kind_of(labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -70,7 +75,7 @@ class ClassEvidence:
         evidence = self._evidence[label]
         if evidence is None:
             raise KeyError(label)
-        return evidence
+        return _as_evidence(evidence)
 
     def now(self) -> KnownClasses:
         """Return all classes as they are, in O(K) if none has changed since, else in O(KD)."""
@@ -78,11 +83,15 @@ class ClassEvidence:
         last_table, last = self._last_read
         if table == last_table:
             return last
-        known = {label: evidence for label, evidence in table.items() if evidence is not None}
+        known = {
+            label: _as_evidence(evidence)
+            for label, evidence in table.items()
+            if evidence is not None
+        }
         labels = sorted(known)
         some: Evidence | None = None
         if labels == last.labels.tolist() and None not in last_table.values():
-            rows = [row for row, k in enumerate(labels) if known[k] is not last_table[k]]
+            rows = [row for row, k in enumerate(labels) if table[k] is not last_table[k]]
             some = Evidence.stack([known[labels[row]] for row in rows])
         if some is not None and _fits(some, last.evidence):
             now = KnownClasses(last.labels, _with_rows(last.evidence, rows, some))
@@ -109,21 +118,61 @@ class ClassEvidence:
             if evidence is None:
                 self._evidence.pop(label, None)
 
-    def observe(self, label: Any, element: torch.Tensor) -> None:
-        """Take one more element of a known class, in O(D).
+    def observe(self, label: Any, element: np.ndarray) -> bool:
+        """Take one more element of a class, in O(D), if the class is known.
 
         Args:
             label: The class.
             element: Finite, float64 ``(D,)``.
+
+        Returns:
+            Whether it was taken: not where the class is unknown, or entries of it are missing.
         """
-        known = self[label]
-        if known.counts_differ:
-            self._evidence[label] = known.observe(element)
-            return
-        # Welford's update, as Evidence.observe makes it of any batch, in half the time.
-        mean = torch.lerp(known.mean, element, 1 / (known.count.item() + 1))
-        scatter = torch.addcmul(known.scatter, element - known.mean, element - mean)
-        self._evidence[label] = Evidence(known.count + 1, mean, scatter)
+        known = self._evidence.get(label)
+        if known is None:
+            return False
+        if isinstance(known, Evidence):
+            if known.counts_differ or known.mean.device.type != "cpu":
+                return False
+            known = LightEvidence.of(known)
+        self._evidence[label] = known.observe(element)
+        return True
+
+    def light(self, model: LightModel) -> LightClasses | None:
+        """Return the densities of all classes in numpy; None where that would take longer.
+
+        Args:
+            model: The model whose latent vectors are in the evidence.
+        """
+        table, last = self._evidence.copy(), self._last_light
+        if last is not None and last[1] is model and last[0] == table:
+            return last[2]
+        if len(table) * model.dim > _MOST_NUMBERS or None in table.values():
+            return None
+        evidence = {}
+        for label, known in table.items():
+            if isinstance(known, Evidence):
+                if known.counts_differ:
+                    return None
+                evidence[label] = LightEvidence.of(known)
+            elif known is not None:
+                evidence[label] = known
+        if last is not None and last[1] is model and last[0].keys() == table.keys():
+            place = {label: row for row, label in enumerate(sorted(table))}
+            changed = [label for label in table if table[label] is not last[0][label]]
+            rows = [place[label] for label in changed]
+            some = model.classes(last[2].labels[rows], [evidence[label] for label in changed])
+            now = last[2].with_rows(rows, some)
+        else:
+            labels = sorted(table)
+            ordered = [evidence[label] for label in labels]
+            now = model.classes(as_array(labels, self._dtype), ordered)
+        self._last_light = table, model, now
+        return now
+
+
+def _as_evidence(known: Evidence | LightEvidence) -> Evidence:
+    return known if isinstance(known, Evidence) else known.evidence()
 
 
 def _fits(some: Evidence, evidence: Evidence) -> bool:

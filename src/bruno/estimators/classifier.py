@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bruno import chunks
 from bruno.errors import UserError
-from bruno.estimators.calibration import with_label_noise, with_rejection
+from bruno.estimators.calibration import noisy_log_proba, with_label_noise, with_rejection
 from bruno.estimators.class_prior import log_prior
 from bruno.estimators.encoding import encoded
 from bruno.estimators.labels import unknown_label, with_unknown
@@ -156,9 +156,18 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         self.random_state = random_state
         self.verbose = verbose
 
-    @reads
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the most probable class of every element, ``(N,)``."""
+        found = self._log_proba_of_one(X)
+        if found is None:
+            return self._predict(X)
+        names, log_proba = found
+        best: np.ndarray = names[log_proba.argmax(1)]
+        return best
+
+    @reads
+    def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the classes of any number of elements."""
         check_is_fitted(self)
         names = self._names()
         best = [scores.argmax(1).cpu().numpy() for scores in self._log_proba_of_parts(X)]
@@ -173,16 +182,39 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         probabilities: np.ndarray = np.exp(self.predict_log_proba(X))
         return probabilities
 
-    @reads
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return logarithms of :meth:`predict_proba`.
 
         Columns are as ``classes_``; with ``unknown_prior`` a last one is for none of the known
         classes.
         """
+        found = self._log_proba_of_one(X)
+        return self._predict_log_proba(X) if found is None else found[1]
+
+    @reads
+    def _predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return log-probabilities of any number of elements."""
         parts = [scores.cpu().numpy() for scores in self._log_proba_of_parts(X)]
         log_proba: np.ndarray = np.concatenate(parts)
         return log_proba
+
+    def _log_proba_of_one(self, X: Any) -> tuple[np.ndarray, np.ndarray] | None:  # noqa: N803
+        """Return the classes and log p(class | x), ``(1, K)``, of one row in numpy.
+
+        None where it is no row of plain numbers, or there is no short way.
+        """
+        state = self.__dict__  # a fit replaces all of it at once
+        light = state.get("_light")
+        if light is None or "feature_names_in_" in state or self.unknown_prior is not None:
+            return None
+        z = light.latent(X)
+        classes = None if z is None else state["_known"].light(light)
+        if classes is None:
+            return None
+        shares = log_prior(self.class_prior, classes.count)
+        scores = classes.log_prob(z) / state["temperature_"] + shares
+        noise = state["label_noise_"]
+        return classes.labels, noisy_log_proba(scores, shares, noise)[None]
 
     def _log_proba_of_parts(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield log p(class | x) of some elements after the other: ``(n, K)`` each.

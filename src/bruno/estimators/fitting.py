@@ -73,7 +73,14 @@ class Recipe:
     def two_covariance(
         self, x: Tensor, classes: Tensor, weight: Tensor | None, choice: Choice
     ) -> Bruno:
-        """Return a two-covariance model of this flow and scale, on the CPU."""
+        """Return a two-covariance model of this flow and scale, on the CPU.
+
+        Args:
+            x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
+            classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
+            weight: How often each counts, ``(N,)``; by default once.
+            choice: Its other parameters.
+        """
         return fit_two_covariance(
             x,
             classes,
@@ -100,6 +107,10 @@ class Recipe:
         """Return how the unit of latent vectors is estimated from this many elements and classes.
 
         None for a dense flow, of which that is not known in closed form.
+
+        Args:
+            number: Number of elements, or the sums of their weights, ``(1,)`` or ``(D,)``.
+            groups: Number of classes.
         """
         if self.choice is None:
             return None

@@ -61,11 +61,12 @@ class Examples:
         """Return the examples with equal ones as one of their joint weight, sorted by value.
 
         So that folds are the same, whether an example counts twice or comes twice, and none is in
-        two of them. Where there is nothing to merge, and no weight, these as they are.
+        two of them. Where there is nothing to merge, and no weight, or for a dense
+        flow, these as they are.
         """
         keys = np.concatenate([self.x, self.classes.unsqueeze(1).numpy()], 1)
         _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        if self.weight is None and len(first) == len(keys):
+        if self.once or (self.weight is None and len(first) == len(keys)):
             return self
         rows = torch.from_numpy(first)
         weight = np.bincount(place.ravel(), self.weight).astype(np.float64)
@@ -87,6 +88,13 @@ class Examples:
 
         A model is overconfident of the examples it was fitted to: they are held out from the model,
         too, unless it was given.
+
+        Args:
+            learn: Rows to learn from.
+            held_out: Rows to score, ``(N,)``.
+
+        Returns:
+            log p(x | class), ``(N, K)``, and log p(x) of an unknown class, ``(N,)``.
         """
         classes = torch.unique(self.classes[learn], return_inverse=True)[1]
         if self.recipe is None:

@@ -119,7 +119,6 @@ class LearnsClasses(BrunoEstimator):
             weight = fading if weight is None else weight * fading
         self._known = ClassEvidence(classes, evidence_of(z, of_rows, weight))
 
-    @updates
     def partial_fit(
         self,
         X: Any,  # noqa: N803
@@ -143,6 +142,27 @@ class LearnsClasses(BrunoEstimator):
         Raises:
             ValueError: If the data are invalid; then nothing changes.
         """
+        if classes is None and sample_weight is None and self._observe(X, y):
+            return self
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def _observe(self, X: Any, y: Any) -> bool:  # noqa: N803
+        """Take one example of a known class in numpy; return whether that could be done."""
+        if type(y) is not np.ndarray or y.shape != (1,) or y.dtype.kind not in "biuUS":
+            return False
+        with self._updating:
+            state = self.__dict__
+            light = state.get("_light")
+            if light is None or "feature_names_in_" in state:
+                return False
+            if state["_recent"] is not None or self.half_life is not None:
+                return False
+            z = light.latent(X)
+            return z is not None and state["_known"].observe(y.item(), z)
+
+    @updates
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:  # noqa: N803
+        """Take examples of any kind."""
         announced = None if classes is None else checked_classes(classes)
         if not hasattr(self, "model_"):
             fitted = self._copied()
@@ -156,10 +176,6 @@ class LearnsClasses(BrunoEstimator):
         weight = _beside(each, z)
         if self._recent is not None or self.half_life is not None:
             self._take_latest(z, labels, weight, announced)
-            return self
-        is_one = len(z) == 1 and weight is None and announced is None
-        if is_one and (label := labels.item()) in self._known and not bool(z.isnan().any()):
-            self._known.observe(label, z[0])
             return self
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):

@@ -149,7 +149,7 @@ def _loss(
         by_beta = 0.5 * (df + n) / (excess + beta)
         log_tail = np.log1p(beta / excess)
         terms = 0.5 * (log_det + (df + n) * log_tail + n * np.log(excess))
-        loss = float((terms - _log_gamma_ratio(df / 2, n / 2)).sum())
+        loss = float((terms - log_gamma_ratio(df / 2, n / 2)).sum())
         growth = digamma((df + n) / 2) - digamma(df / 2)
         by_excess = 0.5 * (n / excess + log_tail - growth) - by_beta * beta / excess
         by_excess = by_excess.sum(0)
@@ -159,8 +159,13 @@ def _loss(
     return loss, by_noise.sum(0), by_covariance.sum(0), by_excess
 
 
-def _log_gamma_ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return log Γ(a + b) − log Γ(a), as of the Student-t process."""
+def log_gamma_ratio(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
+    """Return log Γ(a + b) − log Γ(a), by the difference of Stirling's series for large a.
+
+    Args:
+        a: At least 1.
+        b: At least 0.
+    """
     a, b = np.broadcast_arrays(a, b)
     series = (a + b - 0.5) * np.log1p(b / a) + b * (np.log(a) - 1) - b / (12 * a * (a + b))
     ratio: np.ndarray = np.where(a > _STIRLING_FROM, series, gammaln(a + b) - gammaln(a))

@@ -159,6 +159,12 @@ def with_fading(
 
 
 def weights_by_age(number: int, half_life: float, device: torch.device) -> Tensor:
-    """Return the weights of so many elements in order of time, the latest of which weighs 1."""
+    """Return the weights of so many elements in order of time, the latest of which weighs 1.
+
+    Args:
+        number: How many.
+        half_life: Number of elements after which one counts half.
+        device: Where the weights are to be.
+    """
     ages = torch.arange(number - 1, -1, -1, dtype=torch.float64, device=device)
     return 0.5 ** (ages / half_life)

@@ -78,7 +78,12 @@ def evidence_of(z: Tensor, classes: Tensor, weight: Tensor | None = None) -> Evi
 
 
 def evidence_of_one(z: Tensor, weight: Tensor | None = None) -> Evidence:
-    """Return the evidence of one set, ``()``; arguments as of :func:`evidence_of`."""
+    """Return the evidence of one set, of batch shape ``()``.
+
+    Args:
+        z: Latent vectors, ``(N, D)``; NaN where an entry is missing.
+        weight: How often each counts, ``(N,)``; by default once.
+    """
     if weight is None and not bool(z.isnan().any()):
         return Evidence.of(z)
     return evidence_of(z, torch.zeros(len(z), dtype=torch.int64, device=z.device), weight)[0]
@@ -107,7 +112,12 @@ def log_prob_given(process: ExchangeableProcess, z: Tensor, evidence: Evidence) 
 
 
 def log_prob_of_new(process: ExchangeableProcess, z: Tensor) -> Tensor:
-    """Return log-densities ``(Q,)`` of first elements of unknown sets, likewise."""
+    """Return log-densities ``(Q,)`` of first elements of unknown sets, likewise.
+
+    Args:
+        process: The process.
+        z: Elements, ``(Q, D)``; NaN where an entry is missing.
+    """
     if not bool(z.isnan().any()):
         return process.log_prob(z.unsqueeze(1))
     nothing = Evidence.empty(process.dim, (1,), device=z.device)
