@@ -1,8 +1,10 @@
 """What updates and predictions of the estimators cost; nothing else should run meanwhile.
 
     python benchmarks/estimator_times.py
+    python benchmarks/estimator_times.py --beside-lda
 
-Writes ``docs/results/estimators-cost.json``.
+Writes ``docs/results/estimators-cost.json``, or ``estimators-beside-lda.json``: fits, and updates
+and predictions of one row, beside scikit-learn's LDA and a streaming one, all in one run.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from bruno import BrunoClassifier, Evidence, ExchangeableGaussian
 from bruno.provenance import provenance
@@ -140,6 +143,91 @@ def forgetting(flow: str | None, dim: int = 784, count: int = 1_000) -> float:
     return float(np.abs(classifier.predict_log_proba(queries) - before).max())
 
 
+class StreamingLda:
+    """Linear discriminant analysis with running means, behind the covariance of a fit.
+
+    Args:
+        x: Elements, ``(N, D)``.
+        y: Their classes, from 0 to K − 1.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.count = np.bincount(y).astype(float)
+        self.mean = np.stack([x[y == k].mean(0) for k in range(len(self.count))])
+        residuals = x - self.mean[y]
+        self.precision = np.linalg.inv(residuals.T @ residuals / len(x))
+        self.weight = self.mean @ self.precision
+        self.offset = 0.5 * (self.weight * self.mean).sum(1)
+
+    def partial_fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Take one element."""
+        k = y[0]
+        self.count[k] += 1
+        self.mean[k] += (x[0] - self.mean[k]) / self.count[k]
+        self.weight[k] = self.mean[k] @ self.precision
+        self.offset[k] = 0.5 * self.weight[k] @ self.mean[k]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the class of one element."""
+        best: np.ndarray = (self.weight @ x[0] - self.offset).argmax(keepdims=True)
+        return best
+
+
+def beside_lda(repetitions: int = 2000) -> dict[str, Any]:
+    """Return seconds of fits, and microseconds of one row after the other, beside LDA."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(_SEED)
+
+    def table(number: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(number) % 10
+        mixing = np.eye(dim) + 0.1 * rng.standard_normal((dim, dim))
+        return rng.standard_normal((10, dim))[y] + rng.standard_normal((number, dim)) @ mixing, y
+
+    x, y = table(10_000, 100)
+    fits: dict[str, list[float]] = {}
+    BrunoClassifier().fit(x[:500], y[:500])  # imports
+    for _ in range(5):
+        for name, method in (
+            ("LinearDiscriminantAnalysis", LinearDiscriminantAnalysis()),
+            ("BrunoClassifier", BrunoClassifier(random_state=0)),
+        ):
+            fits.setdefault(name, []).append(seconds(method.fit, x, y))
+    x, y = table(2_000, 64)
+    lda = LinearDiscriminantAnalysis().fit(x, y)
+    methods = {
+        "BrunoClassifier": BrunoClassifier(random_state=0).fit(x, y),
+        "BrunoClassifier, student_t": BrunoClassifier(process="student_t").fit(x, y),
+        "BrunoClassifier, diagonal": BrunoClassifier(flow="diagonal").fit(x, y),
+        "streaming LDA in numpy": StreamingLda(x, y),
+    }
+    rows = [(x[i : i + 1], y[i : i + 1]) for i in rng.integers(0, len(x), repetitions)]
+    one_row: dict[str, Any] = {}
+    for name, method in methods.items():
+        for example in rows[:100]:
+            method.partial_fit(*example)
+            method.predict(example[0])
+        one_row[name] = {
+            "predict": spread([seconds(method.predict, row) for row, _ in rows]),
+            "update": spread([seconds(method.partial_fit, *row) for row in rows]),
+            "update, then predict": spread(
+                [
+                    seconds(method.partial_fit, *row) + seconds(method.predict, row[0])
+                    for row in rows
+                ]
+            ),
+        }
+    one_row["LinearDiscriminantAnalysis"] = {
+        "predict": spread([seconds(lda.predict, row) for row, _ in rows])
+    }
+    return {
+        "seconds to fit, N = 10000, D = 100, 10 classes": {
+            name: {"median": float(np.median(times)), "low": min(times), "high": max(times)}
+            for name, times in fits.items()
+        },
+        "microseconds of one row, D = 64, 10 classes": one_row,
+    }
+
+
 def cost() -> dict[str, Any]:
     """Return all that is timed, with one thread and with all."""
     figures: dict[str, Any] = {}
@@ -168,11 +256,15 @@ def main() -> None:
     """Measure, print and write all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where the figures go")
+    parser.add_argument("--beside-lda", action="store_true", help="fits and rows, beside LDA")
     arguments = parser.parse_args()
-    text = json.dumps({**provenance(), **cost()}, indent=2)
+    name, measured = ("estimators-cost", cost)
+    if arguments.beside_lda:
+        name, measured = ("estimators-beside-lda", beside_lda)
+    text = json.dumps({**provenance(), **measured()}, indent=2)
     print(text)
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "estimators-cost.json").write_text(text + "\n", encoding="utf-8")
+    (arguments.results / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -319,8 +319,28 @@ def anomalies(*columns: str) -> str:
     return markdown(header, rows)
 
 
+def beside_lda() -> str:
+    """Return what fits, and updates and predictions of one row, cost beside LDA."""
+    measured = json.loads((RESULTS / "estimators-beside-lda.json").read_text())
+    (fits,) = (value for name, value in measured.items() if name.startswith("seconds to fit"))
+    (rows,) = (value for name, value in measured.items() if name.startswith("microseconds"))
+    shown = []
+    for name in dict.fromkeys((*rows, *fits)):
+        fit = f"{fits[name]['median']:.2f}" if name in fits else ""
+        of_rows = [rows.get(name, {}).get(kind) for kind in ("predict", "update")]
+        both = rows.get(name, {}).get("update, then predict")
+        cells = [
+            f"{one['median']:.0f} ({one['low']:.0f} to {one['high']:.0f})" if one else ""
+            for one in (*of_rows, both)
+        ]
+        shown.append([name, fit, *cells])
+    header = ("", "fit, s", "predict one row, µs", "update, µs", "update, then predict, µs")
+    return markdown(header, shown)
+
+
 KINDS: dict[str, Callable[..., str]] = {
     "anomalies": anomalies,
+    "beside-lda": beside_lda,
     "few-shot": few_shot,
     "generation": generation,
     "models": models,
