@@ -37,7 +37,7 @@ def test_links_that_moved_to_another_class_are_read_again(classes, tmp_path):
     for name, places in {"a": (0, 1), "b": (2,)}.items():
         (root / name).mkdir(parents=True)
         for place in places:
-            (root / name / f"{place}.png").symlink_to(classes / "class0" / f"{place}.png")
+            (root / name / f"{place}.png").symlink_to(classes / "class9" / f"{place}.png")
     assert load_folder(root).class_sizes.tolist() == [2, 1]
     (root / "a" / "1.png").rename(root / "b" / "1.png")
     assert load_folder(root).class_sizes.tolist() == [1, 2]
