@@ -146,6 +146,9 @@ def test_wrong_labels_are_refused(learnt, name):
         learnt(name).adapt(support, labels[:-1])
     with pytest.raises(UserError, match=r"labels: expected 0..K-1, each at least once"):
         learnt(name).adapt(support, labels + 1)
+    if learnt(name).abilities.streaming:
+        with pytest.raises(UserError, match=r"labels: expected 0..3, the classes adapted to, got"):
+            learnt(name).adapt(support, labels).observe(support, labels + 1)
 
 
 def test_an_unknown_system_is_refused_with_a_list():

@@ -17,7 +17,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from bruno.baselines.encoder import IMAGES_AT_ONCE, computes_in_bfloat16
-from bruno.baselines.interface import Abilities, EpisodePlan, Predictor, System, number_of_classes
+from bruno.baselines.interface import (
+    Abilities,
+    EpisodePlan,
+    Predictor,
+    System,
+    check_further,
+    number_of_classes,
+)
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import Episode, dequantise, sample_sets
 from bruno.evidence import Evidence
@@ -146,5 +153,7 @@ class BrunoPredictor(Predictor):
         return replace(self, evidence=self.evidence - self._evidence_of(support, labels))
 
     def _evidence_of(self, support: Tensor, labels: Tensor) -> Evidence:
-        z, classes = self.system.encode(support), len(self.evidence.count)
+        classes = len(self.evidence.count)
+        check_further(support, labels, classes)
+        z = self.system.encode(support)
         return Evidence.stack([Evidence.of(z[labels == k]) for k in range(classes)])

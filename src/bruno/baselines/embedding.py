@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from bruno.baselines.interface import Predictor, System, flatten_episode, number_of_classes
+from bruno.baselines.interface import (
+    Predictor,
+    System,
+    check_further,
+    flatten_episode,
+    number_of_classes,
+)
 from bruno.data.sets import Episode
 from bruno.errors import UserError
 
@@ -98,6 +104,7 @@ class ExamplePredictor(Predictor):
             support: uint8 images, ``(N, C, H, W)``.
             labels: Class of each, int64 ``(N,)``.
         """
+        check_further(support, labels, self.classes)
         examples = torch.cat([self.examples, self.system.embed(support)])
         return ExamplePredictor(
             self.system, examples, torch.cat([self.labels, labels]), self.classes
@@ -174,7 +181,7 @@ class MeanPredictor(Predictor):
             support: uint8 images, ``(N, C, H, W)``.
             labels: Class of each, int64 ``(N,)``.
         """
-        sums, counts = _class_sums(self.system.embed(support), labels, len(self.counts))
+        sums, counts = self._sums_of(support, labels)
         return MeanPredictor(self.system, self.sums + sums, self.counts + counts)
 
     @torch.no_grad()
@@ -188,10 +195,14 @@ class MeanPredictor(Predictor):
         Raises:
             UserError: If a class would be left without any.
         """
-        sums, counts = _class_sums(self.system.embed(support), labels, len(self.counts))
+        sums, counts = self._sums_of(support, labels)
         if bool((self.counts - counts < 1).any()):
             raise UserError("forget: expected at least one example left of every class")
         return MeanPredictor(self.system, self.sums - sums, self.counts - counts)
+
+    def _sums_of(self, support: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        check_further(support, labels, len(self.counts))
+        return _class_sums(self.system.embed(support), labels, len(self.counts))
 
 
 def _class_sums(embedded: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ class Predictor(ABC):
             labels: Class of each, int64 ``(N,)`` in 0..K−1.
 
         Raises:
-            UserError: If the system cannot.
+            UserError: If the system cannot, or a label is another.
         """
         raise UserError(f"observe: {type(self).__name__} cannot add examples; adapt to all of them")
 
@@ -88,10 +88,10 @@ class Predictor(ABC):
 
         Args:
             support: Examples that were seen, uint8 ``(N, C, H, W)``.
-            labels: Class of each, int64 ``(N,)``.
+            labels: Class of each, int64 ``(N,)`` in 0..K−1.
 
         Raises:
-            UserError: If the system cannot.
+            UserError: If the system cannot, or a label is another.
         """
         raise UserError(f"forget: {type(self).__name__} cannot remove examples; adapt to the rest")
 
@@ -183,11 +183,7 @@ def number_of_classes(support: Tensor, labels: Tensor, most: int | None = None) 
     Raises:
         UserError: If the labels are not 0..K−1, each at least once, or there are too many.
     """
-    if labels.shape != support.shape[:1] or labels.dtype != torch.int64 or not len(labels):
-        raise UserError(
-            f"labels: expected int64 ({len(support)},), one for every example of at least one, "
-            f"got {str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
-        )
+    _check_shape(support, labels)
     classes = int(labels.max()) + 1
     if int(labels.min()) < 0 or len(labels.unique()) < classes:
         raise UserError(
@@ -196,6 +192,33 @@ def number_of_classes(support: Tensor, labels: Tensor, most: int | None = None) 
     if most is not None and classes > most:
         raise UserError(f"labels: this system was trained for up to {most} classes, got {classes}")
     return classes
+
+
+def check_further(support: Tensor, labels: Tensor, classes: int) -> None:
+    """Raise if further examples are not of the classes of a predictor.
+
+    Args:
+        support: Examples, ``(N, ...)``.
+        labels: Class of each, int64 ``(N,)``.
+        classes: Number of classes K.
+
+    Raises:
+        UserError: If a label is not one of 0..K−1, or there is not one for every example.
+    """
+    _check_shape(support, labels)
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise UserError(
+            f"labels: expected 0..{classes - 1}, the classes adapted to, got "
+            f"{labels.unique().tolist()}"
+        )
+
+
+def _check_shape(support: Tensor, labels: Tensor) -> None:
+    if labels.shape != support.shape[:1] or labels.dtype != torch.int64 or not len(labels):
+        raise UserError(
+            f"labels: expected int64 ({len(support)},), one for every example of at least one, "
+            f"got {str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
+        )
 
 
 def flatten_episode(episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from bruno.baselines.interface import Abilities, EpisodePlan, Predictor, System, number_of_classes
+from bruno.baselines.interface import (
+    Abilities,
+    EpisodePlan,
+    Predictor,
+    System,
+    check_further,
+    number_of_classes,
+)
 from bruno.baselines.memory import MemoryController, MemoryState
 from bruno.data.dataset import LabelledImages
 from bruno.data.sets import Episode, sample_episode
@@ -142,6 +149,7 @@ class MemoryPredictor(Predictor):
             support: uint8 images, ``(N, C, H, W)``.
             labels: Class of each, int64 ``(N,)``.
         """
+        check_further(support, labels, self.classes)
         state, memory = self.memory_state, self.system.memory
         for image, label in zip(support.split(1), labels.split(1), strict=True):
             state = memory.shown(memory.step(state, image)[0], label)
