@@ -25,6 +25,7 @@ from collections import Counter
 
 import httpx
 import numpy as np
+import torch
 import uvicorn
 
 from bruno.serving.app import create_app
@@ -89,6 +90,7 @@ class Writers:
 def supervise(store, port):
     """Serve in a child, and in another one whenever that dies; print the id of each."""
     settings = ServerSettings(store=store, views=False, max_rate=10**6)
+    torch.set_num_threads(1)  # threads of a pool do not survive a fork
     model = load_model(settings)
     while True:
         child = os.fork()

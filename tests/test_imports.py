@@ -67,3 +67,8 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     assert err == "bruno: error: this command needs jsonargparse, which pip install " + (
         "'bruno-sets[train]' installs\n"
     )
+
+
+def test_the_service_and_training_need_no_matplotlib():
+    loaded = modules_after("import bruno.cli.serve, bruno.training.runs")
+    assert "matplotlib" not in loaded

@@ -11,10 +11,8 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -169,10 +167,15 @@ def _shapes(character: str) -> tuple[NDArray[np.float32], ...]:
 
 @cache
 def _coverage(font: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
     return frozenset(FT2Font(str(_font_folder() / font)).get_charmap())
 
 
 def _font_folder() -> Path:
+    # Other data sets, training and the service need no Matplotlib.
+    import matplotlib as mpl
+
     return Path(mpl.get_data_path()) / "fonts" / "ttf"
 
 
