@@ -167,13 +167,14 @@ def rejection_of(
 def _by_leave_one_out(examples: Examples, start: float) -> ClassCalibration:
     """Return the calibration by examples that are held out one at a time, in closed form."""
     classes, z, each = examples.classes, examples.z, examples.each
-    rows = spread(torch.from_numpy(examples.x), classes, _MOST_HELD_OUT)
+    x = torch.from_numpy(examples.x.copy())  # it may be read-only, of which torch warns
+    rows = spread(x, classes, _MOST_HELD_OUT)
     rows = rows[(torch.bincount(classes, each) >= FEWEST_EXAMPLES)[classes[rows]]]
     if not len(rows):
         return ClassCalibration(start)
     fitted = None
     if examples.recipe is not None:
-        observed = without_gaps(torch.from_numpy(examples.x), each)[1].sum(0)
+        observed = without_gaps(x, each)[1].sum(0)
         fitted = examples.recipe.fitted_covariance(observed, int(classes.max()) + 1)
     own, held_out = classes.to(z.device), rows.to(z.device)
     on_device = None if each is None else each.to(z.device)
