@@ -3,7 +3,16 @@
 import torch
 from scipy import special
 
-from bruno.export.decompositions import convolution, elu, gelu, lgamma, ndtr, ndtri, searchsorted
+from bruno.export.decompositions import (
+    convolution,
+    elu,
+    gelu,
+    lgamma,
+    ndtr,
+    ndtri,
+    pixel_shuffle,
+    searchsorted,
+)
 from bruno.seeding import generator_for
 
 
@@ -50,3 +59,9 @@ def test_searchsorted():
     for right in (False, True):
         expected = torch.searchsorted(ends, values, right=right)
         assert torch.equal(searchsorted(ends, values, right=right), expected)
+
+
+def test_blocks_of_whole_pixels():
+    x = torch.arange(2 * 8 * 3 * 5).view(2, 8, 3, 5)
+    assert torch.equal(pixel_shuffle(x, 2), torch.nn.functional.pixel_shuffle(x, 2))
+    assert pixel_shuffle(x.float(), 2) is NotImplemented

@@ -156,6 +156,19 @@ def searchsorted(
     return (sorted_sequence <= wide if right else sorted_sequence < wide).sum(-1)
 
 
+def pixel_shuffle(x: Tensor, upscale_factor: int) -> Any:
+    """Return channels as blocks of pixels; runtimes have it for floating-point numbers only.
+
+    Args:
+        x: Images, ``(*B, C, H, W)``.
+        upscale_factor: Height and width of a block.
+    """
+    if x.dtype.is_floating_point:
+        return NotImplemented
+    blocks = x.unflatten(-3, (-1, upscale_factor, upscale_factor))
+    return blocks.movedim(-3, -1).movedim(-4, -3).flatten(-2).flatten(-3, -2)
+
+
 def convolution(
     x: Tensor,
     weight: Tensor,
@@ -231,6 +244,7 @@ _REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     torch.lgamma: lgamma,
     torch.searchsorted: searchsorted,
     torch.conv2d: convolution,
+    torch.pixel_shuffle: pixel_shuffle,
     torch.nn.functional.elu: elu,
     torch.nn.functional.gelu: gelu,
 }
