@@ -158,6 +158,7 @@ def test_an_element_too_far_from_the_mean_was_never_in_the_set():
                 evidence.without(evidence.of_elements(element), 1e-8)
 
 
+@pytest.mark.timeout(1800)
 def test_a_million_observations_one_by_one_match_all_at_once_in_constant_memory():
     n, dim = 1_000_000, 2
     z = 5 + torch.randn(n, dim, generator=generator_for(0), dtype=torch.float64)

@@ -140,7 +140,7 @@ class Classifier(RuleBasedStateMachine):
     @rule(data=st.data())
     def fail(self, data):
         y, _ = self.labelled(1, data)
-        for x, labels in ((ROWS[:1] * np.nan, y), (ROWS[:2], y), (ROWS[:1, :2], y)):
+        for x, labels in ((np.full_like(ROWS[:1], np.inf), y), (ROWS[:2], y), (ROWS[:1, :2], y)):
             with pytest.raises(ValueError, match=r"X|NaN|features|y: expected"):
                 self.classifier.partial_fit(x, labels)
         other = [0.5] if self.kind == "numbers" else [3]

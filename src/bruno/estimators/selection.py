@@ -65,7 +65,8 @@ class Choice:
             groups: Number of classes.
             full: Whether dimensions are mixed.
         """
-        free = torch.as_tensor(number - groups, dtype=torch.float64).clamp_min(0)
+        device = number.device if isinstance(number, Tensor) else "cpu"
+        free = torch.as_tensor(number - groups, device=device, dtype=torch.float64).clamp_min(0)
         return FittedCovariance(free + self.strength, full)
 
 
