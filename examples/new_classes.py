@@ -2,9 +2,8 @@
 
     python examples/new_classes.py [PICTURE]
 
-A classifier is fitted to two digits. The other eight arrive one by one, 40 examples of each, and
-every example is one update of its class. Logistic regression is refitted to all examples seen so
-far whenever a class has arrived. Both are tested on all digits seen so far.
+A classifier is fitted to two digits; the other eight arrive one by one, and every example is one
+update. Logistic regression is refitted to all examples so far. Both are tested on all digits seen.
 """
 
 from __future__ import annotations
