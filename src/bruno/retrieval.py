@@ -18,7 +18,7 @@ distance, with :math:`h = n r^2 / (1 - r + n r) = 1 - s^2`:
 
 .. math::
     \log \frac{p(x \mid \text{set})}{p(x)} = \sum_d \tfrac12 [ m_d^2 / h_d - \log s_d^2 ]
-    - \tfrac12 \sum_d \frac{h_d}{s_d^2} \Big( w_d - \frac{\bar w_d}{r_d} \Big)^2
+    - \tfrac12 \sum_d \frac{h_d}{s_d^2} \left( w_d - \frac{\bar w_d}{r_d} \right)^2
 
 so graph indices, which need a distance, search vectors of half the dimension.
 """
