@@ -1,5 +1,6 @@
 """Exported graphs give what the model gives, for every number of elements, sets and draws."""
 
+import copy
 import hashlib
 import json
 
@@ -138,13 +139,17 @@ def test_models_that_come_with_the_package_encode_the_same_under_onnxruntime(tmp
     x = dequantise(torch.nn.functional.pad(images, (border,) * 4), generator_for(0))
     context = make_context(model.flow.context_dim, len(x), dtype=x.dtype)
     graph = OnnxGraph(tmp_path, "encode")
+    in_double = copy.deepcopy(model).double()
     for some in (slice(1), slice(None)):
         of_some = None if context is None else context[some]
         with torch.no_grad():
-            z, log_det = model.flow(x[some], of_some)
+            expected = model.flow(x[some], of_some)
+            exact = in_double.flow(x[some].double(), None if of_some is None else of_some.double())
         found = graph(x=x[some], context=of_some)
-        assert_same(found[0], z, 1e-5)
-        assert_same(found[1], log_det, 1e-5)
+        for graphs, own, exactly in zip(found, expected, exact, strict=True):
+            # Both round in single precision, which characters magnify in the model of digits.
+            rounding = float((own - exactly).abs().max() / exactly.abs().max())
+            assert_same(graphs, own, max(1e-5, 2 * rounding))
 
 
 def test_torch_graphs_are_the_model(tmp_path):
