@@ -83,7 +83,7 @@ def test_every_angle_needs_a_pair_of_its_own():
 @pytest.mark.parametrize("angles", [[1], [-1], [0, 1], [0, 0], [2]])
 def test_angles_that_are_not_there_are_named(angles):
     with pytest.raises(
-        UserError, match="context_angles: expected (positions of the sines|a whole)"
+        UserError, match=r"context_angles: expected (positions of the sines|a whole)"
     ):
         RealNVP((8,), 2, context_angles=angles)
 
