@@ -154,7 +154,9 @@ class RetrievalSpace:
         """
         check_whole("count", count, 1)
         z = self._checked("z", checked_elements(z))
-        reduction, precision = self._reduction(torch.tensor(float(count), dtype=torch.float64))
+        reduction, precision = self._reduction(
+            torch.tensor(float(count), device="cpu", dtype=torch.float64)
+        )
         return _as_float32(self._standardised(z) * (reduction * precision).sqrt())
 
     @torch.no_grad()
@@ -182,7 +184,9 @@ class RetrievalSpace:
             )
         r = self.process.correlation[self.dimensions]
         mean = self._standardised(evidence.mean) / r
-        reduction, precision = self._reduction(torch.tensor(float(counts[0]), dtype=torch.float64))
+        reduction, precision = self._reduction(
+            torch.tensor(float(counts[0]), device="cpu", dtype=torch.float64)
+        )
         # m² / h is h times the square of the centre before it is scaled.
         most = 0.5 * (reduction * mean.square() - torch.log1p(-reduction)).sum(-1)
         centres = mean * (reduction * precision).sqrt()
