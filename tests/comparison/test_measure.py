@@ -48,7 +48,7 @@ class KnownSystem(System):
         self.log_odds, self.by_order = log_odds, by_order
 
     def loss(self, episode, generator):
-        raise NotImplementedError
+        pytest.fail(f"measuring took a step of training: {episode}, {generator}")
 
     def adapt(self, support, labels):
         return Known(support, labels, self.log_odds, self.by_order)

@@ -22,6 +22,7 @@ from bruno.estimators.weights import (
     log_prob_given,
     log_prob_of_new,
     weighted_quantile,
+    weights_beside,
     without_gaps,
 )
 from bruno.evidence import Evidence
@@ -69,7 +70,7 @@ class _OneSet(BrunoEstimator):
         certain = torch.zeros(1, device="cpu", dtype=torch.float64)
         recipe = self._fit_model(x, one_class, weight, given, certain)
         z, log_det = encoded(self._exact_model, x)
-        each = None if weight is None else torch.from_numpy(weight).to(z.device)
+        each = weights_beside(weight, z)
         self.evidence_ = evidence_of_one(z, each)
         self._set_threshold(x, z, log_det, each, recipe)
 
@@ -88,7 +89,7 @@ class _OneSet(BrunoEstimator):
         x = self._validated(X, reset=False)
         rows, weight = self._counted(x, sample_weight)
         z, _ = encoded(self._exact_model, x[rows])
-        return evidence_of_one(z, None if weight is None else torch.from_numpy(weight).to(z.device))
+        return evidence_of_one(z, weights_beside(weight, z))
 
     @updates
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803

@@ -33,7 +33,7 @@ from bruno.estimators.recent import (
     with_fading,
 )
 from bruno.estimators.sharing import updates
-from bruno.estimators.weights import evidence_of, evidence_of_one
+from bruno.estimators.weights import evidence_of, evidence_of_one, weights_beside
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.progress import Shown
@@ -89,7 +89,7 @@ class LearnsClasses(BrunoEstimator):
         z, _ = encoded(self._exact_model, x)
         truth = torch.from_numpy(indices)
         self._calibrate(Examples(x, z, truth, weight, prior, self.model_, recipe))
-        self._take_first(z, truth.to(z.device), _beside(weight, z), labels, classes)
+        self._take_first(z, truth.to(z.device), weights_beside(weight, z), labels, classes)
 
     def _take_first(
         self,
@@ -173,7 +173,7 @@ class LearnsClasses(BrunoEstimator):
             return self
         x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
         z, _ = encoded(self._exact_model, x)
-        weight = _beside(each, z)
+        weight = weights_beside(each, z)
         if self._recent is not None or self.half_life is not None:
             self._take_latest(z, labels, weight, announced)
             return self
@@ -213,7 +213,7 @@ class LearnsClasses(BrunoEstimator):
             raise UserError("forget: expected half_life=None: no weight of an example is kept")
         x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
         z, _ = encoded(self._exact_model, x)
-        weight = _beside(each, z)
+        weight = weights_beside(each, z)
         recent = None if self._recent is None else self._recent.without(labels, z, weight)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
@@ -401,8 +401,3 @@ class LearnsClasses(BrunoEstimator):
         self.label_noise_ = state.get("label_noise_", 0.0)  # missing in earlier files
         self.unknown_intercept_ = state["unknown_intercept_"]
         self.unknown_slope_ = state["unknown_slope_"]
-
-
-def _beside(weight: np.ndarray | None, z: Tensor) -> Tensor | None:
-    """Return weights as a tensor on the device of latent vectors."""
-    return None if weight is None else torch.from_numpy(weight).to(z.device)

@@ -41,6 +41,16 @@ def checked_weights(sample_weight: Any, number: int) -> np.ndarray | None:
     return weight
 
 
+def weights_beside(weight: np.ndarray | None, z: Tensor) -> Tensor | None:
+    """Return weights as a tensor on the device of latent vectors; None stays None.
+
+    Args:
+        weight: Weights, ``(N,)``.
+        z: Latent vectors, ``(N, D)``.
+    """
+    return None if weight is None else torch.from_numpy(weight).to(z.device)
+
+
 def without_gaps(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return elements without missing entries, and the weights of all entries.
 
