@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
+# The tensors of the tests are too small to be shared among threads, which wait for each other.
+test check: export OMP_NUM_THREADS ?= 1
+
 .PHONY: demo test check docs install clean
 
 ## demo: install, adapt a model in about three minutes and write runs/demo/report.html

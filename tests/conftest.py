@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def own_threads():
-    """Put back what a server sets for its process: the threads of a sum decide how it is rounded."""
+    """Put back what a server sets for its process: threads decide how a sum is rounded."""
     threads, interval = torch.get_num_threads(), sys.getswitchinterval()
     yield
     torch.set_num_threads(threads)

@@ -145,7 +145,7 @@ def test_a_dense_flow_is_learnt():
     labels = (np.abs(moons[:, 0]) > 0.7).astype(int)  # no linear map tells these apart
     parameters = {"random_state": 1, "process": "gaussian", "temperature": 1.0}
     dense = BrunoClassifier(flow="dense", steps=300, **parameters).fit(moons, labels)
-    linear = BrunoClassifier(flow="affine", **parameters).fit(moons, labels)
+    linear = BrunoClassifier(flow="affine", covariance="shared", **parameters).fit(moons, labels)
     assert dense.score(moons, labels) > 0.1 + linear.score(moons, labels)
     with pytest.raises(UserError, match="X: expected at least 2 features"):
         BrunoClassifier(flow="dense", steps=1).fit(moons[:, :1], labels)

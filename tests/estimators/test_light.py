@@ -17,6 +17,7 @@ KINDS = {
     "diagonal": {"process": "student_t", "flow": "diagonal"},
     "bent": {"marginal_map": "yeo_johnson", "class_prior": "empirical"},
     "low rank": {"flow": "affine"},
+    "own": {"covariance": "own", "process": "student_t"},
 }
 
 

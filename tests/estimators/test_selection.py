@@ -94,11 +94,11 @@ def test_the_prior_of_the_covariance_is_weaker_where_columns_are_nearly_collinea
 
 def test_a_density_with_bent_columns_integrates_to_one_and_is_sampled_from():
     x = np.random.default_rng(3).lognormal(sigma=1.2, size=(300, 1))
-    density = BrunoDensity(marginal_map="yeo_johnson", random_state=0).fit(x)
+    density = BrunoDensity(modes=1, marginal_map="yeo_johnson", random_state=0).fit(x)
     grid = np.sinh(np.linspace(-14, 14, 400_001))
     mass = np.trapezoid(np.exp(density.score_samples(grid[:, None])), grid)
     assert mass == pytest.approx(1, abs=1e-3)
-    assert density.score(x) > BrunoDensity(marginal_map=None).fit(x).score(x) + 50
+    assert density.score(x) > BrunoDensity(modes=1, marginal_map=None).fit(x).score(x) + 50
     drawn = density.sample(4000)
     assert np.median(drawn) == pytest.approx(np.median(x), rel=0.3)
 

@@ -98,9 +98,16 @@ def test_a_damaged_or_changed_file_is_refused_whole(client, learn, keeps):
     assert client.get(f"{API}/copy").status_code == 404
 
 
+def test_a_saved_classifier_with_own_covariances_is_refused(tmp_path):
+    BrunoClassifier(covariance="own").fit(*load_wine(return_X_y=True)).save(tmp_path / "wine")
+    with pytest.raises(UserError, match="fitted with covariance='shared', got one with"):
+        load_model(ServerSettings(classifier=str(tmp_path / "wine")))
+
+
 def test_a_saved_classifier_is_served_with_its_classes(tmp_path, serve):
     rows, y = load_wine(return_X_y=True)
-    classifier = BrunoClassifier(temperature=2.0, unknown_prior=0.05).fit(rows[::2], y[::2])
+    classifier = BrunoClassifier(temperature=2.0, unknown_prior=0.05, covariance="shared")
+    classifier.fit(rows[::2], y[::2])
     classifier.save(tmp_path / "wine")
     client = serve(load_model(ServerSettings(classifier=str(tmp_path / "wine"))))
     elements = [{"vector": row.tolist()} for row in rows[1:60:4]]

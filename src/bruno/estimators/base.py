@@ -20,6 +20,7 @@ from bruno.estimators.encoding import as_rows, decoded, encoded, keeps_columns_a
 from bruno.estimators.fitting import Recipe, chosen_recipe
 from bruno.estimators.given import given_model
 from bruno.estimators.light import LightModel
+from bruno.estimators.own_covariance import OwnCovariance
 from bruno.estimators.saving import SavedAsDirectory
 from bruno.estimators.sharing import reads
 from bruno.estimators.weights import (
@@ -32,7 +33,7 @@ from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.model import Bruno
 from bruno.pretrained import process_name
-from bruno.processes import PROCESSES, ExchangeableStudentT
+from bruno.processes import PROCESSES, ExchangeableProcess, ExchangeableStudentT
 from bruno.progress import Shown, track
 from bruno.validation import check_choice, check_whole
 
@@ -61,6 +62,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
     flow: str | None
     _exact_model: Bruno
     _light: LightModel | None
+    _own_prior: tuple[float, ...] | None = None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -70,6 +72,28 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         """Name of the process of the model."""
         check_is_fitted(self)
         return process_name(self.model_.process)
+
+    @property
+    def _own(self) -> OwnCovariance | None:
+        """The process of classes with covariances of their own; None if they share one."""
+        prior = self._own_prior
+        return None if prior is None else OwnCovariance(self.model_.process, *prior)
+
+    @property
+    def _process(self) -> ExchangeableProcess | OwnCovariance:
+        """The process of what :meth:`_latent` returns."""
+        return self._own or self.model_.process
+
+    def _latent(self, model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return what evidence is gathered of, ``(N, M)``, and log-determinants ``(N,)``.
+
+        Args:
+            model: :attr:`model_`, or that in double precision.
+            x: Elements as rows, ``(N, D)``.
+        """
+        z, log_det = encoded(model, x)
+        own = self._own
+        return z if own is None else own.statistics(z), log_det
 
     @property
     def marginal_map_(self) -> str | None:
@@ -213,7 +237,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
             given: The model that is given.
             log_prior: Logarithms of the prior of the classes, ``(K,)``.
         """
-        self.flow_ = self.scale_ = self.prior_strength_ = None
+        self.flow_ = self.scale_ = self.prior_strength_ = self._own_prior = None
         if given is not None:
             self._use(given)
             return None
@@ -241,7 +265,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         self.model_ = model
         is_exact = model.flow.dtype == torch.float64
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
-        self._light = LightModel.of(model)
+        self._light = LightModel.of(model, self._own)
 
     def _shown(self, description: str) -> Shown:
         """Return a progress display of a sequence as it is iterated, if ``verbose``."""
@@ -252,7 +276,7 @@ class BrunoEstimator(SavedAsDirectory, ABC):
 
     def _gain(self, z: Tensor, evidence: Evidence) -> np.ndarray:
         """Return log p(x | evidence) − log p(x) of latent vectors, in nats, ``(N,)``."""
-        process = self.model_.process
+        process = self._process
         gain = log_prob_given(process, z, evidence.expand((1,)))[:, 0] - log_prob_of_new(process, z)
         scores: np.ndarray = gain.cpu().numpy()
         return scores
@@ -264,12 +288,12 @@ class BrunoEstimator(SavedAsDirectory, ABC):
             UserError: If these cannot have been part of it, or if they lie so far from the others
                 that the rest would lose too many digits.
         """
-        noise = self.model_.process.noise
+        noise = self._process.noise
         left = seen.without(forgotten, _ROUNDING, _LEAST_SCATTER * noise)
         several = torch.where(left.counts > 0, left.counts, 1.0)
         share = forgotten.counts / several
         error = (1 + share) * (seen.mean.abs() + forgotten.mean.abs()) / noise.sqrt()
-        if isinstance(self.model_.process, ExchangeableStudentT):
+        if isinstance(self._process, (ExchangeableStudentT, OwnCovariance)):
             of_scatter = seen.scatter / (noise + left.scatter)
             error = torch.where(several > 1, torch.maximum(error, of_scatter), error)
         rounding = torch.finfo(torch.float64).eps * float(error.max())
@@ -306,8 +330,8 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         check_is_fitted(self)
         if top_k is not None:
             check_whole("top_k", top_k, 1)
-        handful, _ = encoded(self._exact_model, self._validated(query_set, reset=False))
-        z, _ = encoded(self.model_, self._validated(corpus, reset=False))
+        handful, _ = self._latent(self._exact_model, self._validated(query_set, reset=False))
+        z, _ = self._latent(self.model_, self._validated(corpus, reset=False))
         scores = self._gain(z, evidence_of_one(handful))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return order, scores[order]
@@ -317,8 +341,11 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         check_whole("n", n, 0)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         generator = torch.Generator("cpu").manual_seed(seed)
-        z = self.model_.process.sample(evidence, (n,), generator)
-        return decoded(self.model_, z)
+        return decoded(self.model_, self._sampled(evidence, n, generator))
+
+    def _sampled(self, evidence: Evidence, n: int, generator: torch.Generator) -> Tensor:
+        """Return latent vectors of ``n`` new elements of one set, ``(n, D)``."""
+        return self._process.sample(evidence, (n,), generator)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

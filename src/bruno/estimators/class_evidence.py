@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bruno.estimators.labels import as_array, common_type, kind_of
-from bruno.estimators.light import LightClasses, LightEvidence, LightModel
+from bruno.estimators.light import LightClasses, LightEvidence, LightModel, LightOwnClasses
 from bruno.evidence import Evidence
 
 # Beyond so many numbers, classes times dimensions, a matrix product of torch is faster.
@@ -53,7 +53,9 @@ class ClassEvidence:
         }
         self._dtype = labels.dtype
         self._last_read = self._evidence.copy(), KnownClasses(labels.copy(), evidence)
-        self._last_light: tuple[dict[Any, Any], LightModel, LightClasses] | None = None
+        self._last_light: (
+            tuple[dict[Any, Any], LightModel, LightClasses | LightOwnClasses] | None
+        ) = None
         self.kind = kind_of(labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -123,7 +125,7 @@ class ClassEvidence:
 
         Args:
             label: The class.
-            element: Finite, float64 ``(D,)``.
+            element: Finite, float64, of the dimension of the evidence.
 
         Returns:
             Whether it was taken: not where the class is unknown, or entries of it are missing.
@@ -138,7 +140,7 @@ class ClassEvidence:
         self._evidence[label] = known.observe(element)
         return True
 
-    def light(self, model: LightModel) -> LightClasses | None:
+    def light(self, model: LightModel) -> LightClasses | LightOwnClasses | None:
         """Return the densities of all classes in numpy; None where that would take longer.
 
         Args:
@@ -162,7 +164,7 @@ class ClassEvidence:
             changed = [label for label in table if table[label] is not last[0][label]]
             rows = [place[label] for label in changed]
             some = model.classes(last[2].labels[rows], [evidence[label] for label in changed])
-            now = last[2].with_rows(rows, some)
+            now = last[2].with_rows(rows, some)  # type: ignore[arg-type]  # of one model
         else:
             labels = sorted(table)
             ordered = [evidence[label] for label in labels]

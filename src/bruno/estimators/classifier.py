@@ -17,7 +17,6 @@ from bruno import chunks
 from bruno.errors import UserError
 from bruno.estimators.calibration import noisy_log_proba, with_label_noise, with_rejection
 from bruno.estimators.class_prior import log_prior
-from bruno.estimators.encoding import encoded
 from bruno.estimators.labels import unknown_label, with_unknown
 from bruno.estimators.learning import LearnsClasses
 from bruno.estimators.sharing import reads
@@ -64,6 +63,11 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
             keeps low-variance features small. ``auto`` chooses ``global`` unless some feature
             varies ten times as much as the median one, or ten times less and apart from the others.
             With ``flow="dense"`` it decides how much noise each feature is trained with.
+        covariance: ``shared``, one covariance within classes for all of them; ``own``, for every
+            class either that or one of its own, by the odds that its examples give the two, as
+            suits classes of many examples (up to 64 features, without missing entries; then a row
+            at a time takes longer). ``auto`` chooses by the log-loss of examples that are held
+            out, and ``shared`` where there are few.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         unknown_prior: Prior probability, between 0 and 1, that an element is of none of the known
@@ -95,6 +99,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         scale_: The scale that was chosen; None if a model was given.
         process_: The process that was chosen, or that of a given model.
         marginal_map_: The map of every feature that was chosen, or None.
+        covariance_: The covariance that was chosen.
+        own_covariance_: Probability that each class has a covariance of its own, ``(K,)``.
         prior_strength_: Pseudo-observations of the prior of the covariance within classes, that
             were chosen; None for a model that was given or trained.
         temperature_: The temperature.
@@ -131,6 +137,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         flow: str | None = None,
         marginal_map: str | None = "auto",
         scale: str = "auto",
+        covariance: str = "auto",
         class_prior: Any = "uniform",
         unknown_prior: float | None = None,
         temperature: float | str = "auto",
@@ -146,6 +153,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         self.flow = flow
         self.marginal_map = marginal_map
         self.scale = scale
+        self.covariance = covariance
         self.class_prior = class_prior
         self.unknown_prior = unknown_prior
         self.temperature = temperature
@@ -222,8 +230,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         With ``unknown_prior`` there is a last column for none of the known classes.
         """
         check_is_fitted(self)
-        z, _ = encoded(self.model_, self._validated(X, reset=False))
-        process, evidence = self.model_.process, self._present.evidence
+        z, _ = self._latent(self.model_, self._validated(X, reset=False))
+        process, evidence = self._process, self._present.evidence
         prior = log_prior(self.class_prior, number_of(evidence).cpu().numpy())
         if self.unknown_prior is not None:
             self._check_unknown_prior()
@@ -246,8 +254,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x) of elements of an unknown class, in nats, ``(N,)``."""
         check_is_fitted(self)
-        z, log_det = encoded(self.model_, self._validated(X, reset=False))
-        log_prob = log_prob_of_new(self.model_.process, z) + log_det
+        z, log_det = self._latent(self.model_, self._validated(X, reset=False))
+        log_prob = log_prob_of_new(self._process, z) + log_det
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores
 
@@ -280,10 +288,27 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
 
     @property
     def evidence_(self) -> Evidence:
-        """Evidence of the classes, of batch shape ``(K,)``; a copy."""
+        """Evidence of the classes, of batch shape ``(K,)`` and dimension ``D``; a copy."""
         check_is_fitted(self)
-        known = self._known.now().evidence
+        known, own = self._known.now().evidence, self._own
+        known = known if own is None else own.of_shared(known)
         return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
+
+    @property
+    def covariance_(self) -> str:
+        """Whether classes share one covariance or may have their own."""
+        check_is_fitted(self)
+        return "shared" if self._own_prior is None else "own"
+
+    @property
+    def own_covariance_(self) -> np.ndarray:
+        """Probability that each class has a covariance of its own, ``(K,)``."""
+        check_is_fitted(self)
+        known, own = self._known.now(), self._own
+        if own is None:
+            return np.zeros(len(known.labels))
+        share: np.ndarray = own.share_of_own(known.evidence).cpu().numpy()
+        return share
 
     @property
     def unknown_label_(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Self
 
@@ -14,8 +15,12 @@ from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
-from bruno.estimators.encoding import encoded
-from bruno.estimators.held_out import Examples, calibration_of, rejection_of
+from bruno.estimators.held_out import (
+    Examples,
+    calibration_of,
+    own_covariance_of,
+    rejection_of,
+)
 from bruno.estimators.labels import (
     as_array,
     checked_classes,
@@ -37,13 +42,16 @@ from bruno.estimators.weights import evidence_of, evidence_of_one, weights_besid
 from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.progress import Shown
-from bruno.validation import check_number, check_positive, check_share, check_whole
+from bruno.validation import check_choice, check_number, check_positive, check_share, check_whole
+
+_COVARIANCES = ("auto", "shared", "own")
 
 
 class LearnsClasses(BrunoEstimator):
     """An estimator of labelled elements, with all parameters of :class:`~bruno.BrunoClassifier`."""
 
     class_prior: Any
+    covariance: str
     unknown_prior: float | None
     temperature: float | str
     window: int | None
@@ -86,9 +94,15 @@ class LearnsClasses(BrunoEstimator):
         self._check_not_reserved("y", classes)
         prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices, weight)))
         recipe = self._fit_model(x, indices, weight, given, prior)
-        z, _ = encoded(self._exact_model, x)
+        z, _ = self._latent(self._exact_model, x)
         truth = torch.from_numpy(indices)
-        self._calibrate(Examples(x, z, truth, weight, prior, self.model_, recipe))
+        examples = Examples(x, z, truth, weight, prior, self.model_, recipe)
+        own = own_covariance_of(examples, self.covariance)
+        if own is not None:
+            self._own_prior = own.prior
+            self._use(self.model_)
+            z = own.statistics(z)
+        self._calibrate(replace(examples, own=own))
         self._take_first(z, truth.to(z.device), weights_beside(weight, z), labels, classes)
 
     def _take_first(
@@ -172,7 +186,7 @@ class LearnsClasses(BrunoEstimator):
             self._become(fitted)
             return self
         x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
-        z, _ = encoded(self._exact_model, x)
+        z, _ = self._latent(self._exact_model, x)
         weight = weights_beside(each, z)
         if self._recent is not None or self.half_life is not None:
             self._take_latest(z, labels, weight, announced)
@@ -212,7 +226,7 @@ class LearnsClasses(BrunoEstimator):
         if self.half_life is not None:
             raise UserError("forget: expected half_life=None: no weight of an example is kept")
         x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
-        z, _ = encoded(self._exact_model, x)
+        z, _ = self._latent(self._exact_model, x)
         weight = weights_beside(each, z)
         recent = None if self._recent is None else self._recent.without(labels, z, weight)
         changed: dict[Any, Evidence | None] = {}
@@ -231,6 +245,7 @@ class LearnsClasses(BrunoEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        check_choice("covariance", self.covariance, _COVARIANCES)
         if self.unknown_prior is not None:
             self._check_unknown_prior()
         if not (isinstance(self.temperature, str) and self.temperature == "auto"):
@@ -335,8 +350,7 @@ class LearnsClasses(BrunoEstimator):
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]
     ) -> dict[Any, Evidence | None]:
         """Return empty evidence of the classes without evidence."""
-        process = self.model_.process
-        nothing = Evidence.empty(process.dim, device=process.loc.device)
+        nothing = Evidence.empty(self._process.dim, device=self.model_.process.loc.device)
         if self.half_life is not None:
             nothing = faded(nothing, 0, self._checked_half_life())
         return {

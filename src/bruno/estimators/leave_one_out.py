@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bruno import chunks
+from bruno.estimators.own_covariance import OwnCovariance
 from bruno.estimators.weights import evidence_of, log_prob_given, without_gaps
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
@@ -47,7 +48,7 @@ class FittedCovariance:
 
 
 def leave_one_out(
-    process: ExchangeableProcess,
+    process: ExchangeableProcess | OwnCovariance,
     z: Tensor,
     classes: Tensor,
     fitted: FittedCovariance | None,
@@ -58,15 +59,22 @@ def leave_one_out(
 
     Args:
         process: The process.
-        z: Latent vectors, float64 ``(N, D)``; NaN where an entry is missing.
+        z: Latent vectors, float64 ``(N, D)``; NaN where an entry is missing. Of classes with
+            covariances of their own, the statistics of these, without gaps.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
         fitted: The covariance that was fitted to these elements; ``None`` if none was.
         rows: The ``M`` elements to hold out, one at a time; by default all.
         weight: How often each element counts, ``(N,)``; by default once. One that counts several
             times is held out once, as one of several equal elements is.
     """
-    evidence = evidence_of(z, classes, weight)
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
+    if isinstance(process, OwnCovariance):
+        latent = z[:, : process.shared.dim]
+        of_shared = leave_one_out(process.shared, latent, classes, fitted, rows, weight)
+        held = without_gaps(z, weight)[1].clamp_max(1)[rows, 0]
+        known = evidence_of(z, classes, weight)
+        return process.leave_one_out(z[rows], classes[rows], known, of_shared, held)
+    evidence = evidence_of(z, classes, weight)
     scores = log_prob_given(process, z[rows], evidence)
     z, each = without_gaps(z, weight)
     held = each.clamp_max(1)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from bruno.estimators.marginal_likelihood import log_gamma_ratio
+from bruno.estimators.own_covariance import OwnCovariance
 from bruno.evidence import Evidence
 from bruno.flows import RealNVP
 from bruno.flows.affine import ActivationNorm, FullAffine, LowRankAffine
@@ -113,19 +114,81 @@ class LightClasses:
         return LightClasses(self.labels, arrays[0], tuple(arrays[1:-1]), arrays[-1])
 
 
+@dataclass(frozen=True)
+class LightOwnClasses:
+    """Predictive densities of classes that may have covariances of their own.
+
+    Attributes:
+        shared: The densities by the shared covariance.
+        log_odds: Log-odds of a covariance of their own, ``(K,)``.
+        mean: Posterior means, ``(K, D)``.
+        whitening: Maps to uncorrelated dimensions, ``(K, D, D)``.
+        constant: All that does not depend on the element, ``(K,)``.
+        power: Of one plus the squared distance, ``(K,)``.
+    """
+
+    shared: LightClasses
+    log_odds: np.ndarray
+    mean: np.ndarray
+    whitening: np.ndarray
+    constant: np.ndarray
+    power: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The classes, sorted, ``(K,)``."""
+        return self.shared.labels
+
+    @property
+    def count(self) -> np.ndarray:
+        """How many elements each has, ``(K,)``."""
+        return self.shared.count
+
+    def log_prob(self, z: np.ndarray) -> np.ndarray:
+        """Return log p(z | class) of the statistics ``(M,)`` of one element, ``(K,)``, in nats."""
+        latent = z[: self.mean.shape[1]]
+        distance = np.matmul((latent - self.mean)[:, None], self.whitening)[:, 0]
+        own = self.constant - self.power * np.log1p(np.einsum("kd,kd->k", distance, distance))
+        of_shared = self.shared.log_prob(latent)
+        mixed: np.ndarray = np.logaddexp(
+            own - np.logaddexp(0, -self.log_odds), of_shared - np.logaddexp(0, self.log_odds)
+        )
+        return mixed
+
+    def with_rows(self, rows: list[int], some: LightOwnClasses) -> LightOwnClasses:
+        """Return the classes with others at some rows.
+
+        Args:
+            rows: Which.
+            some: The others.
+        """
+        arrays = {}
+        for name in ("log_odds", "mean", "whitening", "constant", "power"):
+            arrays[name] = getattr(self, name).copy()
+            arrays[name][rows] = getattr(some, name)
+        return LightOwnClasses(self.shared.with_rows(rows, some.shared), **arrays)
+
+
 class LightModel:
     """A model in numpy.
 
     Args:
         layers: Its map.
         process: Its process.
+        own: The process of classes with covariances of their own, if they may have some.
     """
 
     def __init__(
-        self, layers: list[Layer], process: ExchangeableGaussian | ExchangeableStudentT
+        self,
+        layers: list[Layer],
+        process: ExchangeableGaussian | ExchangeableStudentT,
+        own: OwnCovariance | None = None,
     ) -> None:
         self._layers = layers
-        self.dim = process.dim
+        self._features = process.dim
+        self._own = own
+        self.dim = process.dim if own is None else own.dim
+        self._pairs = np.triu_indices(process.dim, 1)
         self._loc, self._covariance, self._noise = (
             _array(values) for values in (process.loc, process.covariance, process.noise)
         )
@@ -134,8 +197,13 @@ class LightModel:
             self._excess = np.exp(_array(process.raw_df))
 
     @classmethod
-    def of(cls, model: Bruno) -> LightModel | None:
-        """Return a model in numpy; None if it has layers or a process that are not known here."""
+    def of(cls, model: Bruno, own: OwnCovariance | None = None) -> LightModel | None:
+        """Return a model in numpy; None if it has layers or a process that are not known here.
+
+        Args:
+            model: The model.
+            own: The process of classes with covariances of their own, if they may have some.
+        """
         flow, process = model.flow, model.process
         if (
             not isinstance(flow, RealNVP)
@@ -143,44 +211,64 @@ class LightModel:
             or flow.dtype != torch.float64
             or model.device.type != "cpu"
             or type(process) not in (ExchangeableGaussian, ExchangeableStudentT)
+            or not (own is None or own.all_vary)
         ):
             return None
         layers = [_light_layer(layer) for layer in flow.layers]
         known = [layer for layer in layers if layer is not None]
-        return cls(known, process) if len(known) == len(layers) else None  # type: ignore[arg-type]
+        if len(known) < len(layers):
+            return None
+        return cls(known, process, own)  # type: ignore[arg-type]
 
     def latent(self, X: Any) -> np.ndarray | None:  # noqa: N803
-        """Return the latent vector ``(D,)`` of a table of one row.
+        """Return what evidence is gathered of, ``(M,)``, of a table of one row.
 
         None where it is not an array of one row of numbers that are certainly fine.
         """
-        if type(X) is not np.ndarray or X.dtype != np.float64 or X.shape != (1, self.dim):
+        if type(X) is not np.ndarray or X.dtype != np.float64 or X.shape != (1, self._features):
             return None
         z: np.ndarray = X[0]
         if not np.abs(z).max() <= _LARGEST:
             return None
         for layer in self._layers:
             z = layer(z)
-        return z if np.abs(z).max() <= _LARGEST else None
+        if not np.abs(z).max() <= _LARGEST:
+            return None
+        if self._own is None:
+            return z
+        first, second = self._pairs
+        return np.concatenate([z, z[first] + z[second]])
 
-    def classes(self, labels: np.ndarray, evidence: list[LightEvidence]) -> LightClasses:
+    def classes(
+        self, labels: np.ndarray, evidence: list[LightEvidence]
+    ) -> LightClasses | LightOwnClasses:
         """Return the predictive densities of classes.
 
         Args:
             labels: Their labels.
             evidence: Their evidence.
         """
+        shared = self._shared(labels, evidence)
+        if self._own is None:
+            return shared
+        with torch.no_grad():
+            # In torch: only what has changed since the last row is prepared again.
+            known = Evidence.stack([one.evidence() for one in evidence])
+            return LightOwnClasses(shared, *map(_array, self._own.prepared(known)))
+
+    def _shared(self, labels: np.ndarray, evidence: list[LightEvidence]) -> LightClasses:
+        """Return the predictive densities of classes that share a covariance."""
         count = np.array([one.count for one in evidence], dtype=np.float64)
-        mean = np.array([one.mean for one in evidence])
+        mean = np.array([one.mean[: self._features] for one in evidence])
         n, shift = count[:, None], mean - self._loc
         total = self._noise + n * self._covariance
         mean = self._loc + n * self._covariance / total * shift
         variance = self._noise * (1 + self._covariance / total)
         if self._excess is None:
             factor = 1 / np.sqrt(variance)
-            constant = np.log(factor).sum(1) - 0.5 * self.dim * math.log(2 * math.pi)
+            constant = np.log(factor).sum(1) - 0.5 * self._features * math.log(2 * math.pi)
             return LightClasses(labels, count, (factor, mean * factor), constant)
-        scatter = np.array([one.scatter for one in evidence])
+        scatter = np.array([one.scatter[: self._features] for one in evidence])
         beta = scatter / self._noise + n * shift**2 / total
         excess = self._excess + n
         df = 2 + excess

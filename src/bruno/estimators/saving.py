@@ -29,6 +29,7 @@ class SavedAsDirectory(Shared, BaseEstimator, ABC):
     flow_: str | None
     scale_: str | None
     prior_strength_: float | None
+    _own_prior: tuple[float, ...] | None
     n_features_in_: int
 
     @abstractmethod
@@ -45,6 +46,7 @@ class SavedAsDirectory(Shared, BaseEstimator, ABC):
             "flow_": self.flow_,
             "scale_": self.scale_,
             "prior_strength_": self.prior_strength_,
+            "own_covariance": self._own_prior,
             "n_features_in_": self.n_features_in_,
             "feature_names_in_": None if names is None else list(names),
         }
@@ -63,6 +65,8 @@ class SavedAsDirectory(Shared, BaseEstimator, ABC):
         self.flow_ = state["flow_"]
         self.scale_ = state["scale_"]
         self.prior_strength_ = state.get("prior_strength_")  # missing in earlier files
+        prior = state.get("own_covariance")  # likewise
+        self._own_prior = None if prior is None else tuple(prior)
         self.n_features_in_ = state["n_features_in_"]
         if state["feature_names_in_"] is not None:
             self.feature_names_in_ = np.asarray(state["feature_names_in_"], dtype=object)

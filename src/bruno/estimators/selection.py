@@ -156,15 +156,22 @@ def choose(
             continue
         candidate = replace(best, **step)
         of_candidate = losses(candidate)
-        if _is_better(of_candidate, found, each[rows], is_enough=is_enough):
+        if is_better(of_candidate, found, each[rows], is_enough=is_enough):
             best, found = candidate, of_candidate
         else:
             refused = kind
     return best
 
 
-def _is_better(new: Tensor, old: Tensor, weight: Tensor, *, is_enough: bool) -> bool:
-    """Return whether losses are smaller by more than chance, ``(N,)`` each."""
+def is_better(new: Tensor, old: Tensor, weight: Tensor, *, is_enough: bool = True) -> bool:
+    """Return whether losses are smaller by more than chance.
+
+    Args:
+        new: Held-out losses of every element, ``(N,)``.
+        old: Those of the simpler model.
+        weight: How often each counts, ``(N,)``.
+        is_enough: Whether there are as many elements as dimensions.
+    """
     gains, number = old - new, float(weight.sum())
     gain = float(weight @ gains) / number
     variance = float(weight @ (gains - gain).square()) / max(number - 1, _FEWEST_DEGREES)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bruno import chunks
 from bruno.errors import UserError
+from bruno.estimators.own_covariance import OwnCovariance
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
 
@@ -99,7 +100,9 @@ def evidence_of_one(z: Tensor, weight: Tensor | None = None) -> Evidence:
     return evidence_of(z, torch.zeros(len(z), dtype=torch.int64, device=z.device), weight)[0]
 
 
-def log_prob_given(process: ExchangeableProcess, z: Tensor, evidence: Evidence) -> Tensor:
+def log_prob_given(
+    process: ExchangeableProcess | OwnCovariance, z: Tensor, evidence: Evidence
+) -> Tensor:
     """Return log-densities ``(Q, K)`` of the entries of queries that are not missing.
 
     Dimensions are independent, so that leaving one out integrates over it exactly.
@@ -110,7 +113,7 @@ def log_prob_given(process: ExchangeableProcess, z: Tensor, evidence: Evidence) 
         evidence: Sets, of batch shape ``(K,)``.
     """
     missing = z.isnan()
-    if not bool(missing.any()):
+    if isinstance(process, OwnCovariance) or not bool(missing.any()):
         return process.log_prob_given(z, evidence)
     predictive = process.predictive(evidence).base_dist
     size = chunks.rows_per_chunk(len(evidence.mean) * z.shape[1], chunks.MEMORY_ELEMENTS)
@@ -121,14 +124,14 @@ def log_prob_given(process: ExchangeableProcess, z: Tensor, evidence: Evidence) 
     return torch.cat(parts)
 
 
-def log_prob_of_new(process: ExchangeableProcess, z: Tensor) -> Tensor:
+def log_prob_of_new(process: ExchangeableProcess | OwnCovariance, z: Tensor) -> Tensor:
     """Return log-densities ``(Q,)`` of first elements of unknown sets, likewise.
 
     Args:
         process: The process.
         z: Elements, ``(Q, D)``; NaN where an entry is missing.
     """
-    if not bool(z.isnan().any()):
+    if isinstance(process, OwnCovariance) or not bool(z.isnan().any()):
         return process.log_prob(z.unsqueeze(1))
     nothing = Evidence.empty(process.dim, (1,), device=z.device)
     return log_prob_given(process, z, nothing)[:, 0]

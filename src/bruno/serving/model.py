@@ -257,6 +257,11 @@ def load_model(settings: ServerSettings) -> ServedModel:
     else:
         with renamed_argument("path", argument):
             classifier = BrunoClassifier.load(path)
+        if classifier.covariance_ == "own":
+            raise UserError(
+                f"{argument}: expected a classifier whose classes share a covariance, fitted with "
+                "covariance='shared', got one with covariances of their own"
+            )
         model, name = classifier.model_, "classifier"
         calibration = Calibration(
             classifier.temperature_,

@@ -1,0 +1,431 @@
+r"""Classes that have a covariance of their own, as soon as their examples say so.
+
+The two-covariance model gives all classes one covariance, which few examples cannot do without and
+many outgrow. Here a class has, with equal prior probability, either that one or a covariance of its
+own, drawn around it:
+
+.. math::
+    \Sigma_c \sim W^{-1}((\nu - D - 1) \Lambda, \nu), \qquad
+    \mu_c \mid \Sigma_c \sim N(\mu, \Sigma_c / \kappa)
+
+with :math:`\Lambda` the diagonal variance within classes of the latent process. Joint and
+predictive densities are those of a multivariate Student-t distribution, in closed form (Murphy,
+*Conjugate Bayesian analysis of the Gaussian distribution*, 2007, section 9), and a mixture of two
+exchangeable processes is exchangeable: its predictive density weighs the two by what the examples
+of the class have made of their odds. So a class of three examples is scored by the shared
+covariance and one of three hundred by its own, without a threshold between.
+
+Both need no more than sums over the examples. Those of squares of :math:`z_i + z_j`, beside those
+of :math:`z_i`, hold the whole scatter matrix, so that the evidence of a class is that of longer
+vectors (:meth:`OwnCovariance.statistics`), which is merged and forgotten as ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+from bruno import chunks
+from bruno.evidence import Evidence
+from bruno.processes import ExchangeableProcess, ExchangeableStudentT
+
+# Beyond so many dimensions the scatter matrices of classes take too much time and memory.
+MOST_DIMENSIONS = 64
+# Candidates for ν − D − 1 and for κ.
+_EXCESSES = (2.0, 4.0, 8.0, 16.0, 32.0, 128.0, 1024.0)
+_MEAN_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+_ROUNDS = 2
+# Without an element at least this share of the scatter along it is left: that of the prior.
+_LEAST_LEFT = 1e-9
+
+
+@dataclass(frozen=True)
+class OwnCovariance:
+    """Exchangeable process of classes that share a covariance or have one of their own.
+
+    Elements and evidence are of :meth:`statistics`, of dimension ``M``.
+
+    Attributes:
+        shared: The process with the shared covariance, of ``D`` dimensions.
+        excess: How much the prior of a covariance weighs, ν − D − 1, positive.
+        mean_strength: How much the prior of a mean weighs, κ, in examples.
+        scale: Variance of the prior, in units of that within classes of the shared process.
+    """
+
+    shared: ExchangeableProcess
+    excess: float
+    mean_strength: float
+    scale: float = 1.0
+
+    @classmethod
+    def fitted(
+        cls, shared: ExchangeableProcess, evidence: Evidence, scales: Sequence[float] = (1.0,)
+    ) -> OwnCovariance:
+        """Return the process of the largest marginal likelihood of classes with own covariances.
+
+        Args:
+            shared: The process with the shared covariance.
+            evidence: Evidence of :meth:`statistics` by class, ``(K,)``.
+            scales: Candidates for the scale.
+        """
+        best = cls(shared, _EXCESSES[2], _MEAN_STRENGTHS[2], scales[0])
+
+        def better(candidates: Iterable[OwnCovariance]) -> OwnCovariance:
+            return max(candidates, key=lambda one: one._joint_of_all(evidence))
+
+        for _ in range(_ROUNDS):  # one after the other, each from the best of the one before
+            if len(scales) > 1:
+                best = better(replace(best, scale=value) for value in scales)
+            best = better(replace(best, excess=value) for value in _EXCESSES)
+            best = better(replace(best, mean_strength=value) for value in _MEAN_STRENGTHS)
+        return best
+
+    @property
+    def prior(self) -> tuple[float, float, float]:
+        """What it takes besides the shared process."""
+        return self.excess, self.mean_strength, self.scale
+
+    def beside(self, shared: ExchangeableProcess) -> OwnCovariance:
+        """Return the same prior around the covariance of another process."""
+        return replace(self, shared=shared)
+
+    @property
+    def dim(self) -> int:
+        """Dimension ``M`` of :meth:`statistics`."""
+        return self.shared.dim * (self.shared.dim + 1) // 2
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance of the statistics within classes, ``(M,)``."""
+        noise = self.shared.noise.detach()
+        first, second = self._pairs
+        return torch.cat([noise, noise[first] + noise[second]])
+
+    @cached_property
+    def _pairs(self) -> Tensor:
+        return torch.triu_indices(
+            self.shared.dim, self.shared.dim, 1, device=self.shared.loc.device
+        )
+
+    def statistics(self, z: Tensor) -> Tensor:
+        """Return latent vectors and the sums of all pairs of their entries, ``(N, M)``.
+
+        Args:
+            z: Latent vectors, ``(N, D)``.
+        """
+        first, second = self._pairs
+        return torch.cat([z, z[:, first] + z[:, second]], 1)
+
+    @cached_property
+    def _varying(self) -> Tensor:
+        """The dimensions in which elements differ at all.
+
+        In the others, as collinear columns leave some, a covariance of its own would be the smaller
+        the more examples a class has.
+        """
+        return torch.nonzero(self.shared.correlation.detach() > 0).flatten()
+
+    @property
+    def any_vary(self) -> bool:
+        """Whether elements differ in some dimension: else none can have a covariance."""
+        return len(self._varying) > 0
+
+    @property
+    def all_vary(self) -> bool:
+        """Whether elements differ in all dimensions."""
+        return len(self._varying) == self.shared.dim
+
+    @cached_property
+    def _reduced(self) -> ExchangeableProcess:
+        """The shared process in the dimensions that vary."""
+        if self.all_vary:
+            return self.shared
+        names = ["variance", "covariance", "loc"]
+        names += ["df"] if isinstance(self.shared, ExchangeableStudentT) else []
+        values = {name: getattr(self.shared, name).detach()[self._varying] for name in names}
+        return type(self.shared).from_parameters(**values)
+
+    def _of_reduced(self, evidence: Evidence) -> Evidence:
+        """Return the evidence of latent vectors in the dimensions that vary."""
+        seen, some = self.of_shared(evidence), self._varying
+        return Evidence(seen.count, seen.mean[..., some], seen.scatter[..., some])
+
+    def _of_rest(self, latent: Tensor, evidence: Evidence, of_shared: Tensor) -> Tensor:
+        """Return log-densities in the dimensions that do not vary, ``(N, K)``."""
+        if self.all_vary:
+            return torch.zeros_like(of_shared)
+        reduced = latent[:, self._varying]
+        return of_shared - self._reduced.log_prob_given(reduced, self._of_reduced(evidence))
+
+    def of_shared(self, evidence: Evidence) -> Evidence:
+        """Return the evidence of the latent vectors alone."""
+        return evidence_of_first(evidence, self.shared.dim)
+
+    def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities ``(Q, K)`` of every query given every class, in nats.
+
+        Args:
+            z: Statistics of the queries, ``(Q, M)``.
+            evidence: Evidence of the classes, of batch shape ``(K,)``.
+        """
+        latent, own = z[:, : self.shared.dim], self._own(evidence)
+        of_shared = self.shared.log_prob_given(latent, self.of_shared(evidence))
+        of_own = own.log_prob(latent[:, self._varying])
+        of_own = of_own + self._of_rest(latent, evidence, of_shared)
+        return _mixed(self._log_odds(own, evidence), of_own, of_shared)
+
+    def log_prob_of(self, evidence: Evidence) -> Tensor:
+        """Return the joint log-densities of the elements of classes, in nats, ``(K,)``.
+
+        Args:
+            evidence: Evidence of the classes, of batch shape ``(K,)``.
+        """
+        log_odds = self._log_odds(self._own(evidence), evidence)
+        of_shared = self.shared.log_prob_of(self.of_shared(evidence))
+        return of_shared + softplus(log_odds) - math.log(2)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log-densities ``(Q,)`` of first elements ``(Q, 1, M)`` of unknown classes."""
+        nothing = Evidence.empty(self.dim, (1,), device=z.device)
+        return self.log_prob_given(z[:, 0], nothing)[:, 0]
+
+    def leave_one_out(
+        self, z: Tensor, classes: Tensor, evidence: Evidence, of_shared: Tensor, held: Tensor
+    ) -> Tensor:
+        """Return log-densities of elements given all classes without them, ``(N, K)``, in nats.
+
+        A scatter matrix without one element is a rank-one change of the one with it, and so are its
+        inverse and its determinant.
+
+        Args:
+            z: Statistics of the elements, ``(N, M)``.
+            classes: Class of each, ``(N,)``.
+            evidence: Evidence of the classes, of batch shape ``(K,)``.
+            of_shared: The same densities by the shared covariance, ``(N, K)``.
+            held: How often each element is held out, ``(N,)``.
+        """
+        latent, own = z[:, : self.shared.dim], self._own(evidence)
+        rows, varying = torch.arange(len(z), device=z.device), latent[:, self._varying]
+        log_prob = own.log_prob(varying)
+        log_prob[rows, classes] = own.without_itself(varying, classes, held)
+        # In the dimensions that do not vary, evidence changes nothing.
+        whole = self.shared.log_prob_given(latent, self.of_shared(evidence))
+        log_prob = log_prob + self._of_rest(latent, evidence, whole)
+        log_odds = self._log_odds(own, evidence).expand_as(log_prob).clone()
+        log_odds[rows, classes] -= log_prob[rows, classes] - of_shared[rows, classes]
+        return _mixed(log_odds, log_prob, of_shared)
+
+    def sample(
+        self, evidence: Evidence, sample_shape: tuple[int], generator: torch.Generator
+    ) -> Tensor:
+        """Return new latent vectors of a class, ``(*sample_shape, D)``.
+
+        Args:
+            evidence: Its evidence, of batch shape ``()``.
+            sample_shape: How many.
+            generator: Source of randomness.
+        """
+        (number,) = sample_shape
+        alone = evidence.expand((1,))
+        own = self._own(alone)
+        share = torch.sigmoid(self._log_odds(own, alone))
+        is_own = (
+            torch.rand(number, 1, generator=generator, dtype=share.dtype, device="cpu").to(share)
+            < share
+        )
+        of_shared = self.shared.sample(self.of_shared(evidence), (number,), generator)
+        of_own = of_shared.index_copy(1, self._varying, own.sample(number, generator))
+        return torch.where(is_own, of_own, of_shared)
+
+    def prepared(self, evidence: Evidence) -> tuple[Tensor, ...]:
+        """Return what predictive densities of one element after the other need, in float64.
+
+        Args:
+            evidence: Evidence of the classes, of batch shape ``(K,)``.
+
+        Returns:
+            Log-odds of a covariance of their own, ``(K,)``; means, ``(K, D)``; maps, ``(K, D, D)``,
+            that turn deviations into vectors of length r; and constants and powers, ``(K,)``, of
+            log-densities: constant − power · log(1 + r²).
+        """
+        own, dim = self._own(evidence), self._reduced.dim
+        wider = 1 + 1 / own.strength
+        whitening = own.whitening / wider.sqrt()[:, None, None]
+        constant = _student_t(
+            own.log_det.new_zeros(()), own.log_det, own.strength, own.degrees, dim
+        )
+        power = 0.5 * (own.degrees + dim)
+        return self._log_odds(own, evidence), own.mean, whitening, constant, power
+
+    def share_of_own(self, evidence: Evidence) -> Tensor:
+        """Return the posterior probability that classes have a covariance of their own, ``(K,)``.
+
+        Args:
+            evidence: Evidence of the classes, of batch shape ``(K,)``.
+        """
+        return torch.sigmoid(self._log_odds(self._own(evidence), evidence))
+
+    def _joint_of_all(self, evidence: Evidence) -> float:
+        """Return the joint log-density of classes that all have a covariance of their own."""
+        return float(self._joint(self._own(evidence), evidence.count).sum())
+
+    def _log_odds(self, own: _OwnClasses, evidence: Evidence) -> Tensor:
+        """Return the log-odds of a covariance of their own, ``(K,)``."""
+        of_shared = self._reduced.log_prob_of(self._of_reduced(evidence))
+        return self._joint(own, evidence.count) - of_shared
+
+    def _joint(self, own: _OwnClasses, count: Tensor) -> Tensor:
+        """Return the joint log-densities of classes with covariances of their own, ``(K,)``."""
+        dim, noise = self._reduced.dim, self._reduced.noise.detach()
+        before, after = own.mean.new_tensor(self.excess + dim + 1), own.degrees + dim - 1
+        prior = dim * math.log(self.excess * self.scale) + noise.log().sum()
+        return (
+            _log_gamma(after / 2, dim)
+            - _log_gamma(before / 2, dim)
+            + 0.5 * before * prior
+            - 0.5 * after * own.log_det
+            + 0.5 * dim * (math.log(self.mean_strength) - own.strength.log())
+            - 0.5 * dim * count.double() * math.log(math.pi)
+        )
+
+    def _own(self, evidence: Evidence) -> _OwnClasses:
+        """Return the classes as if each had a covariance of its own."""
+        dim, count = self.shared.dim, evidence.count.double()
+        scatter = torch.diag_embed(evidence.scatter[:, :dim])
+        first, second = self._pairs
+        squares = evidence.scatter
+        mixed = 0.5 * (squares[:, dim:] - squares[:, first] - squares[:, second])
+        scatter[:, first, second] = scatter[:, second, first] = mixed
+        some, shared = self._varying, self._reduced
+        scatter = scatter[:, some][:, :, some]
+        shift = evidence.mean[:, some] - shared.loc
+        strength = self.mean_strength + count
+        prior = self.excess * self.scale * shared.noise.detach()
+        weight = self.mean_strength * count / strength
+        spread = weight[:, None, None] * shift[:, :, None] * shift[:, None, :]
+        root = torch.linalg.cholesky(scatter + torch.diag(prior) + spread)
+        mean = shared.loc + (count / strength).unsqueeze(1) * shift
+        return _OwnClasses(mean, root, strength, self.excess + 2 + count)
+
+
+@dataclass(frozen=True)
+class _OwnClasses:
+    """Classes with covariances of their own, given their examples.
+
+    Attributes:
+        mean: Posterior means, ``(K, D)``.
+        root: Cholesky factors of the scatter matrices, those of the prior included, ``(K, D, D)``.
+        strength: Examples of each, those of the prior of the mean included, ``(K,)``.
+        degrees: Degrees of freedom of the predictive distributions, ν + n − D + 1, ``(K,)``.
+    """
+
+    mean: Tensor
+    root: Tensor
+    strength: Tensor
+    degrees: Tensor
+
+    @property
+    def log_det(self) -> Tensor:
+        """Log-determinants of the scatter matrices, ``(K,)``."""
+        return 2 * self.root.diagonal(dim1=1, dim2=2).log().sum(1)
+
+    @property
+    def whitening(self) -> Tensor:
+        """Maps of deviations to uncorrelated dimensions, ``(K, D, D)``."""
+        identity = torch.eye(self.root.shape[-1], dtype=self.root.dtype, device=self.root.device)
+        whitening: Tensor = torch.linalg.solve_triangular(self.root, identity, upper=False).mT
+        return whitening
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log-densities of latent vectors ``(Q, D)``, ``(Q, K)``."""
+        number = chunks.rows_per_chunk(z.shape[1] * len(self.mean), chunks.MEMORY_ELEMENTS)
+        whitening = self.whitening
+        offset = torch.einsum("kd,kde->ke", self.mean, whitening)
+        parts = []
+        for part in z.split(number):
+            distance = torch.einsum("qd,kde->qke", part, whitening) - offset
+            squared = distance.square().sum(-1)
+            parts.append(_student_t(squared, self.log_det, self.strength, self.degrees, z.shape[1]))
+        return torch.cat(parts) if parts else z.new_zeros(0, len(self.mean))
+
+    def without_itself(self, z: Tensor, classes: Tensor, held: Tensor) -> Tensor:
+        """Return log-densities of elements ``(N, D)`` given the rest of their classes, ``(N,)``."""
+        parts = []
+        number = chunks.rows_per_chunk(z.shape[1] ** 2, chunks.MEMORY_ELEMENTS)
+        columns = (each.split(number) for each in (z, classes, held))
+        for part, own, once in zip(*columns, strict=True):
+            strength = self.strength[own]
+            left = strength - once
+            residual = (part - self.mean[own]).unsqueeze(2)
+            whitened = torch.linalg.solve_triangular(self.root[own], residual, upper=False)
+            squared = whitened[..., 0].square().sum(1)
+            rest = (1 - once * strength / left * squared).clamp_min(_LEAST_LEFT)
+            parts.append(
+                _student_t(
+                    (strength / left).square() * squared / rest,
+                    self.log_det[own] + rest.log(),
+                    left,
+                    self.degrees[own] - once,
+                    z.shape[1],
+                )
+            )
+        return torch.cat(parts)
+
+    def sample(self, number: int, generator: torch.Generator) -> Tensor:
+        """Return draws of the one class that this is, ``(number, D)``."""
+        degrees = self.degrees.cpu().expand(number) / 2
+        gamma = torch._standard_gamma(degrees, generator=generator).to(self.mean)
+        shape = (number, self.mean.shape[1])
+        normal = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device="cpu").to(
+            self.mean
+        )
+        wider = (1 + 1 / self.strength) / (2 * gamma)
+        return self.mean + wider.sqrt().unsqueeze(1) * (normal @ self.root[0].T)
+
+
+def evidence_of_first(evidence: Evidence, dim: int) -> Evidence:
+    """Return the evidence of the first dimensions alone.
+
+    Args:
+        evidence: The evidence, with one count for all dimensions.
+        dim: How many dimensions.
+    """
+    return Evidence(evidence.count, evidence.mean[..., :dim], evidence.scatter[..., :dim])
+
+
+def _mixed(log_odds: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    """Return the log-density of a mixture, by the log-odds of its first part."""
+    return torch.logaddexp(logsigmoid(log_odds) + own, logsigmoid(-log_odds) + shared)
+
+
+def _student_t(
+    squared: Tensor, log_det: Tensor, strength: Tensor, degrees: Tensor, dim: int
+) -> Tensor:
+    """Return predictive log-densities.
+
+    Args:
+        squared: Distances from the mean in units of the scatter matrix, squared.
+        log_det: Log-determinant of that matrix.
+        strength: Examples, those of the prior of the mean included.
+        degrees: Degrees of freedom.
+        dim: Dimension.
+    """
+    return (
+        torch.lgamma((degrees + dim) / 2)
+        - torch.lgamma(degrees / 2)
+        - 0.5 * dim * (math.pi * (1 + 1 / strength)).log()
+        - 0.5 * log_det
+        - 0.5 * (degrees + dim) * torch.log1p(squared / (1 + 1 / strength))
+    )
+
+
+def _log_gamma(a: Tensor, dim: int) -> Tensor:
+    """Return the logarithm of the multivariate gamma function, without its power of π."""
+    halves = 0.5 * torch.arange(dim, device=a.device, dtype=a.dtype)
+    return torch.lgamma(a.unsqueeze(-1) - halves).sum(-1)
