@@ -59,8 +59,12 @@ def point(name: str) -> dict[str, Any]:
     accuracy = few_shot.get((20, 1), {}).get("mean")
     per_image = training_flop_per_image(located)
     # A model that goes on from another one has cost that one, too.
-    start = located.experiment["model"].get("pretrained")
-    before = point(start) if start else {"images": 0, "seconds": 0.0, "flop": 0.0}
+    start, earlier = located.experiment["model"].get("pretrained"), card.get("before")
+    before = {"images": 0, "seconds": 0.0, "flop": 0.0}
+    if earlier:  # trained by the same flow, and not shipped any more
+        before = {**earlier, "flop": per_image * earlier["images"]}
+    elif start:
+        before = point(start)
     return {
         "name": name,
         "images": before["images"] + card["training images"],

@@ -231,3 +231,10 @@ def test_what_cannot_be_is_refused(dim):
 def test_other_words_are_refused():
     with pytest.raises(UserError, match=r"covariance: expected .*, got 'full'"):
         BrunoClassifier(covariance="full").fit(*load_iris(return_X_y=True))
+
+
+@pytest.mark.parametrize("distance", [1e9, 1e40])
+def test_an_element_very_far_away_leaves_densities_that_are_numbers(fitted, distance):
+    x, _ = unlike_classes(20, seed=3)
+    grown = copy.deepcopy(fitted).partial_fit(x[:1] + distance, [0])
+    assert np.isfinite(grown.predict_log_proba(x)).all()

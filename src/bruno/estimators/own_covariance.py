@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from bruno import chunks
+from bruno.estimators.multivariate_t import OwnClasses, log_multivariate_gamma, student_t
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess, ExchangeableStudentT
 
@@ -41,8 +41,8 @@ MOST_DIMENSIONS = 64
 _EXCESSES = (2.0, 4.0, 8.0, 16.0, 32.0, 128.0, 1024.0)
 _MEAN_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _ROUNDS = 2
-# Without an element at least this share of the scatter along it is left: that of the prior.
-_LEAST_LEFT = 1e-9
+# More than the relative rounding errors of a scatter matrix.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,8 @@ class OwnCovariance:
 
     def of_shared(self, evidence: Evidence) -> Evidence:
         """Return the evidence of the latent vectors alone."""
-        return evidence_of_first(evidence, self.shared.dim)
+        dim = self.shared.dim
+        return Evidence(evidence.count, evidence.mean[..., :dim], evidence.scatter[..., :dim])
 
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
         """Return log-densities ``(Q, K)`` of every query given every class, in nats.
@@ -235,10 +236,8 @@ class OwnCovariance:
         alone = evidence.expand((1,))
         own = self._own(alone)
         share = torch.sigmoid(self._log_odds(own, alone))
-        is_own = (
-            torch.rand(number, 1, generator=generator, dtype=share.dtype, device="cpu").to(share)
-            < share
-        )
+        uniform = torch.rand(number, 1, generator=generator, dtype=share.dtype, device="cpu")
+        is_own = uniform.to(share) < share
         of_shared = self.shared.sample(self.of_shared(evidence), (number,), generator)
         of_own = of_shared.index_copy(1, self._varying, own.sample(number, generator))
         return torch.where(is_own, of_own, of_shared)
@@ -257,9 +256,7 @@ class OwnCovariance:
         own, dim = self._own(evidence), self._reduced.dim
         wider = 1 + 1 / own.strength
         whitening = own.whitening / wider.sqrt()[:, None, None]
-        constant = _student_t(
-            own.log_det.new_zeros(()), own.log_det, own.strength, own.degrees, dim
-        )
+        constant = student_t(own.log_det.new_zeros(()), own.log_det, own.strength, own.degrees, dim)
         power = 0.5 * (own.degrees + dim)
         return self._log_odds(own, evidence), own.mean, whitening, constant, power
 
@@ -275,26 +272,26 @@ class OwnCovariance:
         """Return the joint log-density of classes that all have a covariance of their own."""
         return float(self._joint(self._own(evidence), evidence.count).sum())
 
-    def _log_odds(self, own: _OwnClasses, evidence: Evidence) -> Tensor:
+    def _log_odds(self, own: OwnClasses, evidence: Evidence) -> Tensor:
         """Return the log-odds of a covariance of their own, ``(K,)``."""
         of_shared = self._reduced.log_prob_of(self._of_reduced(evidence))
         return self._joint(own, evidence.count) - of_shared
 
-    def _joint(self, own: _OwnClasses, count: Tensor) -> Tensor:
+    def _joint(self, own: OwnClasses, count: Tensor) -> Tensor:
         """Return the joint log-densities of classes with covariances of their own, ``(K,)``."""
         dim, noise = self._reduced.dim, self._reduced.noise.detach()
         before, after = own.mean.new_tensor(self.excess + dim + 1), own.degrees + dim - 1
         prior = dim * math.log(self.excess * self.scale) + noise.log().sum()
         return (
-            _log_gamma(after / 2, dim)
-            - _log_gamma(before / 2, dim)
+            log_multivariate_gamma(after / 2, dim)
+            - log_multivariate_gamma(before / 2, dim)
             + 0.5 * before * prior
             - 0.5 * after * own.log_det
             + 0.5 * dim * (math.log(self.mean_strength) - own.strength.log())
             - 0.5 * dim * count.double() * math.log(math.pi)
         )
 
-    def _own(self, evidence: Evidence) -> _OwnClasses:
+    def _own(self, evidence: Evidence) -> OwnClasses:
         """Return the classes as if each had a covariance of its own."""
         dim, count = self.shared.dim, evidence.count.double()
         scatter = torch.diag_embed(evidence.scatter[:, :dim])
@@ -309,123 +306,14 @@ class OwnCovariance:
         prior = self.excess * self.scale * shared.noise.detach()
         weight = self.mean_strength * count / strength
         spread = weight[:, None, None] * shift[:, :, None] * shift[:, None, :]
-        root = torch.linalg.cholesky(scatter + torch.diag(prior) + spread)
+        matrix = scatter + torch.diag(prior) + spread
+        # An element very far away leaves rounding errors larger than the prior.
+        matrix = matrix + _ROUNDING * torch.diag_embed(matrix.diagonal(dim1=1, dim2=2))
+        root = torch.linalg.cholesky(matrix)
         mean = shared.loc + (count / strength).unsqueeze(1) * shift
-        return _OwnClasses(mean, root, strength, self.excess + 2 + count)
-
-
-@dataclass(frozen=True)
-class _OwnClasses:
-    """Classes with covariances of their own, given their examples.
-
-    Attributes:
-        mean: Posterior means, ``(K, D)``.
-        root: Cholesky factors of the scatter matrices, those of the prior included, ``(K, D, D)``.
-        strength: Examples of each, those of the prior of the mean included, ``(K,)``.
-        degrees: Degrees of freedom of the predictive distributions, ν + n − D + 1, ``(K,)``.
-    """
-
-    mean: Tensor
-    root: Tensor
-    strength: Tensor
-    degrees: Tensor
-
-    @property
-    def log_det(self) -> Tensor:
-        """Log-determinants of the scatter matrices, ``(K,)``."""
-        return 2 * self.root.diagonal(dim1=1, dim2=2).log().sum(1)
-
-    @property
-    def whitening(self) -> Tensor:
-        """Maps of deviations to uncorrelated dimensions, ``(K, D, D)``."""
-        identity = torch.eye(self.root.shape[-1], dtype=self.root.dtype, device=self.root.device)
-        whitening: Tensor = torch.linalg.solve_triangular(self.root, identity, upper=False).mT
-        return whitening
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return log-densities of latent vectors ``(Q, D)``, ``(Q, K)``."""
-        number = chunks.rows_per_chunk(z.shape[1] * len(self.mean), chunks.MEMORY_ELEMENTS)
-        whitening = self.whitening
-        offset = torch.einsum("kd,kde->ke", self.mean, whitening)
-        parts = []
-        for part in z.split(number):
-            distance = torch.einsum("qd,kde->qke", part, whitening) - offset
-            squared = distance.square().sum(-1)
-            parts.append(_student_t(squared, self.log_det, self.strength, self.degrees, z.shape[1]))
-        return torch.cat(parts) if parts else z.new_zeros(0, len(self.mean))
-
-    def without_itself(self, z: Tensor, classes: Tensor, held: Tensor) -> Tensor:
-        """Return log-densities of elements ``(N, D)`` given the rest of their classes, ``(N,)``."""
-        parts = []
-        number = chunks.rows_per_chunk(z.shape[1] ** 2, chunks.MEMORY_ELEMENTS)
-        columns = (each.split(number) for each in (z, classes, held))
-        for part, own, once in zip(*columns, strict=True):
-            strength = self.strength[own]
-            left = strength - once
-            residual = (part - self.mean[own]).unsqueeze(2)
-            whitened = torch.linalg.solve_triangular(self.root[own], residual, upper=False)
-            squared = whitened[..., 0].square().sum(1)
-            rest = (1 - once * strength / left * squared).clamp_min(_LEAST_LEFT)
-            parts.append(
-                _student_t(
-                    (strength / left).square() * squared / rest,
-                    self.log_det[own] + rest.log(),
-                    left,
-                    self.degrees[own] - once,
-                    z.shape[1],
-                )
-            )
-        return torch.cat(parts)
-
-    def sample(self, number: int, generator: torch.Generator) -> Tensor:
-        """Return draws of the one class that this is, ``(number, D)``."""
-        degrees = self.degrees.cpu().expand(number) / 2
-        gamma = torch._standard_gamma(degrees, generator=generator).to(self.mean)
-        shape = (number, self.mean.shape[1])
-        normal = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device="cpu").to(
-            self.mean
-        )
-        wider = (1 + 1 / self.strength) / (2 * gamma)
-        return self.mean + wider.sqrt().unsqueeze(1) * (normal @ self.root[0].T)
-
-
-def evidence_of_first(evidence: Evidence, dim: int) -> Evidence:
-    """Return the evidence of the first dimensions alone.
-
-    Args:
-        evidence: The evidence, with one count for all dimensions.
-        dim: How many dimensions.
-    """
-    return Evidence(evidence.count, evidence.mean[..., :dim], evidence.scatter[..., :dim])
+        return OwnClasses(mean, root, strength, self.excess + 2 + count)
 
 
 def _mixed(log_odds: Tensor, own: Tensor, shared: Tensor) -> Tensor:
     """Return the log-density of a mixture, by the log-odds of its first part."""
     return torch.logaddexp(logsigmoid(log_odds) + own, logsigmoid(-log_odds) + shared)
-
-
-def _student_t(
-    squared: Tensor, log_det: Tensor, strength: Tensor, degrees: Tensor, dim: int
-) -> Tensor:
-    """Return predictive log-densities.
-
-    Args:
-        squared: Distances from the mean in units of the scatter matrix, squared.
-        log_det: Log-determinant of that matrix.
-        strength: Examples, those of the prior of the mean included.
-        degrees: Degrees of freedom.
-        dim: Dimension.
-    """
-    return (
-        torch.lgamma((degrees + dim) / 2)
-        - torch.lgamma(degrees / 2)
-        - 0.5 * dim * (math.pi * (1 + 1 / strength)).log()
-        - 0.5 * log_det
-        - 0.5 * (degrees + dim) * torch.log1p(squared / (1 + 1 / strength))
-    )
-
-
-def _log_gamma(a: Tensor, dim: int) -> Tensor:
-    """Return the logarithm of the multivariate gamma function, without its power of π."""
-    halves = 0.5 * torch.arange(dim, device=a.device, dtype=a.dtype)
-    return torch.lgamma(a.unsqueeze(-1) - halves).sum(-1)
