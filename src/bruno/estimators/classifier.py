@@ -290,7 +290,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
     def evidence_(self) -> Evidence:
         """Evidence of the classes, of batch shape ``(K,)`` and dimension ``D``; a copy."""
         check_is_fitted(self)
-        known, own = self._known.now().evidence, self._own
+        now = self._as_it_is()
+        known, own = now._present.evidence, now._own
         known = known if own is None else own.of_shared(known)
         return Evidence(known.count.clone(), known.mean.clone(), known.scatter.clone())
 
@@ -304,7 +305,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
     def own_covariance_(self) -> np.ndarray:
         """Probability that each class has a covariance of its own, ``(K,)``."""
         check_is_fitted(self)
-        known, own = self._known.now(), self._own
+        now = self._as_it_is()
+        known, own = now._present, now._own
         if own is None:
             return np.zeros(len(known.labels))
         share: np.ndarray = own.share_of_own(known.evidence).cpu().numpy()

@@ -44,10 +44,11 @@ class OneSet(BrunoEstimator):
     def evidence_(self) -> Evidence:
         """Sufficient statistics of the set, of batch shape ``()`` and dimension ``D``."""
         check_is_fitted(self)
-        modes = self._modes
+        now = self._as_it_is()
+        modes = now._modes
         if modes is None:
-            return self._seen
-        of_latent = modes.process.of_shared(self._seen)
+            return now._seen
+        of_latent = modes.process.of_shared(now._seen)
         return reduce(operator.add, (of_latent[m] for m in range(modes.number)))
 
     @property

@@ -140,7 +140,7 @@ def plot_exchangeability(results: Sequence[Result]) -> Axes:
     ):
         ax.plot(elements, np.maximum(values, smallest), "o-", color=colour, ms=4, label=label)
     ax.set(xscale="log", yscale="log", xlabel="elements of the set", ylabel="nats")
-    ax.legend(frameon=False, loc="center left")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return ax
 
 
