@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.mixture import GaussianMixture
 
 from bruno import BrunoDensity, BrunoOutlierDetector, UserError
+from bruno.estimators.encoding import encoded
 
 
 def blobs(number=600, seed=1):
@@ -95,7 +96,7 @@ def test_samples_come_from_every_mode(fitted):
     x, drawn = blobs()[:400], fitted.sample(4000, random_state=0)
     np.testing.assert_allclose(drawn.mean(0), x.mean(0), atol=0.5)
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(x.T), rtol=0.2, atol=1)
-    shares = np.bincount(fitted._modes.parts_of(fitted._latent(fitted.model_, drawn)[0]))
+    shares = np.bincount(fitted._modes.parts_of(encoded(fitted.model_, drawn)[0]))
     assert shares.min() > 1000
 
 
@@ -127,7 +128,7 @@ def test_what_lies_between_two_modes_is_an_outlier():
 
 def test_held_out_densities_are_those_of_a_set_without_the_element():
     detector = BrunoOutlierDetector(contamination="auto", random_state=0).fit(blobs()[:100])
-    z, _ = detector._latent(detector.model_, blobs()[:100])
+    z, _ = encoded(detector.model_, blobs()[:100])
     held_out = detector._held_out(z, None, None)
     for row in (0, 50, 99):
         rest = detector._modes.evidence_of(z[torch.arange(100) != row])

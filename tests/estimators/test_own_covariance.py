@@ -97,21 +97,20 @@ def test_densities_integrate_to_one(kind):
 @pytest.mark.parametrize("fitted", [None, FittedCovariance(20.0, full=True)])
 def test_an_element_is_held_out_as_if_its_class_had_never_had_it(kind, fitted):
     process = process_of(kind, 3)
-    z, classes = process.statistics(draws(12, 3)), torch.tensor([0, 1, 1] + [2] * 9)
+    z, classes = draws(12, 3), torch.tensor([0, 1, 1] + [2] * 9)
     weight = torch.ones(12).double()
     weight[7] = 2.5
     found = leave_one_out(process, z, classes, fitted, weight=weight)
-    latent = z[:, :3]
-    of_shared = leave_one_out(process.shared, latent, classes, fitted, weight=weight)
+    of_shared = leave_one_out(process.shared, z, classes, fitted, weight=weight)
     for row in range(12):
         less = weight.clone()
         less[row] -= 1
-        own = process._own(Evidence.by_class(z, classes, less))
-        exact = process.log_prob_given(z[[row]], Evidence.by_class(z, classes, less))[0]
+        others = Evidence.by_class(process.statistics(z), classes, less)
+        own, exact = process._own(others), process.log_prob_given(z[[row]], others)[0]
         if fitted is None:
             torch.testing.assert_close(found[row], exact, rtol=0, atol=1e-9)
         else:  # the shared covariance changes too, and only that
-            other = torch.logaddexp(own.log_prob(latent[[row]])[0], of_shared[row])
+            other = torch.logaddexp(own.log_prob(z[[row]])[0], of_shared[row])
             assert (found[row] <= other).all()
 
 
@@ -238,3 +237,13 @@ def test_an_element_very_far_away_leaves_densities_that_are_numbers(fitted, dist
     x, _ = unlike_classes(20, seed=3)
     grown = copy.deepcopy(fitted).partial_fit(x[:1] + distance, [0])
     assert np.isfinite(grown.predict_log_proba(x)).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evidence_by_matrix_products_is_that_of_the_statistics(weighted):
+    process, z, classes = process_of("gaussian", 3), draws(20, 3), torch.arange(20) % 3
+    weight = torch.linspace(0.5, 2, 20, dtype=torch.float64) if weighted else None
+    found = process.evidence_of(z, classes, weight)
+    expected = Evidence.by_class(process.statistics(z), classes, weight)
+    for name in ("count", "mean", "scatter"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))

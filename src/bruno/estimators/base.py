@@ -81,19 +81,8 @@ class BrunoEstimator(SavedAsDirectory, ABC):
 
     @property
     def _process(self) -> ExchangeableProcess | OwnCovariance:
-        """The process of what :meth:`_latent` returns."""
+        """The process of the elements of a set."""
         return self._own or self.model_.process
-
-    def _latent(self, model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return what evidence is gathered of, ``(N, M)``, and log-determinants ``(N,)``.
-
-        Args:
-            model: :attr:`model_`, or that in double precision.
-            x: Elements as rows, ``(N, D)``.
-        """
-        z, log_det = encoded(model, x)
-        own = self._own
-        return z if own is None else own.statistics(z), log_det
 
     @property
     def marginal_map_(self) -> str | None:
@@ -330,9 +319,9 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         check_is_fitted(self)
         if top_k is not None:
             check_whole("top_k", top_k, 1)
-        handful, _ = self._latent(self._exact_model, self._validated(query_set, reset=False))
-        z, _ = self._latent(self.model_, self._validated(corpus, reset=False))
-        scores = self._gain(z, evidence_of_one(handful))
+        handful, _ = encoded(self._exact_model, self._validated(query_set, reset=False))
+        z, _ = encoded(self.model_, self._validated(corpus, reset=False))
+        scores = self._gain(z, evidence_of_one(handful, own=self._own))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return order, scores[order]
 

@@ -17,6 +17,7 @@ from bruno import chunks
 from bruno.errors import UserError
 from bruno.estimators.calibration import noisy_log_proba, with_label_noise, with_rejection
 from bruno.estimators.class_prior import log_prior
+from bruno.estimators.encoding import encoded
 from bruno.estimators.labels import unknown_label, with_unknown
 from bruno.estimators.learning import LearnsClasses
 from bruno.estimators.sharing import reads
@@ -230,7 +231,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         With ``unknown_prior`` there is a last column for none of the known classes.
         """
         check_is_fitted(self)
-        z, _ = self._latent(self.model_, self._validated(X, reset=False))
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
         process, evidence = self._process, self._present.evidence
         prior = log_prior(self.class_prior, number_of(evidence).cpu().numpy())
         if self.unknown_prior is not None:
@@ -254,7 +255,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x) of elements of an unknown class, in nats, ``(N,)``."""
         check_is_fitted(self)
-        z, log_det = self._latent(self.model_, self._validated(X, reset=False))
+        z, log_det = encoded(self.model_, self._validated(X, reset=False))
         log_prob = log_prob_of_new(self._process, z) + log_det
         scores: np.ndarray = log_prob.cpu().numpy()
         return scores

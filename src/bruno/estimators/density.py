@@ -12,6 +12,7 @@ from sklearn.base import DensityMixin, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from bruno.estimators.encoding import encoded
 from bruno.estimators.fitting import Recipe
 from bruno.estimators.leave_one_out import leave_one_out
 from bruno.estimators.modes import log_share_without
@@ -240,7 +241,7 @@ class BrunoOutlierDetector(OutlierMixin, OneSet):
         check_is_fitted(self)
         if not self._scores_gain:
             return super().score_samples(X)
-        z, _ = self._latent(self.model_, self._validated(X, reset=False))
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
         return self._gain_of_set(z)
 
     def _gain_of_set(self, z: Tensor) -> np.ndarray:
@@ -264,7 +265,7 @@ class BrunoOutlierDetector(OutlierMixin, OneSet):
         """
         check_is_fitted(self)
         prior = FALSE_ALARMS if isinstance(self.contamination, str) else self.contamination
-        z, _ = self._latent(self.model_, self._validated(X, reset=False))
+        z, _ = encoded(self.model_, self._validated(X, reset=False))
         log_odds = self._gain_of_set(z) + np.log1p(-prior) - np.log(prior)
         return np.stack([expit(log_odds), expit(-log_odds)], 1)
 

@@ -30,7 +30,6 @@ from bruno.estimators.weights import (
     without_gaps,
 )
 from bruno.model import Bruno
-from bruno.processes import ExchangeableProcess
 from bruno.progress import Shown
 
 # With fewer examples for every feature, the map is held out, too, by fitting it again.
@@ -131,11 +130,9 @@ class Examples:
             model = self.recipe.fit(self.x[learn.numpy()], classes.numpy(), weight)
             known, new = (encoded(model, self.x[rows.numpy()])[0] for rows in (learn, held_out))
         each = None if self.each is None else self.each[learn].to(known.device)
-        process: ExchangeableProcess | OwnCovariance = model.process
-        if self.own is not None:
-            process = self.own.beside(model.process)
-            known, new = process.statistics(known), process.statistics(new)
-        evidence = evidence_of(known, classes.to(known.device), each)
+        own = None if self.own is None else self.own.beside(model.process)
+        process = own or model.process
+        evidence = evidence_of(known, classes.to(known.device), each, own)
         return log_prob_given(process, new, evidence), log_prob_of_new(process, new)
 
 
@@ -221,9 +218,9 @@ def own_covariance_of(examples: Examples, covariance: str) -> OwnCovariance | No
     prior = OwnCovariance(shared, 1.0, 1.0)
     if not prior.any_vary:
         return None
-    known = prior.statistics(examples.z)
-    each = None if examples.each is None else examples.each.to(known.device)
-    evidence = evidence_of(known, examples.classes.to(known.device), each)
+    z, each = examples.z, examples.each
+    on_device = None if each is None else each.to(z.device)
+    evidence = evidence_of(z, examples.classes.to(z.device), on_device, prior)
     own = OwnCovariance.fitted(shared, evidence)
     if covariance == "own":
         return own
@@ -267,9 +264,7 @@ def _held_out_scores(examples: Examples) -> tuple[Tensor, Tensor]:
     if examples.recipe is not None:
         observed = without_gaps(x, each)[1].sum(0)
         fitted = examples.recipe.fitted_covariance(observed, int(classes.max()) + 1)
-    process: ExchangeableProcess | OwnCovariance = examples.model.process
-    if examples.own is not None:
-        process, z = examples.own, examples.own.statistics(z)
+    process = examples.own or examples.model.process
     own, held_out = classes.to(z.device), rows.to(z.device)
     on_device = None if each is None else each.to(z.device)
     return rows, leave_one_out(process, z, own, fitted, held_out, on_device).cpu()

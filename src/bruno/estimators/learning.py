@@ -15,6 +15,7 @@ from bruno.errors import UserError
 from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
 from bruno.estimators.class_prior import check_prior, log_prior
+from bruno.estimators.encoding import encoded
 from bruno.estimators.held_out import (
     Examples,
     calibration_of,
@@ -94,14 +95,13 @@ class LearnsClasses(BrunoEstimator):
         self._check_not_reserved("y", classes)
         prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices, weight)))
         recipe = self._fit_model(x, indices, weight, given, prior)
-        z, _ = self._latent(self._exact_model, x)
+        z, _ = encoded(self._exact_model, x)
         truth = torch.from_numpy(indices)
         examples = Examples(x, z, truth, weight, prior, self.model_, recipe)
         own = own_covariance_of(examples, self.covariance)
         if own is not None:
             self._own_prior = own.prior
             self._use(self.model_)
-            z = own.statistics(z)
         self._calibrate(replace(examples, own=own))
         self._take_first(z, truth.to(z.device), weights_beside(weight, z), labels, classes)
 
@@ -123,7 +123,11 @@ class LearnsClasses(BrunoEstimator):
             classes: Labels of the classes, ``(K,)``.
         """
         self._recent = None
+        own = self._own
         if self.window is not None:
+            labels, z = labels[-self.window :], z[-self.window :]
+            weight = None if weight is None else weight[-self.window :]
+            z, own = self._statistics(z), None
             self._recent = RecentElements((), z[:0]).followed_by(labels, z, weight, self.window)
             z, weight = self._recent.z, self._recent.weight
             of_rows = of_rows[len(of_rows) - len(z) :]
@@ -131,7 +135,7 @@ class LearnsClasses(BrunoEstimator):
         if self.half_life is not None:
             fading = weights_by_age(len(z), self.half_life, z.device)
             weight = fading if weight is None else weight * fading
-        self._known = ClassEvidence(classes, evidence_of(z, of_rows, weight))
+        self._known = ClassEvidence(classes, evidence_of(z, of_rows, weight, own))
 
     def partial_fit(
         self,
@@ -185,15 +189,16 @@ class LearnsClasses(BrunoEstimator):
                 fitted._take(fitted._announced(announced, {}), classes=announced)
             self._become(fitted)
             return self
-        x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
-        z, _ = self._latent(self._exact_model, x)
-        weight = weights_beside(each, z)
+        x, labels, given = self._validated_examples(X, y, sample_weight, reset=False)
+        z, _ = encoded(self._exact_model, x)
+        weight = weights_beside(given, z)
         if self._recent is not None or self.half_life is not None:
-            self._take_latest(z, labels, weight, announced)
+            self._take_latest(self._statistics(z), labels, weight, announced)
             return self
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
-            more = evidence_of_one(z[rows], None if weight is None else weight[rows])
+            each = None if weight is None else weight[rows]
+            more = evidence_of_one(z[rows], each, self._own)
             changed[label] = self._known[label] + more if label in self._known else more
         if announced is None:
             self._take(changed, y=labels)
@@ -225,15 +230,18 @@ class LearnsClasses(BrunoEstimator):
         check_is_fitted(self)
         if self.half_life is not None:
             raise UserError("forget: expected half_life=None: no weight of an example is kept")
-        x, labels, each = self._validated_examples(X, y, sample_weight, reset=False)
-        z, _ = self._latent(self._exact_model, x)
-        weight = weights_beside(each, z)
-        recent = None if self._recent is None else self._recent.without(labels, z, weight)
+        x, labels, given = self._validated_examples(X, y, sample_weight, reset=False)
+        z, _ = encoded(self._exact_model, x)
+        weight = weights_beside(given, z)
+        recent = self._recent
+        if recent is not None:
+            recent = recent.without(labels, self._statistics(z), weight)
         changed: dict[Any, Evidence | None] = {}
         for label, rows in rows_by_label(labels):
             if label not in self._known:
                 raise UserError(f"y: expected known classes, got {label!r}")
-            forgotten = evidence_of_one(z[rows], None if weight is None else weight[rows])
+            each = None if weight is None else weight[rows]
+            forgotten = evidence_of_one(z[rows], each, self._own)
             left = self._without(self._known[label], forgotten)
             changed[label] = left if bool((left.counts > 0).any()) else None
         dropped = [label for label, left in changed.items() if left is None]
@@ -242,6 +250,11 @@ class LearnsClasses(BrunoEstimator):
         self._recent = recent
         self._known.update(changed)
         return self
+
+    def _statistics(self, z: Tensor) -> Tensor:
+        """Return what evidence is gathered of, of latent vectors ``(N, D)``."""
+        own = self._own
+        return z if own is None else own.statistics(z)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -59,8 +59,8 @@ def leave_one_out(
 
     Args:
         process: The process.
-        z: Latent vectors, float64 ``(N, D)``; NaN where an entry is missing. Of classes with
-            covariances of their own, the statistics of these, without gaps.
+        z: Latent vectors, float64 ``(N, D)``; NaN where an entry is missing, but not of classes
+            with covariances of their own.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
         fitted: The covariance that was fitted to these elements; ``None`` if none was.
         rows: The ``M`` elements to hold out, one at a time; by default all.
@@ -69,10 +69,9 @@ def leave_one_out(
     """
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
     if isinstance(process, OwnCovariance):
-        latent = z[:, : process.shared.dim]
-        of_shared = leave_one_out(process.shared, latent, classes, fitted, rows, weight)
+        of_shared = leave_one_out(process.shared, z, classes, fitted, rows, weight)
         held = without_gaps(z, weight)[1].clamp_max(1)[rows, 0]
-        known = evidence_of(z, classes, weight)
+        known = evidence_of(z, classes, weight, process)
         return process.leave_one_out(z[rows], classes[rows], known, of_shared, held)
     evidence = evidence_of(z, classes, weight)
     scores = log_prob_given(process, z[rows], evidence)

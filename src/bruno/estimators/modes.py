@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bruno.estimators.own_covariance import OwnCovariance
 from bruno.estimators.selection import spread
-from bruno.estimators.weights import evidence_of_one
+from bruno.estimators.weights import evidence_of, evidence_of_one
 from bruno.evidence import Evidence
 from bruno.processes import ExchangeableProcess
 
@@ -70,16 +70,16 @@ class Modes:
         """Return the evidence of elements by part, ``(M,)``.
 
         Args:
-            z: Statistics of the elements, ``(N, M)``.
+            z: Latent vectors of the elements, ``(N, D)``.
             weight: How often each counts, ``(N,)``; by default once.
         """
-        return _by_part(z, self.parts_of(z), weight, self.number)
+        return evidence_of(z, self.parts_of(z), weight, self.process, self.number)
 
     def parts_of(self, z: Tensor) -> Tensor:
         """Return the part that each element belongs to, int64 ``(N,)``.
 
         Args:
-            z: Statistics of the elements, ``(N, M)``.
+            z: Latent vectors of the elements, ``(N, D)``.
         """
         return _scores(self.process, z, self.found).argmax(1)
 
@@ -87,7 +87,7 @@ class Modes:
         """Return log p(x | set) of elements, in nats, ``(N,)``.
 
         Args:
-            z: Statistics of the elements, ``(N, M)``.
+            z: Latent vectors of the elements, ``(N, D)``.
             evidence: Evidence of the set by part, ``(M,)``.
         """
         return _scores(self.process, z, evidence).logsumexp(1)
@@ -144,20 +144,19 @@ def find_modes(
     process = OwnCovariance(shared, _EXCESS, _MEAN_STRENGTH, _SCALE)
     if not process.any_vary:
         return None
-    everything = process.statistics(z)
     of_all = evidence_of_one(x, weight)
     std = (of_all.scatter / of_all.counts).sqrt()
     y = (x - of_all.mean) / torch.where(std > 0, std, 1.0)
     some = spread(y, torch.zeros(len(y), dtype=torch.int64, device=y.device), _MOST_ROWS)
     some = some[y[some].sum(1).argsort(stable=True)]
     each = None if weight is None else weight[some]
-    labels = _split_up(process, everything[some], y[some], each, number)
+    labels = _split_up(process, z[some], y[some], each, number)
     parts = int(labels.max()) + 1
     if parts == 1:
         return None
-    known = _by_part(everything[some], labels, each, parts)
+    known = evidence_of(z[some], labels, each, process)
     process = OwnCovariance.fitted(shared, known, _SCALES)
-    return Modes(process, Modes(process, known).evidence_of(everything, weight))
+    return Modes(process, Modes(process, known).evidence_of(z, weight))
 
 
 def _split_up(
@@ -224,7 +223,7 @@ def _refined(
     each = torch.ones_like(z[:, 0]) if weight is None else weight
     fewest = max(_FEWEST_ELEMENTS, process.shared.dim + 1.0)
     for _ in range(rounds):
-        known = _by_part(z, labels, weight, int(labels.max()) + 1)
+        known = evidence_of(z, labels, weight, process)
         scores = _scores(process, z, known)
         moved = scores.argmax(1)
         for part in torch.bincount(moved, each, minlength=len(known.mean)).argsort().tolist()[:-1]:
@@ -240,7 +239,7 @@ def _refined(
 
 def _completed(process: OwnCovariance, z: Tensor, labels: Tensor, weight: Tensor | None) -> float:
     """Return the joint log-density of elements and their parts, in nats."""
-    known = _by_part(z, labels, weight, int(labels.max()) + 1)
+    known = evidence_of(z, labels, weight, process)
     count = known.count.double()
     parts = torch.tensor(float(len(count)), dtype=torch.float64, device="cpu")
     shares = torch.lgamma(parts) - torch.lgamma(parts + count.sum().cpu())
@@ -254,17 +253,3 @@ def _scores(process: OwnCovariance, z: Tensor, evidence: Evidence) -> Tensor:
 
 def _log_share(count: Tensor) -> Tensor:
     return ((count.double() + 1) / (count.sum() + len(count))).log()
-
-
-def _by_part(z: Tensor, labels: Tensor, weight: Tensor | None, number: int) -> Evidence:
-    """Return the evidence of every part, also of those without elements."""
-    known = Evidence.by_class(z, labels, weight)
-    missing = number - len(known.mean)
-    if not missing:
-        return known
-    nothing = z.new_zeros(missing, z.shape[1])
-    return Evidence(
-        torch.cat([known.count, known.count.new_zeros(missing)]),
-        torch.cat([known.mean, nothing]),
-        torch.cat([known.scatter, nothing]),
-    )

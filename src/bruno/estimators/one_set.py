@@ -97,8 +97,6 @@ class OneSet(BrunoEstimator):
         z, log_det = encoded(self._exact_model, x)
         each = weights_beside(weight, z)
         self._take_modes(x, z, each, recipe)
-        if self._own is not None:
-            z = self._own.statistics(z)
         self._seen = self._evidence_of(z, each)
         self._set_threshold(x, z, log_det, each, recipe)
 
@@ -158,7 +156,7 @@ class OneSet(BrunoEstimator):
         """Return the evidence of elements, the model being fitted."""
         x = self._validated(X, reset=False)
         rows, weight = self._counted(x, sample_weight)
-        z, _ = self._latent(self._exact_model, x[rows])
+        z, _ = encoded(self._exact_model, x[rows])
         return self._evidence_of(z, weights_beside(weight, z))
 
     def _check_parameters(self) -> None:
@@ -214,7 +212,7 @@ class OneSet(BrunoEstimator):
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return log p(x | elements seen), in nats, ``(N,)``."""
         check_is_fitted(self)
-        z, log_det = self._latent(self.model_, self._validated(X, reset=False))
+        z, log_det = encoded(self.model_, self._validated(X, reset=False))
         scores: np.ndarray = (self._log_prob(z) + log_det).cpu().numpy()
         return scores
 

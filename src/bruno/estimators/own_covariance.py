@@ -49,7 +49,8 @@ _ROUNDING = 1e-13
 class OwnCovariance:
     """Exchangeable process of classes that share a covariance or have one of their own.
 
-    Elements and evidence are of :meth:`statistics`, of dimension ``M``.
+    Evidence is of :meth:`statistics`, of dimension ``M``; of elements only the first ``D`` numbers
+    are needed, the latent vectors.
 
     Attributes:
         shared: The process with the shared covariance, of ``D`` dimensions.
@@ -122,6 +123,31 @@ class OwnCovariance:
         first, second = self._pairs
         return torch.cat([z, z[:, first] + z[:, second]], 1)
 
+    def evidence_of(self, z: Tensor, classes: Tensor, weight: Tensor | None) -> Evidence:
+        """Return the evidence of the :meth:`statistics` by class, ``(K,)``, without forming them.
+
+        By matrix products, in O(N · D) memory.
+
+        Args:
+            z: Latent vectors, ``(N, D)``.
+            classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
+            weight: How often each counts, ``(N,)``; by default once.
+        """
+        known = Evidence.by_class(z, classes, weight)
+        residuals = z - known.mean[classes]
+        if weight is not None:
+            residuals = residuals * weight.double().sqrt().unsqueeze(1)
+        rows = classes.argsort(stable=True).split(torch.bincount(classes).tolist())
+        products = torch.stack([residuals[own].T @ residuals[own] for own in rows])
+        first, second = self._pairs
+        squares = products.diagonal(dim1=1, dim2=2)
+        sums = squares[:, first] + squares[:, second] + 2 * products[:, first, second]
+        return Evidence(
+            known.count,
+            self.statistics(known.mean),
+            torch.cat([squares, sums.clamp_min(0)], 1),
+        )
+
     @cached_property
     def _varying(self) -> Tensor:
         """The dimensions in which elements differ at all.
@@ -172,7 +198,7 @@ class OwnCovariance:
         """Return log-densities ``(Q, K)`` of every query given every class, in nats.
 
         Args:
-            z: Statistics of the queries, ``(Q, M)``.
+            z: Latent vectors of the queries, ``(Q, D)``.
             evidence: Evidence of the classes, of batch shape ``(K,)``.
         """
         latent, own = z[:, : self.shared.dim], self._own(evidence)
@@ -192,7 +218,7 @@ class OwnCovariance:
         return of_shared + softplus(log_odds) - math.log(2)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Return log-densities ``(Q,)`` of first elements ``(Q, 1, M)`` of unknown classes."""
+        """Return log-densities ``(Q,)`` of first elements ``(Q, 1, D)`` of unknown classes."""
         nothing = Evidence.empty(self.dim, (1,), device=z.device)
         return self.log_prob_given(z[:, 0], nothing)[:, 0]
 
@@ -205,7 +231,7 @@ class OwnCovariance:
         inverse and its determinant.
 
         Args:
-            z: Statistics of the elements, ``(N, M)``.
+            z: Latent vectors of the elements, ``(N, D)``.
             classes: Class of each, ``(N,)``.
             evidence: Evidence of the classes, of batch shape ``(K,)``.
             of_shared: The same densities by the shared covariance, ``(N, K)``.

@@ -73,14 +73,25 @@ def without_gaps(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     return torch.where(missing, least, x), torch.where(missing, 0.0, each)
 
 
-def evidence_of(z: Tensor, classes: Tensor, weight: Tensor | None = None) -> Evidence:
+def evidence_of(
+    z: Tensor,
+    classes: Tensor,
+    weight: Tensor | None = None,
+    own: OwnCovariance | None = None,
+    number: int | None = None,
+) -> Evidence:
     """Return the evidence of every class, ``(K,)``.
 
     Args:
         z: Latent vectors, ``(N, D)``; NaN where an entry is missing.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
         weight: How often each counts, ``(N,)``; by default once.
+        own: Whose statistics of the latent vectors, ``(N, M)``, evidence is gathered of; by default
+            of the latent vectors themselves.
+        number: How many classes there are, ``K``; by default up to the last one that occurs.
     """
+    if own is not None:
+        return _padded(own.evidence_of(z, classes, weight), number)
     missing = z.isnan()
     if not bool(missing.any()):
         return Evidence.by_class(z, classes, weight)
@@ -88,16 +99,32 @@ def evidence_of(z: Tensor, classes: Tensor, weight: Tensor | None = None) -> Evi
     return Evidence.by_class(z.nan_to_num(0.0), classes, torch.where(missing, 0.0, each))
 
 
-def evidence_of_one(z: Tensor, weight: Tensor | None = None) -> Evidence:
+def evidence_of_one(
+    z: Tensor, weight: Tensor | None = None, own: OwnCovariance | None = None
+) -> Evidence:
     """Return the evidence of one set, of batch shape ``()``.
 
     Args:
         z: Latent vectors, ``(N, D)``; NaN where an entry is missing.
         weight: How often each counts, ``(N,)``; by default once.
+        own: As for :func:`evidence_of`.
     """
-    if weight is None and not bool(z.isnan().any()):
+    if own is None and weight is None and not bool(z.isnan().any()):
         return Evidence.of(z)
-    return evidence_of(z, torch.zeros(len(z), dtype=torch.int64, device=z.device), weight)[0]
+    return evidence_of(z, torch.zeros(len(z), dtype=torch.int64, device=z.device), weight, own)[0]
+
+
+def _padded(evidence: Evidence, number: int | None) -> Evidence:
+    """Return evidence of so many sets, the last of which may be empty; by default as it is."""
+    missing = 0 if number is None else number - len(evidence.mean)
+    if not missing:
+        return evidence
+    nothing = evidence.mean.new_zeros(missing, evidence.dim)
+    return Evidence(
+        torch.cat([evidence.count, evidence.count.new_zeros(missing)]),
+        torch.cat([evidence.mean, nothing]),
+        torch.cat([evidence.scatter, nothing]),
+    )
 
 
 def log_prob_given(
