@@ -12,9 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bruno.errors import UserError
-from bruno.estimators.base import BrunoEstimator
 from bruno.estimators.class_evidence import ClassEvidence, KnownClasses
-from bruno.estimators.class_prior import check_prior, log_prior
+from bruno.estimators.class_prior import log_prior
 from bruno.estimators.encoding import encoded
 from bruno.estimators.held_out import (
     Examples,
@@ -25,11 +24,9 @@ from bruno.estimators.held_out import (
 from bruno.estimators.labels import (
     as_array,
     checked_classes,
-    checked_labels,
     common_type,
     kind_of,
     rows_by_label,
-    unknown_label,
 )
 from bruno.estimators.recent import (
     RecentElements,
@@ -39,24 +36,15 @@ from bruno.estimators.recent import (
     with_fading,
 )
 from bruno.estimators.sharing import updates
+from bruno.estimators.takes_labels import TakesLabels
 from bruno.estimators.weights import evidence_of, evidence_of_one, weights_beside
 from bruno.evidence import Evidence
-from bruno.model import Bruno
 from bruno.progress import Shown
-from bruno.validation import check_choice, check_number, check_positive, check_share, check_whole
-
-_COVARIANCES = ("auto", "shared", "own")
 
 
-class LearnsClasses(BrunoEstimator):
-    """An estimator of labelled elements, with all parameters of :class:`~bruno.BrunoClassifier`."""
+class LearnsClasses(TakesLabels):
+    """An estimator that gathers evidence of classes."""
 
-    class_prior: Any
-    covariance: str
-    unknown_prior: float | None
-    temperature: float | str
-    window: int | None
-    half_life: float | None
     label_noise_: float
     temperature_: float
     unknown_intercept_: float
@@ -256,64 +244,6 @@ class LearnsClasses(BrunoEstimator):
         own = self._own
         return z if own is None else own.statistics(z)
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_choice("covariance", self.covariance, _COVARIANCES)
-        if self.unknown_prior is not None:
-            self._check_unknown_prior()
-        if not (isinstance(self.temperature, str) and self.temperature == "auto"):
-            check_number(
-                "temperature",
-                self.temperature,
-                "'auto' or a positive number",
-                lambda temperature: 0 < temperature < np.inf,
-            )
-        check_prior(self.class_prior)
-        if self.window is not None:
-            self._checked_window()
-        if self.half_life is not None:
-            self._checked_half_life()
-        if self.window is not None and self.half_life is not None:
-            raise UserError("half_life: expected None beside a window, got both")
-
-    def _check_unknown_prior(self) -> None:
-        check_share("unknown_prior", self.unknown_prior, without_zero=True, without_highest=True)
-
-    def _check_not_reserved(self, name: str, classes: np.ndarray) -> None:
-        """Raise if the label of rejected elements is also the label of a class."""
-        label = unknown_label(kind_of(classes))
-        if self.unknown_prior is not None and label in classes.tolist():
-            raise UserError(
-                f"{name}: expected no class {label!r}, which with unknown_prior stands for none of "
-                "the known classes, got it among them"
-            )
-
-    def _validated_examples(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any,
-        given: Bruno | None = None,
-        *,
-        reset: bool,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return the examples that count, their labels and, if they have some, their weights."""
-        if y is None:
-            raise UserError(
-                f"y: {type(self).__name__} requires y to be passed, but the target y is None"
-            )
-        x = self._validated(X, given, reset=reset)
-        labels = checked_labels(y)
-        if len(labels) != len(x):
-            raise UserError(
-                f"y: expected one class for each of {len(x)} samples, got {len(labels)}; found "
-                "input variables with inconsistent numbers of samples"
-            )
-        if sample_weight is None:
-            return x, labels, None
-        rows, weight = self._counted(x, sample_weight)
-        return x[rows], labels[rows], weight
-
     def _calibrate(self, examples: Examples) -> None:
         """Set the temperature, and the scale of rejection, by examples held out."""
         self.unknown_slope_, self.unknown_intercept_ = 1.0, 0.0
@@ -350,14 +280,6 @@ class LearnsClasses(BrunoEstimator):
             of_new["classes"] = announced
         self._recent = recent
         self._take(changed, **of_new)
-
-    def _checked_window(self) -> int:
-        check_whole("window", self.window, 1)
-        return int(self.window or 0)
-
-    def _checked_half_life(self) -> float:
-        check_positive("half_life", self.half_life)
-        return float(self.half_life or 0)
 
     def _announced(
         self, classes: np.ndarray, changed: dict[Any, Evidence | None]

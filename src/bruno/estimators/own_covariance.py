@@ -241,9 +241,9 @@ class OwnCovariance:
         rows, varying = torch.arange(len(z), device=z.device), latent[:, self._varying]
         log_prob = own.log_prob(varying)
         log_prob[rows, classes] = own.without_itself(varying, classes, held)
-        # In the dimensions that do not vary, evidence changes nothing.
-        whole = self.shared.log_prob_given(latent, self.of_shared(evidence))
-        log_prob = log_prob + self._of_rest(latent, evidence, whole)
+        if not self.all_vary:  # in the other dimensions evidence changes nothing
+            whole = self.shared.log_prob_given(latent, self.of_shared(evidence))
+            log_prob = log_prob + self._of_rest(latent, evidence, whole)
         log_odds = self._log_odds(own, evidence).expand_as(log_prob).clone()
         log_odds[rows, classes] -= log_prob[rows, classes] - of_shared[rows, classes]
         return _mixed(log_odds, log_prob, of_shared)
