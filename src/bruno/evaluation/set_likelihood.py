@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,7 +62,9 @@ class LikelihoodResult:
         nll: Mean of −log p(x_n | x_<n) over all positions n.
         first: −log p(x_1), without any example.
         last: −log p(x_n | x_<n) at the last position.
-        conditioning_gain: First minus last, paired by set: the value of the examples.
+        conditioning_gain: log p(x_n | x_<n) − log p(x_n) of the image at the last position, which is
+            the same image both times: the value of the examples. Its expectation is that of first
+            minus last, without the differences between images.
         curve: −log p(x_n | x_<n) at every position, the first to the last.
         seed: Seed of the sets and of the dequantisation noise.
         importance_samples: Noise draws of the importance-weighted figure, or 0.
@@ -169,14 +171,17 @@ def likelihood(
     contexts = [part.context for part in drawn if part.context is not None]
     context = torch.cat(contexts).flatten(0, 1) if contexts else None
 
-    def terms(*draw: int) -> Tensor:
+    def terms(*draw: int) -> _Terms:
         noise = generator_for(seed, Stream.LIKELIHOOD_NOISE, *draw)
         return _terms(model, images, noise, progress, context)
 
-    nll = -terms()
+    given_earlier, last_alone = terms()
+    nll = -given_earlier
     weighted = None
     if importance_samples:
-        joints = torch.stack([terms(draw).sum(1) for draw in range(importance_samples)])
+        joints = torch.stack(
+            [terms(draw).given_earlier.sum(1) for draw in range(importance_samples)]
+        )
         weighted = (math.log(importance_samples) - joints.logsumexp(0)) / set_size
     classes = torch.cat([part.classes for part in drawn])
     unusual = None
@@ -195,7 +200,7 @@ def likelihood(
         nll=estimate(nll.flatten(), classes.repeat_interleave(set_size)),
         first=estimate(nll[:, 0], classes),
         last=estimate(nll[:, -1], classes),
-        conditioning_gain=estimate(nll[:, 0] - nll[:, -1], classes),
+        conditioning_gain=estimate(given_earlier[:, -1] - last_alone, classes),
         curve=tuple(estimate(position, classes) for position in nll.unbind(1)),
         first_std=float(nll[:, 0].std()),
         seed=seed,
@@ -224,7 +229,9 @@ def _probes(
     same = images[:, :1].expand_as(images)
     changed = torch.cat([contaminants.unsqueeze(1), images[:, 1:]], 1)
     same_nll, changed_nll = (
-        -_terms(model, part, generator_for(seed, Stream.LIKELIHOOD_PROBES, 1 + index), progress)
+        -_terms(
+            model, part, generator_for(seed, Stream.LIKELIHOOD_PROBES, 1 + index), progress
+        ).given_earlier
         for index, part in enumerate((same, changed))
     )
     cost = (changed_nll - clean)[:, 1:].mean(1)
@@ -235,19 +242,33 @@ def _probes(
     )
 
 
+class _Terms(NamedTuple):
+    """Log-densities of the images of sets, in nats.
+
+    Attributes:
+        given_earlier: log p(x_i | x_<i), ``(S, n)``.
+        last_alone: log p(x_n) of the last image of every set, ``(S,)``.
+    """
+
+    given_earlier: Tensor
+    last_alone: Tensor
+
+
 def _terms(
     model: Bruno,
     images: Tensor,
     generator: torch.Generator,
     progress: ProgressCallback | None,
     context: Tensor | None = None,
-) -> Tensor:
-    """Return log p(x_i | x_<i) of sets ``(S, n, C, H, W)`` under one noise draw, ``(S, n)``."""
+) -> _Terms:
+    """Return the terms of sets ``(S, n, C, H, W)`` under one noise draw."""
     z, log_det = encode_dataset(
         model, images.flatten(0, 1), generator=generator, context=context, progress=progress
     )
     sets = images.shape[:2]
-    return _one_step_terms(model, z.unflatten(0, sets)) + log_det.reshape(sets)
+    z, log_det = z.unflatten(0, sets), log_det.reshape(sets)
+    alone = _one_step_terms(model, z[:, -1:])[:, 0]
+    return _Terms(_one_step_terms(model, z) + log_det, alone + log_det[:, -1])
 
 
 def _draw_sets(dataset: LabelledImages, sets: int, set_size: int, seed: int) -> list[Sets]:
