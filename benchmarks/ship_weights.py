@@ -49,6 +49,17 @@ def cost(run: Path) -> dict[str, Any]:
     return {name: last[name] for name in ("step", "images", "seconds")}
 
 
+def before(name: str) -> dict[str, Any]:
+    """Return what the trainings of a model took that the package has, as ``cost.json`` counts them.
+
+    Args:
+        name: The model.
+    """
+    counted = json.loads((_RESULTS / "cost.json").read_text(encoding="utf-8"))["ours"]
+    of_model = next(one for one in counted if one["name"] == name)
+    return {kind: of_model[kind] for kind in ("images", "seconds")}
+
+
 def figures(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of a card from a full evaluation."""
     measured = evaluation["likelihood"]
@@ -79,6 +90,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a finished run")
     parser.add_argument("name", help="name the weights will be loaded by")
     parser.add_argument("--command", required=True, help="command that trained them")
+    parser.add_argument("--goes-on-from", help="model of the package that the training began with")
     parser.add_argument("--trained-on", help="the machine that trained them, if not this one")
     arguments, options = parser.parse_known_args()
     evaluation_file = _RESULTS / f"{arguments.name}.json"
@@ -98,6 +110,7 @@ def main() -> None:
             **provenance(),
             **{f"training {name}": value for name, value in cost(arguments.run).items()},
             **({"training machine": arguments.trained_on} if arguments.trained_on else {}),
+            **({"before": before(arguments.goes_on_from)} if arguments.goes_on_from else {}),
             "figures": figures(evaluation),
         }
         target = WEIGHTS_DIRECTORY / arguments.name
