@@ -4,25 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-# The tensors of the tests are too small to be shared among threads, which wait for each other.
-test check: export OMP_NUM_THREADS ?= 1
+# The tensors of the tests are too small to be shared among threads, which wait for each other:
+# processes, each with one thread, go through the files of tests.
+WORKERS ?= 2
+test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check docs install clean
+.PHONY: demo test lint types check docs browser install clean
 
 ## demo: install, adapt a model in about three minutes and write runs/demo/report.html
 demo: install
 	$(BIN)/bruno demo --overwrite
 
-## test: install and run every test
+## test: install and run every test, in two processes or WORKERS=n
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-## check: lint, format, types and tests
-check: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+## check: lint, format, types and tests
+check: lint types test
 
 ## docs: install and build the documentation site, docs/_build/html/index.html; notebooks are run,
 ## for less time with FAST=1, and every warning is an error
@@ -37,8 +42,10 @@ browser: install
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

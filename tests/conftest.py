@@ -28,8 +28,12 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
+    """A cache that is empty at first; processes that share the tests share it, too."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder in that of the whole run
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BRUNO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BRUNO_CACHE_DIR", str(folder / "bruno-cache"))
         yield
 
 

@@ -16,6 +16,7 @@ from bruno.data import blocks
 TINY = [
     "--data.name=blocks",
     "--model.filters=[8,8]",
+    "--model.couplings=[1,1]",
     "--model.dense_units=16",
     "--model.dense_couplings=2",
     "--objective.discriminative_weight=0",
@@ -56,7 +57,7 @@ def unconditional(tmp_path_factory):
 
 def test_evaluation_measures_views_and_poses_and_draws_them(run, unconditional, capsys):
     arguments = ["evaluate", "--run", str(run), "--unconditional", str(unconditional)]
-    assert main([*arguments, "--out=out/figures.json"]) == 0
+    assert main([*arguments, "--view-samples=4", "--out=out/figures.json"]) == 0
     out = capsys.readouterr().out
     for shown in ("mean training view", "unconditional model", "median error", "gain"):
         assert shown in out

@@ -1,5 +1,6 @@
 """The models that come with the package still do what their cards say."""
 
+import dataclasses
 import json
 import math
 
@@ -92,6 +93,10 @@ def test_accuracy_of_200_episodes_is_that_of_the_card(name, real_data):
     claimed = next(row for row in figures["few_shot"] if (row["way"], row["shot"]) == (5, 1))
     spread = torch.linspace(0, dataset.num_classes - 1, min(200, dataset.num_classes)).long()
     kept = dataset.restrict([dataset.class_names[i] for i in spread])
+    # All images are encoded; 200 decisions need few of them.
+    each = max(10, 600 // kept.num_classes)
+    rows = torch.cat([kept.indices_of(label)[:each] for label in range(kept.num_classes)])
+    kept = dataclasses.replace(kept, images=kept.images[rows], labels=kept.labels[rows])
     found = few_shot_accuracy(
         Bruno.from_pretrained(name),
         kept,
