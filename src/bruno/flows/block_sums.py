@@ -25,7 +25,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from bruno.errors import UserError
 from bruno.flows.bijection import FACTORY_KWARGS, Bijection
-from bruno.flows.count_tables import CountTables
+from bruno.flows.count_tables import CountTables, integer_shares
 from bruno.flows.pixels_given_sums import PixelsGivenSums
 from bruno.flows.preprocessing import LEVELS, Cdf, NormalScores, check_pixels
 
@@ -195,12 +195,16 @@ class BlockSums(NormalScores):
     def _code_shares(self, total: Tensor, parts: Sequence[Tensor]) -> Cdf:
         """Return probabilities of totals and partial sums, each ``(B, C, 4, H/4, W/4)``."""
         zero = torch.zeros_like(total)
-        shares = [self.sums.shares(self.places.expand_as(total), total, zero, zero + _MOST)]
-        for index, part in enumerate(parts):
-            whole = _whole(index, total, parts)
-            table, span = _table_of(index, whole), _range(index, whole)
-            shares.append(self._split(index).shares(table, part, *span))
-        return Cdf(*(torch.stack(columns, 2) for columns in zip(*shares, strict=True)))
+        of_total = self.sums.shares(self.places.expand_as(total), total, zero, zero + _MOST)
+        wholes = [_whole(index, total, parts) for index in range(len(parts))]
+        # All partial sums at once, from the tables of all of them below each other.
+        tables = torch.cat([self._split(index).logits for index in range(len(parts))])
+        table = [_table_of(i, whole) + i * _SPLIT_TABLES for i, whole in enumerate(wholes)]
+        spans = [_range(index, whole) for index, whole in enumerate(wholes)]
+        columns = (table, parts, *zip(*spans, strict=True))
+        of_parts = integer_shares(tables, *(torch.stack(list(column), 2) for column in columns))
+        pairs = zip(of_total, of_parts, strict=True)
+        return Cdf(*(torch.cat([first.unsqueeze(2), others], 2) for first, others in pairs))
 
     def _split(self, index: int) -> CountTables:
         return cast("CountTables", self.splits[index])

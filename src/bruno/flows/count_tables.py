@@ -44,19 +44,7 @@ class CountTables(nn.Module):
         Returns:
             Probabilities, each ``(*B)``.
         """
-        probability = self.logits.double().softmax(-1)
-        inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
-        between = (greatest - least - 1).clamp_min(1)
-        place = (number - least - 1).clamp(min=0).minimum(between - 1)
-        start = self._inner_cdf(probability, table, place, between)
-        end = self._inner_cdf(probability, table, place + 1, between)
-        is_least, is_greatest = number == least, number == greatest
-        mass = torch.where(is_greatest, at_greatest, inner * (end - start))
-        mass = torch.where(is_least, at_least, mass)
-        below = torch.where(is_greatest, 1 - at_greatest, at_least + inner * start)
-        below = torch.where(is_least, torch.zeros_like(mass), below)
-        above = torch.where(is_greatest, torch.zeros_like(mass), 1 - below - mass)
-        return Cdf(mass, below, above)
+        return integer_shares(self.logits, table, number, least, greatest)
 
     def numbers(
         self, table: Tensor, lower: Tensor, upper: Tensor, least: Tensor, greatest: Tensor
@@ -74,11 +62,11 @@ class CountTables(nn.Module):
             The integers, int64 ``(*B)``.
         """
         probability = self.logits.detach().double().softmax(-1)
-        inner, at_least, at_greatest = self._parts(probability, table, least, greatest)
+        inner, at_least, at_greatest = _parts(probability, table, least, greatest)
         between = (greatest - least - 1).clamp_min(1)
         within = ((lower - at_least) / inner.clamp_min(1e-300)).clamp(0, 1)
-        cumulative = self._cumulative(probability)[table]
-        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
+        inside, cumulative = _between_bounds(probability)
+        cumulative = cumulative[table]
         index = (cumulative[..., 1:-1] <= within.unsqueeze(-1)).sum(-1)
         start = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
         share = (within - start) / inside[table, index]
@@ -113,32 +101,56 @@ class CountTables(nn.Module):
         shares = (1 - _EVEN_SHARE) * shares + _EVEN_SHARE / shares.shape[-1]
         self.logits.copy_(shares.log())
 
-    @staticmethod
-    def _parts(
-        probability: Tensor, table: Tensor, least: Tensor, greatest: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probabilities between the bounds, at the lower and at the upper bound."""
-        at_least, at_greatest = probability[table, 0], probability[table, 1]
-        span = greatest - least
-        ends = at_least + at_greatest
-        inner = torch.where(span > 1, probability[:, 2:].sum(-1)[table], 0.0)
-        at_least = torch.where(span > 1, at_least, at_least / ends)
-        at_greatest = torch.where(span > 1, at_greatest, at_greatest / ends)
-        at_least = torch.where(span == 0, 1.0, at_least)
-        return inner, at_least, torch.where(span == 0, 0.0, at_greatest)
 
-    @staticmethod
-    def _cumulative(probability: Tensor) -> Tensor:
-        """Return the distribution function between the bounds at the edges of bins."""
-        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
-        return torch.cat([torch.zeros_like(inside[:, :1]), inside.cumsum(-1)], -1)
+def integer_shares(
+    logits: Tensor, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor
+) -> Cdf:
+    """Return the probability of integers, and of all below and above, in float64.
 
-    def _inner_cdf(
-        self, probability: Tensor, table: Tensor, place: Tensor, between: Tensor
-    ) -> Tensor:
-        """Return the distribution function after ``place`` of ``between`` inner integers."""
-        position = place.double() / between * self.bins
-        index = position.long().clamp_max(self.bins - 1)
-        inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
-        start = self._cumulative(probability)[table, index]
-        return start + (position - index) * inside[table, index]
+    Args:
+        logits: Logits of the tables, ``(tables, 2 + bins)``: lower bound, upper bound, bins.
+        table: Index of the table of each integer, int64 ``(*B)``.
+        number: The integers, ``(*B)``.
+        least: Lower bounds, ``(*B)``.
+        greatest: Upper bounds, ``(*B)``.
+
+    Returns:
+        Probabilities, each ``(*B)``.
+    """
+    probability = logits.double().softmax(-1)
+    inner, at_least, at_greatest = _parts(probability, table, least, greatest)
+    between = (greatest - least - 1).clamp_min(1)
+    place = (number - least - 1).clamp(min=0).minimum(between - 1)
+    # The distribution function at both ends of the integer.
+    inside, cumulative = _between_bounds(probability)
+    position = torch.stack([place, place + 1]).double() / between * inside.shape[1]
+    index = position.long().clamp_max(inside.shape[1] - 1)
+    start, end = (cumulative[table, index] + (position - index) * inside[table, index]).unbind()
+    is_least, is_greatest = number == least, number == greatest
+    mass = torch.where(is_greatest, at_greatest, inner * (end - start))
+    mass = torch.where(is_least, at_least, mass)
+    below = torch.where(is_greatest, 1 - at_greatest, at_least + inner * start)
+    below = torch.where(is_least, 0.0, below)
+    above = torch.where(is_greatest, 0.0, 1 - below - mass)
+    return Cdf(mass, below, above)
+
+
+def _parts(
+    probability: Tensor, table: Tensor, least: Tensor, greatest: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the probabilities between the bounds, at the lower and at the upper bound."""
+    at_least, at_greatest = probability[:, :2][table].unbind(-1)
+    span = greatest - least
+    has_inner = span > 1
+    ends = at_least + at_greatest
+    inner = torch.where(has_inner, probability[:, 2:].sum(-1)[table], 0.0)
+    at_least = torch.where(has_inner, at_least, at_least / ends)
+    at_greatest = torch.where(has_inner, at_greatest, at_greatest / ends)
+    at_least = torch.where(span == 0, 1.0, at_least)
+    return inner, at_least, torch.where(span == 0, 0.0, at_greatest)
+
+
+def _between_bounds(probability: Tensor) -> tuple[Tensor, Tensor]:
+    """Return shares of bins between the bounds, and the distribution function at their edges."""
+    inside = probability[:, 2:] / probability[:, 2:].sum(-1, keepdim=True)
+    return inside, torch.cat([torch.zeros_like(inside[:, :1]), inside.cumsum(-1)], -1)

@@ -31,19 +31,18 @@ _SLOPE_OFFSET = math.log(math.expm1(1 - _LEAST_SLOPE))
 
 
 class _Bin(NamedTuple):
-    """The bin of every value: its lower left knot, its sides, and the slopes at both knots."""
+    """The bin of every value: its lower left knot, its sides, and the slopes at both knots.
+
+    ``steepness`` is the mean slope.
+    """
 
     x: Tensor
     y: Tensor
     width: Tensor
     height: Tensor
+    steepness: Tensor
     slope: Tensor
     next_slope: Tensor
-
-    @property
-    def steepness(self) -> Tensor:
-        """Mean slope of the bin."""
-        return self.height / self.width
 
 
 def spline(raw: Tensor, x: Tensor, bound: float) -> tuple[Tensor, Tensor]:
@@ -67,7 +66,7 @@ def spline(raw: Tensor, x: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     denominator = found.steepness + curvature * mixed
     rise = found.steepness * share.square() + found.slope * mixed
     y = found.y + found.height * rise / denominator
-    log_slope = _log_slope(found, share, denominator)
+    log_slope = _log_slope(found, share, mixed, denominator)
     return torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
 
 
@@ -92,41 +91,43 @@ def inverse_spline(raw: Tensor, y: Tensor, bound: float) -> tuple[Tensor, Tensor
     c = -found.steepness * rise
     # Of the two forms of the root, the one in which nothing cancels.
     share = 2 * c / (-b - (b.square() - 4 * a * c).clamp_min(0).sqrt())
-    denominator = found.steepness + curvature * share * (1 - share)
+    mixed = share * (1 - share)
+    denominator = found.steepness + curvature * mixed
     x = found.x + found.width * share
-    log_slope = -_log_slope(found, share, denominator)
+    log_slope = -_log_slope(found, share, mixed, denominator)
     return torch.where(inside, x, y), torch.where(inside, log_slope, 0.0)
 
 
-def _log_slope(found: _Bin, share: Tensor, denominator: Tensor) -> Tensor:
+def _log_slope(found: _Bin, share: Tensor, mixed: Tensor, denominator: Tensor) -> Tensor:
     """Return the logarithm of the derivative of the spline (the same paper, eq. 5)."""
     numerator = (
         found.next_slope * share.square()
-        + 2 * found.steepness * share * (1 - share)
+        + 2 * found.steepness * mixed
         + found.slope * (1 - share).square()
     )
-    return 2 * found.steepness.log() + numerator.log() - 2 * denominator.log()
+    return (numerator * (found.steepness / denominator).square()).log()
 
 
 def _bin_of(raw: Tensor, place: Tensor, bound: float, *, by_height: bool) -> _Bin:
     """Return the bins in which values lie, along the x axis or along the y axis."""
     bins = (raw.shape[-1] + 1) // 3
-    widths, heights, slopes = raw.split([bins, bins, bins - 1], -1)
-    slopes = pad(_LEAST_SLOPE + softplus(slopes + _SLOPE_OFFSET), (1, 1), value=1.0)
-    xs, ys = (_knots(sizes, bound) for sizes in (widths, heights))
-    inner = (ys if by_height else xs)[..., 1:-1]
+    sizes, slopes = raw.split([2 * bins, bins - 1], -1)
+    knots = _knots(sizes.unflatten(-1, (2, bins)), bound)
+    inner = knots[..., int(by_height), 1:-1]
     index = (place.unsqueeze(-1) >= inner).sum(-1, keepdim=True)
-
-    def at(table: Tensor, offset: int = 0) -> Tensor:
-        # The many parameters stay in the precision of the network, the few values in their own.
-        return table.gather(-1, index + offset).squeeze(-1).to(place.dtype)
-
-    x, y = at(xs), at(ys)
-    return _Bin(x, y, at(xs, 1) - x, at(ys, 1) - y, at(slopes), at(slopes, 1))
+    ends = torch.cat([index, index + 1], -1)
+    # The many parameters stay in the precision of the network, the few values in their own.
+    corners = knots.gather(-1, ends.unsqueeze(-2).expand(*ends.shape[:-1], 2, 2)).to(place.dtype)
+    lower, upper = corners.unbind(-1)
+    # Only the slopes at the ends of the bin are needed.
+    raw_slope = pad(slopes, (1, 1)).gather(-1, ends)
+    slope = (_LEAST_SLOPE + softplus(raw_slope + _SLOPE_OFFSET)).to(place.dtype)
+    width, height = (upper - lower).unbind(-1)
+    return _Bin(*lower.unbind(-1), width, height, height / width, *slope.unbind(-1))
 
 
 def _knots(raw_sizes: Tensor, bound: float) -> Tensor:
-    """Return the knots along an axis, from −bound to bound."""
+    """Return the knots along both axes, from −bound to bound, ``(..., 2, K + 1)``."""
     bins = raw_sizes.shape[-1]
     sizes = _LEAST_SIZE + (1 - _LEAST_SIZE * bins) * softmax(raw_sizes, -1)
     inner = 2 * bound * sizes[..., :-1].cumsum(-1) - bound
