@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from bruno import UserError
+from bruno.evaluation.anomaly import chance_average_precision
 from bruno.evaluation.anomaly_streams import (
     FOREST,
     LEAVE_ONE_OUT,
@@ -53,7 +55,15 @@ def test_curves_cover_every_position_but_the_first():
         assert len(method.curve) == len(method.average_precision_curve) == len(result.windows)
     ours = result.to_dict()["methods"][0]
     means = [point["mean"] for point in ours["average_precision_curve"]]
-    assert np.nanmin(means) > 0.8  # chance is 0.1
+    assert np.nanmin(means) > 0.8
+
+
+def test_chance_of_average_precision_is_that_of_random_orders():
+    generator = np.random.default_rng(0)
+    planted = np.arange(21) < 2
+    drawn = [average_precision_score(planted, generator.random(21)) for _ in range(2000)]
+    assert chance_average_precision(21, 2) == pytest.approx(np.mean(drawn), abs=0.02)
+    assert chance_average_precision(2, 1) == 0.75
 
 
 def test_noise_cannot_be_told_from_noise():

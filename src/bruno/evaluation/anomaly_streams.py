@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
+from bruno.evaluation.anomaly import chance_average_precision
 from bruno.evaluation.encoding import encode_dataset
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.streams import Stream
@@ -44,8 +45,8 @@ class MethodResult:
     Attributes:
         method: Its name.
         auroc: AUROC within a stream, averaged over streams: 0.5 is chance, 1 perfect.
-        average_precision: Average precision within a stream, averaged over streams; chance is the
-            share of planted elements.
+        average_precision: Average precision within a stream, averaged over streams; chance is
+            :func:`~bruno.evaluation.anomaly.chance_average_precision`.
         late_auroc: AUROC within the elements after the first ``late`` ones.
         curve: AUROC within windows of positions, in their order.
         average_precision_curve: Average precision within the same windows.
@@ -137,8 +138,8 @@ class AnomalyStreamsResult:
         rule = self.quartile_rule
         alarms = f"finds {100 * rule.recall.mean:.0f} %"
         alarms += f", false alarms {100 * rule.false_alarm_rate.mean:.1f} %"
-        share = self.n_anomalies / (self.length - 1)
-        rows.append(["chance", "0.5", "0.5", f"{share:.3f}"])
+        chance = chance_average_precision(self.length - 1, self.n_anomalies)
+        rows.append(["chance", "0.5", "0.5", f"{chance:.3f}"])
         return [*rows, ["rule Q1 - 1.5 IQR on the scores of bruno", "", alarms, ""]]
 
 

@@ -330,7 +330,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             "accuracy %",
             "chance %",
             "nats per image",
-            "minus the trained",
+            "nats more than the trained",
         ),
         _robustness,
         applies=lambda subject: (
