@@ -39,6 +39,12 @@ def evaluation(name: str) -> dict[str, Any]:
     return figures
 
 
+def measured_apart(kind: str, name: str) -> dict[str, Any]:
+    """Return an evaluation of a model by one protocol that has a file of its own, or nothing."""
+    file = RESULTS / f"{kind}-{name}.json"
+    return evaluation(file.stem) if file.exists() else {}
+
+
 def published() -> dict[str, Any]:
     """Return the published figures by system."""
     quoted: dict[str, Any] = json.loads((RESULTS / "published.json").read_text())
@@ -99,6 +105,7 @@ def models(*columns: str) -> str:
 _ACCURACIES = tuple(f"{way}-way {shot}-shot, %" for way, shot in _EPISODES)
 _ROWS = (
     *_ACCURACIES,
+    "20-way 1-shot within an alphabet, %",
     "nats per image, sets of 20",
     "bits/dim",
     "nats gained by conditioning on 19 images",
@@ -111,16 +118,16 @@ _ROWS = (
 def _described(name: str, measured: dict[str, Any]) -> dict[str, str]:
     """Return the rows of a model."""
     cells = [accuracy(measured, way, shot) for way, shot in _EPISODES]
+    within = measured_apart("within-alphabet", name).get("within_alphabet", {})
+    cells.append(pm(within.get("accuracy"), 2))
     figures = measured["likelihood"]
     cells += [pm(figures["nll"]), f"{figures['bits_per_dim']['mean']:.3f}"]
     cells.append(pm(figures["conditioning_gain"]))
-    apart = RESULTS / f"generation-{name}.json"
-    cells.append(judged(evaluation(apart.stem) if apart.exists() else measured))
+    cells.append(judged(measured_apart("generation", name) or measured))
     cost = {one["name"]: one for one in json.loads((RESULTS / "cost.json").read_text())["ours"]}
     log = (RESULTS / f"{name}.jsonl").read_text().splitlines()
     images = cost[name]["images"] if name in cost else json.loads(log[-1])["images"]
-    cells.append(f"{images / 1e6:.2f}")
-    cells.append(f"{cost[name]['flop']:.1e}" if name in cost else "")
+    cells += [f"{images / 1e6:.2f}", f"{cost[name]['flop']:.1e}" if name in cost else ""]
     return dict(zip(_ROWS, cells, strict=True))
 
 
@@ -129,9 +136,9 @@ def _quoted(paper: dict[str, Any]) -> dict[str, str]:
     cells = {f"{name}, %": f"{value}" for name, value in paper["few_shot"].items()}
     if "nll" in paper:
         nll = paper["nll"]
-        cells |= {_ROWS[4]: f"{nll}", _ROWS[5]: f"{nll / (784 * math.log(2)):.3f}"}
+        cells |= {_ROWS[5]: f"{nll}", _ROWS[6]: f"{nll / (784 * math.log(2)):.3f}"}
     if "images" in paper:
-        cells |= {_ROWS[8]: f"{paper['images'] / 1e6:.0f}", _ROWS[9]: f"{paper['flop']:.1e}"}
+        cells |= {_ROWS[9]: f"{paper['images'] / 1e6:.0f}", _ROWS[10]: f"{paper['flop']:.1e}"}
     return cells
 
 
@@ -139,30 +146,26 @@ def generation(*columns: str) -> str:
     """Return how often the judge names samples of models as their class."""
     rows = []
     for name in columns:
-        file = RESULTS / f"generation-{name}.json"
-        measured = evaluation(f"generation-{name}" if file.exists() else name)["generation"]
-        second = RESULTS / f"generation-{name}-second.json"
-        opinion = evaluation(f"generation-{name}-second")["generation"] if second.exists() else []
+        measured = (measured_apart("generation", name) or evaluation(name))["generation"]
+        opinion = measured_apart("generation", f"{name}-second").get("generation", [])
         for given in (1, 5, 10):
-            exact, half = _by_scale(measured, given)
-            other, other_half = _by_scale(opinion, given)
-            if exact is None:
+            ours, others = _by_scale(measured, given), _by_scale(opinion, given)
+            if not ours:
                 continue
+            exact = ours[0]
             cells = [f"{name}, {exact['dataset']}", f"{given}", f"{100 / exact['way']:.0f}"]
-            cells += [" / ".join(pm(row["judged"]) for row in (exact, half) if row)]
-            cells += [pm(exact["real"]), f"{exact['variance']['mean']:.2f}"]
-            cells += [" / ".join(pm(row["judged"]) for row in (other, other_half) if row)]
-            rows.append(cells)
+            cells += [" / ".join(pm(row["judged"]) for row in ours), pm(exact["real"])]
+            cells.append(f"{exact['variance']['mean']:.2f}")
+            rows.append([*cells, " / ".join(pm(row["judged"]) for row in others)])
     header = ("model, data", "given", "chance, %", "judged right, exact / latent scale 0.5, %")
     further = ("real images, %", "variance over that of data", "second opinion, %")
     return markdown((*header, *further), rows)
 
 
-def _by_scale(
-    measured: Sequence[dict[str, Any]], given: int
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _by_scale(measured: Sequence[dict[str, Any]], given: int) -> list[dict[str, Any]]:
+    """Return the figures of exact samples, then of those at latent scale 0.5."""
     found = {row["latent_scale"]: row for row in measured if row["given"] == given}
-    return found.get(1.0), found.get(0.5)
+    return [found[scale] for scale in (1.0, 0.5) if scale in found]
 
 
 def shipped(form: str = "full") -> str:
@@ -174,7 +177,6 @@ def shipped(form: str = "full") -> str:
     for name in names():
         about = card(name)
         figures = about.get("figures", {})
-        config = read_config(locate_weights(name))
         bits = figures.get("bits_per_dim", {}).get("mean")
         chance = [f" (chance {100 / row['way']:.0f})" for row in figures.get("generation") or []]
         row = [f"`{name}`", str(figures.get("dataset", "")).removesuffix("/test")]
@@ -186,11 +188,10 @@ def shipped(form: str = "full") -> str:
         share = judged(figures)
         row.append(f"{share} %{chance[0]}" if share else "")
         if form != "short":
-            seconds = about.get("training seconds")
+            seconds, machine = about.get("training seconds"), about.get("training machine")
             trained = f"{seconds / 60:.0f} minutes" if seconds else ""
-            machine = about.get("training machine")
             trained += f", {machine}" if machine else ""
-            row += [str(config["flow"]["preset"]), trained]
+            row += [str(read_config(locate_weights(name))["flow"]["preset"]), trained]
         rows.append(row)
     return markdown(header, rows)
 
@@ -304,16 +305,16 @@ def anomalies(*columns: str) -> str:
     for name in columns:
         measured = evaluation(f"anomalies-{name}")
         result = measured["anomalies"]
-        rule = result["quartile_rule"]
+        rule = {kind: 100 * rate["mean"] for kind, rate in result["quartile_rule"].items()}
         model = measured["model"].removeprefix("runs/").removesuffix("/model")
-        about = f"`{model}` on {result['dataset']}"
-        about += f", {result['streams']} streams of {result['length']}"
+        about = (
+            f"`{model}` on {result['dataset']}, {result['streams']} streams of {result['length']}"
+        )
         for method in result["methods"]:
             figures = (method["auroc"], method["late_auroc"], method["average_precision"])
             rows.append([about, method["method"], *(pm(figure, 3) for figure in figures)])
             about = ""
-        alarms = f"finds {100 * rule['recall']['mean']:.0f} %"
-        alarms += f", false alarms {100 * rule['false_alarm_rate']['mean']:.1f} %"
+        alarms = f"finds {rule['recall']:.0f} %, false alarms {rule['false_alarm_rate']:.1f} %"
         rows.append(["", "alarm below Q1 - 1.5 IQR", "", alarms, ""])
     header = ("model, data", "scores of", "AUROC", "AUROC of late elements", "average precision")
     return markdown(header, rows)

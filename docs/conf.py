@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -56,7 +57,8 @@ nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "image/svg+xml", 0)]
 
 autosummary_generate = True
-autosummary_ignore_module_all = False
+# Else packages with __all__, such as flows, would have no pages of their modules.
+autosummary_ignore_module_all = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -69,6 +71,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A package of furo's makes the root logger write messages of every level to the terminal.
+for _name in ("alembic", "traitlets"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 # Kernels of the notebooks keep no history, and do not warn that they listen on the loopback.
 _profile = Path(tempfile.mkdtemp()) / "profile_default"
 _profile.mkdir()
@@ -76,6 +81,12 @@ _profile.mkdir()
     "c.IPKernelApp.log_level = 'ERROR'\nc.HistoryManager.enabled = False\n"
 )
 os.environ["IPYTHONDIR"] = str(_profile.parent)
+
+
+for _page in (HERE / "api").glob("*.rst"):  # pages of modules that have moved since the last build
+    _module = HERE.parent / "src" / _page.stem.replace(".", "/")
+    if not (_module.is_dir() or _module.with_name(f"{_module.name}.py").exists()):
+        _page.unlink()
 
 
 def _adapt(_: Sphinx, page: str, source: list[str]) -> None:
@@ -89,6 +100,7 @@ def _adapt(_: Sphinx, page: str, source: list[str]) -> None:
         lambda found: f"]({found[1]}{found[2].lower()}.md",
         source[0],
     )
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")  # no line break inside an interval
     if page == "index":
         pages = {file.stem for file in HERE.glob("*.md")} - {"index"}
         lines = source[0].split("\n")

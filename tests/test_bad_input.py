@@ -49,10 +49,32 @@ def test_a_class_with_one_image(tmp_path, capsys):
     folder = write_images(tmp_path, 2, 1)
     error = error_of(capsys, *measure(folder, "--protocols", "few_shot"))
     assert "class 'class 0'" in error
-    assert "has 1 images, too few for 1 support images and a query" in error
+    assert "has 1 image, too few for 1 support images and a query" in error
     subject = Subject(make_model(), make_dataset(classes=2, size=1))
     with pytest.raises(UserError, match="too few for 1 support images"):
         evaluate(subject, Settings(), protocols=["few_shot"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("anomalies", "data: class 'class 0' of .* has one image; streams need at least 2"),
+        ("generation", "protocols: 'generation' needs .* at least 11 images each; got .*, 1$"),
+        ("robustness", "protocols: 'robustness' needs .* at least 2 images each; got .*, 1$"),
+    ],
+)
+def test_what_a_protocol_needs_is_named(name, message):
+    subject = Subject(make_model(), make_dataset(classes=2, size=1))
+    with pytest.raises(UserError, match=message):
+        evaluate(subject, Settings(), protocols=[name])
+
+
+def test_data_of_one_class(tmp_path, capsys):
+    folder = write_images(tmp_path, 1, 3)
+    error = error_of(capsys, *measure(folder, "--protocols", "few_shot"))
+    assert error == "--data: folder/test has one class; classification needs at least 2"
+    with pytest.raises(UserError, match=r"^data: .* has one class; classification needs"):
+        evaluate(Subject(make_model(), make_dataset(classes=1)), Settings(), protocols=["few_shot"])
 
 
 def test_an_empty_folder(tmp_path, capsys):
@@ -82,6 +104,8 @@ def test_a_checkpoint_of_another_size(tmp_path, capsys):
     assert "expected images of shape (1, 8, 8), which the model takes, got (1, 28, 28)" in error
     with pytest.raises(UserError, match=r"expected images of shape \(1, 8, 8\)"):
         check_subject(Subject(model, load_dataset("glyphs", "test")))
+    with pytest.raises(UserError, match=r"^data: expected images of shape \(1, 8, 8\)"):
+        evaluate(Subject(model, load_dataset("glyphs", "test")), Settings())
     error = error_of(capsys, "report", str(tmp_path / "small"), "--data.name", "glyphs")
     assert "expected images of shape (1, 8, 8)" in error
 

@@ -1,5 +1,7 @@
 """Formulas as MathML, which browsers show by themselves: no script and no network is needed."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError, wrap_math_code
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -7,14 +9,21 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
 
+# Browsers set no space around the names of functions: "D log a" would be "Dloga".
+_SPACE = '<mspace width="0.17em"/>'
+_FUNCTION = r"<mi>[a-z]{2,}</mi>\s*<mo>&ApplyFunction;</mo>"
+_BEFORE = re.compile(rf"(</m[in]>\s*)(?={_FUNCTION})")
+_AFTER = re.compile(rf"({_FUNCTION})(?!\s*<mo[^>]*>\()")
+
 
 def _mathml(node: nodes.Element, *, block: bool) -> str:
     code = node.astext().replace("\\dots", "\\ldots")  # docutils knows the latter only
     try:
         source = wrap_math_code(code, as_block=True) if block and "\\\\" in code else code
-        return tex2mathml(source, as_block=block)
+        formula: str = tex2mathml(source, as_block=block)
     except MathError as error:
         raise ExtensionError(f"the formula {code!r} cannot be shown: {error}") from None
+    return _AFTER.sub(rf"\1{_SPACE}", _BEFORE.sub(rf"\1{_SPACE}", formula))
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:

@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from bruno import UserError
+from bruno.evaluation.anomaly import chance_average_precision
 from bruno.evaluation.anomaly_streams import (
     FOREST,
     LEAVE_ONE_OUT,
@@ -42,8 +44,26 @@ def test_separable_classes_are_separated_by_every_method(dataset):
     by_method = {one.method: one for one in result.methods}
     for name in (SEQUENTIAL, LEAVE_ONE_OUT, FOREST):
         assert by_method[name].auroc.mean > 0.9, name
-    assert len(result.rows()) == len(by_method) + 1
+    assert [row[0] for row in result.rows()][:-1] == [*by_method, "chance"]
     assert result.to_dict()["quartile_rule"]["recall"]["mean"] is not None
+
+
+def test_curves_cover_every_position_but_the_first():
+    result = anomaly_streams(make_model(), make_dataset(size=18), streams=6)
+    assert result.windows == ((2, 6), (7, 10), (11, 15), (16, 20))
+    for method in result.methods:
+        assert len(method.curve) == len(method.average_precision_curve) == len(result.windows)
+    ours = result.to_dict()["methods"][0]
+    means = [point["mean"] for point in ours["average_precision_curve"]]
+    assert np.nanmin(means) > 0.8
+
+
+def test_chance_of_average_precision_is_that_of_random_orders():
+    generator = np.random.default_rng(0)
+    planted = np.arange(21) < 2
+    drawn = [average_precision_score(planted, generator.random(21)) for _ in range(2000)]
+    assert chance_average_precision(21, 2) == pytest.approx(np.mean(drawn), abs=0.02)
+    assert chance_average_precision(2, 1) == 0.75
 
 
 def test_noise_cannot_be_told_from_noise():
@@ -107,5 +127,5 @@ def test_one_class_is_refused():
 def test_a_class_with_one_image_is_refused():
     dataset = make_dataset(classes=2, size=1)
     assert dataclasses.is_dataclass(dataset)
-    with pytest.raises(UserError, match=r"^length: .*'class 0'"):
+    with pytest.raises(UserError, match=r"^data: class 'class 0' .* has one image; streams need"):
         anomaly_streams(make_model(), dataset)

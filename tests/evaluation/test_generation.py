@@ -94,7 +94,7 @@ def test_every_number_and_latent_scale_has_a_result_on_the_same_classes():
     results = run(copy_one, given=(1, 5), latent_scales=(1.0, 0.5))
     assert [(r.given, r.latent_scale) for r in results] == [(1, 1), (1, 0.5), (5, 1), (5, 0.5)]
     assert len({r.real for r in results}) == 1
-    assert len(results[0].rows()[0]) == 8
+    assert len(results[0].rows()[0]) == 9
     assert results[0].to_dict()["judged"]["count"] == 18
 
 

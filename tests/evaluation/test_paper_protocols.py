@@ -126,7 +126,7 @@ class TestProbes:
         assert {"same_image", "contaminant_first", "contaminant_cost"} == {
             *result.to_dict()["probes"]
         }
-        assert len(result.rows()) == 6
+        assert len(result.rows()) == 7
 
     def test_the_usual_figures_do_not_change(self, dataset):
         without = likelihood(make_model(), dataset, set_size=4).to_dict()

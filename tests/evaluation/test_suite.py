@@ -12,6 +12,7 @@ from bruno.evaluation.suite import PROTOCOLS, Settings, Subject, check_subject, 
 from bruno.reporting.figures import to_png
 from bruno.reporting.protocol_pictures import PICTURES
 
+NOT_OF_DIGITS = {"within_alphabet", "generation", "views", "pose"}
 FEW = Settings(ways=(3,), shots=(1, 2), trials=1, set_size=4, probes=True, streams=3)
 
 
@@ -37,7 +38,7 @@ def test_protocols_that_apply_are_measured_in_their_order(subject):
 
 def test_rows_fit_their_header(subject):
     evaluation = evaluate(subject, FEW, protocols=["all"])
-    assert set(evaluation.results) == {*PROTOCOLS} - {"generation", "views", "pose"}
+    assert set(evaluation.results) == {*PROTOCOLS} - NOT_OF_DIGITS
     assert json.dumps(evaluation.to_dict())
     for name, results in evaluation.results.items():
         for result in results:
@@ -75,7 +76,10 @@ def test_sets_longer_than_the_smallest_class_are_refused(subject):
     ("names", "message"),
     [
         (["speed"], "protocols: expected all or some of likelihood, few_shot, .* got 'speed'"),
-        (["views"], "protocols: 'views' does not apply to an unconditional model on digits/test"),
+        (
+            ["views"],
+            "protocols: 'views' needs a conditional model; got a model without context",
+        ),
     ],
 )
 def test_wrong_protocols_are_named(subject, names, message):

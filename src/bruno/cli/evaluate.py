@@ -54,6 +54,7 @@ def evaluate(
     sets_per_class: int = 1,
     rotations: bool | None = None,
     average_rotations: bool = False,
+    lake_runs: str | None = None,
     importance_samples: int = 0,
     probes: bool = False,
     streams: int = 200,
@@ -77,9 +78,10 @@ def evaluate(
         run: Directory of a run or of a saved model; by default the newest run in runs/.
         pretrained: Name of a model that comes with the package.
         data: Data to evaluate on, where they are not those of the training.
-        split: train, val or test.
-        protocols: Protocols to run, each with a picture: likelihood, few_shot, anomalies,
-            generation, exchangeability, correlation, latents, robustness, views, pose; or all.
+        split: train, val or test; all of a folder, too.
+        protocols: Protocols to run, each with a picture: likelihood, few_shot,
+            within_alphabet, anomalies, generation, exchangeability, correlation, latents,
+            robustness, views, pose; or all.
         ways: Numbers of classes to choose from; by default 5 and 20, if there are enough classes.
         shots: Numbers of examples per class; by default 1 and 5, if there are enough images.
         trials: How often every class is queried.
@@ -89,6 +91,8 @@ def evaluate(
         rotations: Count each class in four rotations; by default as in training.
         average_rotations: Classify by the mean posterior of four decisions, in which query and
             examples are turned together; a decision rule, not the model's own posterior.
+        lake_runs: Official runs of the within-alphabet task of Omniglot (all_runs.zip), in place
+            of runs drawn from the test alphabets.
         view_samples: For new views: samples that a mean picture is the mean of.
         importance_samples: Noise draws of the importance-weighted likelihood, a figure of its own
             that costs as many times the encoding; 0 leaves it out.
@@ -122,6 +126,7 @@ def evaluate(
         trials=trials,
         rotations=rotations,
         average_rotations=average_rotations,
+        lake_runs=lake_runs,
         set_size=set_size,
         sets_per_class=sets_per_class,
         importance_samples=importance_samples,

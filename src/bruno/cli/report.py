@@ -52,7 +52,7 @@ def report(
     Args:
         run: Directory of a run or of a saved model, or the name of one that comes with the package.
         data: Data to evaluate on, where they are not those of the training.
-        split: train, val or test.
+        split: train, val or test; all of a folder, too.
         protocols: Protocols to run; by default all that apply.
         trials: How often every class is queried in few-shot classification.
         streams: Number of streams whose planted anomalies are detected.

@@ -21,16 +21,16 @@ from bruno.baselines.meta_training import (
 )
 from bruno.baselines.registry import SYSTEMS
 from bruno.comparison.measure import MeasureConfig, measure, measure_cost, settings_for
-from bruno.comparison.within_alphabet import (
-    drawn_runs,
-    official_runs,
-    without_evaluation_alphabets,
-)
 from bruno.data.dataset import LabelledImages
 from bruno.data.registry import DataConfig, load_dataset
 from bruno.data.sets import Episode
 from bruno.device import one_thread
 from bruno.errors import UserError
+from bruno.evaluation.within_alphabet import (
+    drawn_runs,
+    official_runs,
+    without_evaluation_alphabets,
+)
 from bruno.paths import check_writable, user_path
 from bruno.progress import ProgressCallback
 from bruno.provenance import provenance

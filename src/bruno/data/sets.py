@@ -223,7 +223,7 @@ def _check_class_sizes(dataset: LabelledImages, size: int) -> None:
     if available < size:
         raise UserError(
             f"size: class {dataset.class_names[smallest]!r} of {dataset.name}/{dataset.split} has "
-            f"{available} images, too few for sets of {size}"
+            f"{available} image{'s' * (available > 1)}, too few for sets of {size}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
@@ -173,3 +174,18 @@ def _scores(model: Bruno, z: Tensor) -> Tensor:
     return torch.stack(
         [process.predictive_log_prob(part) - process.log_prob(part.unsqueeze(1)) for part in z]
     )
+
+
+def chance_average_precision(elements: int, anomalies: int) -> float:
+    """Return the expected average precision of a random order, which exceeds the share if few.
+
+    Place ``i`` holds an anomaly with probability ``anomalies / elements``; the precision there is
+    then ``(1 + (i - 1) (anomalies - 1) / (elements - 1)) / i`` on average.
+
+    Args:
+        elements: Number of elements, at least 2.
+        anomalies: How many of them are anomalies, at least 1.
+    """
+    place = np.arange(1, elements + 1)
+    before = (place - 1) * (anomalies - 1) / (elements - 1)
+    return float(((1 + before) / place).mean())

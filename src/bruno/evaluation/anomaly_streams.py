@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bruno.data.dataset import LabelledImages
 from bruno.errors import UserError
+from bruno.evaluation.anomaly import chance_average_precision
 from bruno.evaluation.encoding import encode_dataset
 from bruno.evaluation.interval import Estimate, estimate
 from bruno.evaluation.streams import Stream
@@ -31,7 +32,9 @@ NEIGHBOURS_PIXELS, NEIGHBOURS_LATENTS = "k-NN of pixels", "k-NN of latents"
 FOREST = "isolation forest"
 
 _NEIGHBOURS = 3
-_WINDOW = 20  # positions whose AUROC is averaged, for the curve over positions
+_WINDOW = 20  # positions that share a point of the curves over positions, in long streams
+_FEWEST_WINDOWS = 4  # points of these curves in short streams
+_SHORTEST = 3  # elements of a stream by default: two of its class and a planted one
 _FEWEST_PAST = 4  # scores that quartiles are taken of
 
 
@@ -42,10 +45,11 @@ class MethodResult:
     Attributes:
         method: Its name.
         auroc: AUROC within a stream, averaged over streams: 0.5 is chance, 1 perfect.
-        average_precision: Average precision within a stream, averaged over streams; chance is the
-            share of planted elements.
+        average_precision: Average precision within a stream, averaged over streams; chance is
+            :func:`~bruno.evaluation.anomaly.chance_average_precision`.
         late_auroc: AUROC within the elements after the first ``late`` ones.
         curve: AUROC within windows of positions, in their order.
+        average_precision_curve: Average precision within the same windows.
     """
 
     method: str
@@ -53,6 +57,7 @@ class MethodResult:
     average_precision: Estimate
     late_auroc: Estimate
     curve: tuple[Estimate, ...]
+    average_precision_curve: tuple[Estimate, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -62,6 +67,7 @@ class MethodResult:
             "average_precision": self.average_precision.to_dict(),
             "late_auroc": self.late_auroc.to_dict(),
             "curve": [one.to_dict() for one in self.curve],
+            "average_precision_curve": [one.to_dict() for one in self.average_precision_curve],
         }
 
 
@@ -124,7 +130,7 @@ class AnomalyStreamsResult:
         }
 
     def rows(self) -> list[list[str]]:
-        """Return method, AUROC, AUROC of late elements, and average precision."""
+        """Return method, AUROC, AUROC of late elements, and average precision; then chance."""
         rows = [
             [one.method, *map(_precise, (one.auroc, one.late_auroc, one.average_precision))]
             for one in self.methods
@@ -132,6 +138,8 @@ class AnomalyStreamsResult:
         rule = self.quartile_rule
         alarms = f"finds {100 * rule.recall.mean:.0f} %"
         alarms += f", false alarms {100 * rule.false_alarm_rate.mean:.1f} %"
+        chance = chance_average_precision(self.length - 1, self.n_anomalies)
+        rows.append(["chance", "0.5", "0.5", f"{chance:.3f}"])
         return [*rows, ["rule Q1 - 1.5 IQR on the scores of bruno", "", alarms, ""]]
 
 
@@ -199,7 +207,8 @@ def anomaly_streams(
             progress("scoring streams", index + 1, streams)
     by_method = {name: np.stack(values) for name, values in scores.items()}
     late = _WINDOW if length >= 2 * _WINDOW else length // 2
-    edges = np.linspace(1, length, max(2, round(length / _WINDOW) + 1)).round().astype(int)
+    number = max(1, min(max(_FEWEST_WINDOWS, round(length / _WINDOW)), (length - 1) // 2))
+    edges = np.linspace(1, length, number + 1).round().astype(int)
     windows = tuple((int(a) + 1, int(b)) for a, b in itertools.pairwise(edges))
     methods = tuple(
         _measured(name, values, foreign.numpy(), classes, late, windows)
@@ -231,12 +240,17 @@ def anomaly_streams(
 def _checked_length(dataset: LabelledImages, length: int | None, share: float) -> tuple[int, int]:
     """Return the length of streams and the number of planted elements of each."""
     smallest = int(dataset.class_sizes.min())
+    name = dataset.class_names[int(dataset.class_sizes.argmin())]
+    if smallest < 2:
+        raise UserError(
+            f"data: class {name!r} of {dataset.name}/{dataset.split} has one image; streams need "
+            "at least 2 of every class"
+        )
     if length is None:
-        length = min(100, math.floor(smallest / (1 - share)))
+        length = max(_SHORTEST, min(100, math.floor(smallest / (1 - share))))
     check_whole("length", length, 1)
     planted = max(1, round(share * length))
     if not 2 <= length - planted <= smallest:
-        name = dataset.class_names[int(dataset.class_sizes.argmin())]
         raise UserError(
             f"length: expected streams with at least 2 and at most {smallest} images of one "
             f"class, as many as class {name!r} of {dataset.name}/{dataset.split} has; got "
@@ -342,6 +356,9 @@ def _measured(
         average_precision=within(2, length, average_precision_score),
         late_auroc=within(late + 1, length, roc_auc_score),
         curve=tuple(within(*window, roc_auc_score) for window in windows),
+        average_precision_curve=tuple(
+            within(*window, average_precision_score) for window in windows
+        ),
     )
 
 

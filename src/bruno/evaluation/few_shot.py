@@ -61,8 +61,9 @@ class FewShotResult:
         return self.__dict__ | estimates
 
     def rows(self) -> list[list[str]]:
-        """Return the kind of episodes, the accuracy in per cent and the number of decisions."""
-        return [[f"{self.way}-way {self.shot}-shot", f"{self.accuracy}", f"{self.decisions}"]]
+        """Return the kind of episodes, accuracy and chance in per cent, the number of decisions."""
+        episodes, chance = f"{self.way}-way {self.shot}-shot", f"{100 / self.way:.0f}"
+        return [[episodes, f"{self.accuracy}", chance, f"{self.decisions}"]]
 
 
 def few_shot_accuracy(

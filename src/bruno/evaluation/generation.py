@@ -77,13 +77,14 @@ class GenerationResult:
         }
 
     def rows(self) -> list[list[str]]:
-        """Return examples given, latent scale, judged, real, variance, spread and nearest given."""
+        """Return examples given, latent scale, judged, chance, real images, and ratios to these."""
         ratios = (self.variance, self.spread, self.nearest_given)
         return [
             [
                 f"{self.given}",
                 f"{self.latent_scale:g}",
                 f"{self.judged}",
+                f"{100 / self.way:.0f}",
                 f"{self.real}",
                 *(f"{ratio.mean:.2f}" for ratio in ratios),
                 "" if self.nearest_training is None else f"{self.nearest_training.mean:.2f}",

@@ -23,6 +23,8 @@ from bruno.evaluation.streams import Stream
 from bruno.evaluation.subject import Result, Settings, Subject
 from bruno.evaluation.trials import check_trials
 from bruno.evaluation.views import novel_views
+from bruno.evaluation.within_alphabet import WAY, large_alphabets, within_alphabet_accuracy
+from bruno.paths import user_path
 from bruno.progress import ProgressCallback
 from bruno.seeding import generator_for
 
@@ -44,6 +46,7 @@ class EvaluationProtocol:
         header: Names of the columns of its rows.
         measure: Returns the results, given the subject, the settings and a progress callback.
         applies: Whether it can be measured on a subject at all.
+        needs: What a subject has to be for that, to go on from "needs".
         by_default: Whether it is measured where nobody chooses.
         several: Whether it has a list of results, not one.
     """
@@ -52,6 +55,7 @@ class EvaluationProtocol:
     header: tuple[str, ...]
     measure: Callable[[Subject, Settings, ProgressCallback | None], Sequence[Result]]
     applies: Callable[[Subject], bool] = lambda _: True
+    needs: str = "nothing"
     by_default: bool = True
     several: bool = False
 
@@ -108,12 +112,25 @@ def _few_shot(
 
 def _ways(subject: Subject, settings: Settings) -> Sequence[int]:
     classes = subject.dataset.num_classes
+    if classes < 2:
+        source = f"{subject.dataset.name}/{subject.dataset.split}"
+        raise UserError(f"data: {source} has one class; classification needs at least 2")
     return settings.ways or [way for way in _WAYS if way <= classes] or [classes]
 
 
 def _shots(subject: Subject, settings: Settings) -> Sequence[int]:
     smallest = int(subject.dataset.class_sizes.min())
     return settings.shots or [shot for shot in _SHOTS if shot < smallest] or [1]
+
+
+def _within_alphabet(
+    subject: Subject, settings: Settings, progress: ProgressCallback | None
+) -> Sequence[Result]:
+    runs = None if settings.lake_runs is None else user_path(settings.lake_runs, "lake_runs")
+    result = within_alphabet_accuracy(
+        subject.model, subject.dataset, lake_runs=runs, seed=settings.seed, progress=progress
+    )
+    return [result]
 
 
 def _anomalies(
@@ -237,28 +254,48 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     ),
     "few_shot": EvaluationProtocol(
         "accuracy of few-shot classification",
-        ("episodes", "accuracy %", "decisions"),
+        ("episodes", "accuracy %", "chance %", "decisions"),
         _few_shot,
         applies=lambda subject: not subject.is_conditional,
+        needs="a model without context",
         several=True,
+    ),
+    "within_alphabet": EvaluationProtocol(
+        "20-way 1-shot classification among characters of one alphabet",
+        ("runs", "accuracy %", "chance %", "people %", "worst run %", "best run %"),
+        _within_alphabet,
+        applies=lambda subject: (
+            not subject.is_conditional
+            and len(large_alphabets(subject.dataset)) > 0
+            and int(subject.dataset.class_sizes.min()) > 1
+        ),
+        needs=(
+            f"a model without context and classes named alphabet/character, at least {WAY} of one "
+            "alphabet, of at least 2 images each"
+        ),
+        by_default=False,
     ),
     "anomalies": EvaluationProtocol(
         "detection of elements of other classes that are planted in streams",
         ("scores of", "AUROC", "AUROC of late elements", "average precision"),
         _anomalies,
         applies=lambda subject: not subject.is_conditional and subject.dataset.num_classes > 1,
+        needs="a model without context and at least 2 classes",
         by_default=False,
     ),
     "generation": EvaluationProtocol(
         "share of samples given a few examples that a judge names as their class",
         (
-            *("examples given", "latent scale", "judged right %", "real images %"),
+            *("examples given", "latent scale", "judged right %", "chance %", "real images %"),
             *("variance", "spread", "nearest given", "nearest training"),
         ),
         _generation,
         applies=lambda subject: (
             not subject.is_conditional
             and int(subject.dataset.class_sizes.min()) > sum(JUDGED_SPLIT)
+        ),
+        needs=(
+            f"a model without context and classes of at least {sum(JUDGED_SPLIT) + 1} images each"
         ),
         by_default=False,
         several=True,
@@ -287,13 +324,21 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
     ),
     "robustness": EvaluationProtocol(
         "the trained flow under Gaussian and Student-t processes, with contaminated sets",
-        ("process", "contaminants", "accuracy %", "nats per image", "minus the trained"),
+        (
+            "process",
+            "contaminants",
+            "accuracy %",
+            "chance %",
+            "nats per image",
+            "nats more than the trained",
+        ),
         _robustness,
         applies=lambda subject: (
             not subject.is_conditional
             and subject.dataset.num_classes > 1
             and int(subject.dataset.class_sizes.min()) > 1
         ),
+        needs="a model without context and at least 2 classes of at least 2 images each",
         by_default=False,
         several=True,
     ),
@@ -302,6 +347,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         ("views given", "nats per view", "bits/dim", "conditioning gain", "without context"),
         _views,
         applies=lambda subject: subject.is_conditional,
+        needs="a conditional model",
     ),
     "pose": EvaluationProtocol(
         "angle from which an object is seen, by a conditional model",
@@ -311,6 +357,10 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             subject.is_conditional
             and int(subject.dataset.class_sizes.min()) > 1
             and len(objects_with_unique_pose(subject.dataset)) > 1
+        ),
+        needs=(
+            "a conditional model of an angle and at least 2 objects that are not rotationally "
+            "symmetric, of at least 2 views each"
         ),
         several=True,
     ),

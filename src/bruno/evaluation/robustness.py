@@ -63,13 +63,14 @@ class RobustnessResult:
         }
 
     def rows(self) -> list[list[str]]:
-        """Return process, contaminants, accuracy, and nats in the first row of a process."""
+        """Return process, contaminants, accuracy, chance; nats in the first row of a process."""
         name = f"{self.process} (trained)" if self.trained else self.process
         return [
             [
                 name if index == 0 else "",
                 f"{number} of {self.shot}",
                 f"{accuracy}",
+                f"{100 / self.way:.0f}",
                 f"{self.nll}" if index == 0 else "",
                 "" if index or self.trained else f"{self.difference}",
             ]

@@ -115,6 +115,7 @@ class LikelihoodResult:
             ["first (prior)", f"{self.first}", ""],
             [f"last (given {self.set_size - 1})", f"{self.last}", ""],
             ["gained by conditioning", f"{self.conditioning_gain}", ""],
+            ["uniform noise, for comparison", f"{self.dim * math.log(256):.0f}", "8"],
         ]
         if self.importance_weighted is not None:
             name = f"importance-weighted, {self.importance_samples} noise draws"

@@ -56,6 +56,8 @@ class Settings:
         trials: How often every class is queried.
         rotations: Count each class in four rotations, in few-shot classification.
         average_rotations: Average posteriors over rotations of query and support together there.
+        lake_runs: Official runs of the within-alphabet task, ``all_runs.zip`` or extracted; by
+            default runs are drawn from the data.
         set_size: Images in a set; by default 20, or fewer where the smallest class has fewer.
         sets_per_class: Number of sets of every class whose likelihood is measured.
         importance_samples: Noise draws of the importance-weighted likelihood; 0 leaves it out.
@@ -74,6 +76,7 @@ class Settings:
     trials: int = 20
     rotations: bool = False
     average_rotations: bool = False
+    lake_runs: str | None = None
     set_size: int | None = None
     sets_per_class: int = 1
     importance_samples: int = 0

@@ -75,8 +75,10 @@ def evaluate(
         The results of every protocol.
 
     Raises:
-        UserError: If a protocol is unknown or does not apply, or a setting does not fit the data.
+        UserError: If a protocol is unknown or does not apply, a setting does not fit the data, or
+            the data do not fit the model.
     """
+    check_subject(subject)
     chosen = _chosen(subject, protocols)
     start = time.perf_counter()
     results = {name: tuple(PROTOCOLS[name].measure(subject, settings, progress)) for name in chosen}
@@ -136,9 +138,19 @@ def _chosen(subject: Subject, names: Sequence[str] | None) -> list[str]:
                 f"protocols: expected {ALL} or some of {', '.join(PROTOCOLS)}, got {name!r}"
             )
         if not PROTOCOLS[name].applies(subject):
-            kind = "a conditional" if subject.is_conditional else "an unconditional"
-            raise UserError(
-                f"protocols: {name!r} does not apply to {kind} model on "
-                f"{subject.dataset.name}/{subject.dataset.split}"
-            )
+            raise UserError(_reason(name, subject))
     return [name for name in PROTOCOLS if name in names]
+
+
+def _reason(name: str, subject: Subject) -> str:
+    """Return why a protocol does not apply."""
+    dataset = subject.dataset
+    kind = "a conditional model" if subject.is_conditional else "a model without context"
+    smallest = int(dataset.class_sizes.argmin())
+    size = int(dataset.class_sizes[smallest])
+    return (
+        f"protocols: {name!r} needs {PROTOCOLS[name].needs}; got {kind}, and in "
+        f"{dataset.name}/{dataset.split} {dataset.num_classes} class"
+        f"{'es' * (dataset.num_classes > 1)}, of which {dataset.class_names[smallest]!r} has the "
+        f"fewest images, {size}"
+    )

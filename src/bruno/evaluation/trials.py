@@ -125,8 +125,8 @@ def check_trials(dataset: LabelledImages, way: int, shot: int, trials: int) -> N
     available = int(dataset.class_sizes[smallest])
     if available < shot + 1:
         raise UserError(
-            f"shot: class {dataset.class_names[smallest]!r} of {where} has {available} images, "
-            f"too few for {shot} support images and a query"
+            f"shot: class {dataset.class_names[smallest]!r} of {where} has {available} "
+            f"image{'s' * (available > 1)}, too few for {shot} support images and a query"
         )
 
 

@@ -40,6 +40,7 @@ figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: min(100%, 46rem); height: auto; background: #fff; border-radius: 8px;
   padding: 8px; border: 1px solid var(--line); }
 .wide { overflow-x: auto; }
+.wide > img { width: 46rem; max-width: max(100%, 36rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
@@ -80,10 +81,12 @@ class Picture:
     Attributes:
         axes: Axes of the figure, which is shown as a whole.
         caption: Shown below, and read out where pictures cannot be seen.
+        wide: Scroll it sideways on screens that are too narrow for its details.
     """
 
     axes: Axes
     caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _table_html(table: Table) -> str:
 def _picture_html(picture: Picture) -> str:
     data = base64.b64encode(to_png(picture.axes)).decode()
     caption = escape(picture.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    if picture.wide:
+        image = f'<div class="wide">{image}</div>'
+    return f"<figure>{image}\n<figcaption>{caption}</figcaption></figure>"

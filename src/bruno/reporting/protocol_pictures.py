@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bruno.evaluation.anomaly_streams import SEQUENTIAL, AnomalyStreamsResult
 from bruno.evaluation.correlation import CorrelationResult
@@ -22,6 +23,7 @@ from bruno.evaluation.order_invariance import ExchangeabilityResult
 from bruno.evaluation.robustness import RobustnessResult
 from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.subject import Result
+from bruno.evaluation.within_alphabet import PEOPLE, WAY, WithinAlphabetResult
 from bruno.reporting.figures import BLUE, DPI, VERMILION, line_axes
 from bruno.reporting.plots import plot_log_likelihood_by_set_size
 
@@ -66,39 +68,82 @@ def plot_few_shot(results: Sequence[Result]) -> Axes:
     return ax
 
 
+def plot_within_alphabet(results: Sequence[Result]) -> Axes:
+    """Draw the accuracy of every run in increasing order, with the mean and chance.
+
+    Args:
+        results: One result.
+    """
+    (result,) = cast("Sequence[WithinAlphabetResult]", results)
+    ax = line_axes()
+    ax.plot(np.arange(1, len(result.by_run) + 1), sorted(result.by_run), "o", color=BLUE, ms=5)
+    ax.axhline(result.accuracy.mean, color=BLUE, lw=1, label="mean of the model")
+    ax.axhline(PEOPLE, color=_GREEN, lw=1, label="people, on the official runs")
+    ax.axhline(100 / WAY, color=_GREY, lw=1, ls="--", label="chance")
+    ax.set(xlabel="run, from the worst to the best", ylabel="accuracy [%]", ylim=(0, 103))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, loc="center right")
+    return ax
+
+
 def plot_anomalies(results: Sequence[Result]) -> Axes:
-    """Draw one stream with its alarms, and the AUROC of every method.
+    """Draw one stream with its alarms, and both figures of every method, also over positions.
 
     Args:
         results: One result.
     """
     (result,) = cast("Sequence[AnomalyStreamsResult]", results)
-    left, right = _panels(2, (10.5, 3.6), (1.5, 1))
+    figure = _figure((6.0, 9.0))
+    grid = figure.add_gridspec(3, 2, height_ratios=(1.1, 0.8, 1))
+    stream, auroc = _panel(figure, grid[0, :]), _panel(figure, grid[1, :])
+    _draw_stream(stream, result)
+    names = [one.method for one in result.methods]
+    order = np.arange(len(names))[::-1]
+    for place, one in zip(order, result.methods, strict=True):
+        colour = BLUE if one.method.startswith(SEQUENTIAL) else _GREY
+        auroc.errorbar(
+            one.auroc.mean, place, xerr=_finite(one.auroc), fmt="o", color=colour, capsize=3
+        )
+    auroc.axvline(0.5, color=_GREY, lw=0.8, ls="--")
+    auroc.set_yticks(order, names)
+    low = min(0.45, *(one.auroc.mean - _finite(one.auroc) for one in result.methods))
+    auroc.set(xlabel="AUROC within a stream (0.5 is chance)", xlim=(low, 1.01))
+    auroc.set(title=f"{result.streams} streams of {result.length}, {result.n_anomalies} planted")
+    by_position, precision = _panel(figure, grid[2, 0]), _panel(figure, grid[2, 1])
+    _draw_positions(by_position, result, "curve", "AUROC")
+    by_position.axhline(0.5, color=_GREY, lw=0.8, ls="--", label="chance")
+    _draw_positions(precision, result, "average_precision_curve", "average precision")
+    handles, labels = by_position.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return stream
+
+
+def _draw_stream(ax: Axes, result: AnomalyStreamsResult) -> None:
+    """Draw the scores of one stream, those that are planted, and the limit of the alarm."""
     scores = np.array(result.example["scores"], dtype=float)
     limits = np.array(
         [math.nan if one is None else one for one in result.example["thresholds"]], dtype=float
     )
     places = np.arange(2, len(scores) + 2)
     planted = np.isin(places - 1, result.example["planted"])
-    left.plot(places[~planted], scores[~planted], ".", color=BLUE, label="elements of the class")
-    left.plot(places[planted], scores[planted], "x", color=VERMILION, mew=2, label="planted")
-    left.plot(places, limits, color=_GREY, lw=1, label="Q1 - 1.5 IQR of the past")
-    left.set(xlabel="position in the stream", ylabel="score [nats]", title="one stream")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend(fontsize=8, loc="best", framealpha=0.9)
-    names = [one.method for one in result.methods]
-    order = np.arange(len(names))[::-1]
-    for place, one in zip(order, result.methods, strict=True):
-        colour = BLUE if one.method.startswith(SEQUENTIAL) else _GREY
-        right.errorbar(
-            one.auroc.mean, place, xerr=_finite(one.auroc), fmt="o", color=colour, capsize=3
-        )
-    right.axvline(0.5, color=_GREY, lw=0.8, ls="--")
-    right.set_yticks(order, names)
-    low = min(0.45, *(one.auroc.mean - _finite(one.auroc) for one in result.methods))
-    right.set(xlabel="AUROC within a stream (0.5 is chance)", xlim=(low, 1.01))
-    right.set(title=f"{result.streams} streams of {result.length}")
-    return left
+    ax.plot(places[~planted], scores[~planted], ".", color=BLUE, label="elements of the class")
+    ax.plot(places[planted], scores[planted], "x", color=VERMILION, mew=2, label="planted")
+    ax.plot(places, limits, color=_GREY, lw=1, label="Q1 - 1.5 IQR of the past")
+    ax.set(xlabel="position in the stream", ylabel="score [nats]", title="one stream")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize=8, loc="best", framealpha=0.9)
+
+
+def _draw_positions(ax: Axes, result: AnomalyStreamsResult, curve: str, label: str) -> None:
+    """Draw a figure of every method over windows of positions."""
+    middles = [(first + last) / 2 for first, last in result.windows]
+    for index, one in enumerate(result.methods):
+        means = [point.mean for point in getattr(one, curve)]
+        width = 1.8 if one.method.startswith(SEQUENTIAL) else 1
+        ax.plot(middles, means, "o-", ms=3, lw=width, color=_COLOURS[index], label=one.method)
+    ax.set(xlabel="position in the stream", title=label, ylim=(None, 1.02))
+    ax.set_xlim(1, result.length)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plot_generation(results: Sequence[Result]) -> Axes:
@@ -118,7 +163,8 @@ def plot_generation(results: Sequence[Result]) -> Axes:
     ax.axhline(measured[0].real.mean, color=_GREEN, lw=1, label="real images")
     ax.axhline(100 / measured[0].way, color=_GREY, lw=1, ls="--", label="chance")
     ax.set(xlabel="examples given", ylabel="named as their class [%]", ylim=(0, 103))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xticks(sorted({one.given for one in measured}))
+    ax.margins(x=0.1)
     ax.legend(frameon=False, loc="center right")
     return ax
 
@@ -140,6 +186,8 @@ def plot_exchangeability(results: Sequence[Result]) -> Axes:
     ):
         ax.plot(elements, np.maximum(values, smallest), "o-", color=colour, ms=4, label=label)
     ax.set(xscale="log", yscale="log", xlabel="elements of the set", ylabel="nats")
+    ax.set_xticks(elements, [f"{number:,}" for number in elements], minor=False)
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return ax
 
@@ -151,18 +199,23 @@ def plot_correlation(results: Sequence[Result]) -> Axes:
         results: One result.
     """
     (result,) = cast("Sequence[CorrelationResult]", results)
-    maps = {"correlated": result.patches, "others": result.other_patches}
+    maps = {"correlated": result.patches, "other": result.other_patches}
     maps = {name: patches for name, patches in maps.items() if patches}
-    first, *rest = _panels(1 + len(maps), (5.2 + 2.6 * len(maps), 3.4), (2.2, *[1] * len(maps)))
+    figure = _figure((6.0, 6.0 if maps else 3.2))
+    grid = figure.add_gridspec(
+        1 + bool(maps), max(1, len(maps)), height_ratios=(1.2, 1)[: 1 + bool(maps)]
+    )
+    first = _panel(figure, grid[0, :])
     first.plot(np.arange(1, len(result.spectrum) + 1), result.spectrum, color=BLUE)
     first.set(xscale="log", xlabel="latent dimension, by correlation", ylabel=r"$\rho / v$")
     first.set_ylim(-0.02, 1.02)
     highest = max((max(map(max, patches)) for patches in maps.values()), default=1.0)
-    for ax, (name, patches) in zip(rest, maps.items(), strict=True):
+    for column, (name, patches) in enumerate(maps.items()):
+        ax = _panel(figure, grid[1, column])
         ax.imshow(np.array(patches), vmin=0, vmax=highest, cmap="viridis")
         ax.set(title=f"{name} dimensions", xticks=[], yticks=[])
         ax.grid(visible=False)
-        ax.set_xlabel("brighter: moved more\nby this part of an image", fontsize=8)
+        ax.set_xlabel("brighter: moved more by\nthis part of an image", fontsize=9)
     return first
 
 
@@ -173,16 +226,16 @@ def plot_latents(results: Sequence[Result]) -> Axes:
         results: One result.
     """
     (result,) = cast("Sequence[LatentsResult]", results)
-    figure = _figure((10.5, 3.6))
-    grid = figure.add_gridspec(2, 5, width_ratios=(2, 2, 1.6, 1.6, 1.6))
-    main = figure.add_subplot(grid[:, :2])
+    figure = _figure((6.0, 6.0))
+    grid = figure.add_gridspec(3, 3, height_ratios=(2, 1, 1))
+    main = figure.add_subplot(grid[0, :])
     _histogram(main, result.histogram, "all dimensions")
     main.set(xlabel="standardised latent value", ylabel="density")
     main.legend(frameon=False, fontsize=8, loc="upper left")
     for index, (values, distance) in enumerate(
         zip(result.dimensions, result.dimension_distances, strict=True)
     ):
-        ax = figure.add_subplot(grid[index // 3, 2 + index % 3])
+        ax = figure.add_subplot(grid[1 + index // 3, index % 3])
         _histogram(ax, values, f"distance {distance:.2f}")
         ax.title.set_fontsize(9)
         ax.set(xticks=[-3, 0, 3], yticks=[])
@@ -205,13 +258,14 @@ def plot_robustness(results: Sequence[Result]) -> Axes:
     ax.axhline(100 / first.way, color=_GREY, lw=1, ls="--", label="chance")
     ax.set(xlabel=f"contaminants among {first.shot} support images", ylim=(0, 103))
     ax.set(ylabel=f"{first.way}-way accuracy [%]", xticks=first.contaminants)
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
+    ax.legend(fontsize=8, loc="center left", framealpha=0.9)
     return ax
 
 
 PICTURES: dict[str, Callable[[Sequence[Result]], Axes]] = {
     "likelihood": plot_likelihood,
     "few_shot": plot_few_shot,
+    "within_alphabet": plot_within_alphabet,
     "anomalies": plot_anomalies,
     "generation": plot_generation,
     "exchangeability": plot_exchangeability,
@@ -255,10 +309,9 @@ def _figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _panels(number: int, size: tuple[float, float], widths: Sequence[float]) -> list[Axes]:
-    """Return axes side by side on one figure."""
-    axes = _figure(size).subplots(1, number, width_ratios=widths, squeeze=False)[0]
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, lw=0.6)
-    return list(axes)
+def _panel(figure: Figure, place: SubplotSpec) -> Axes:
+    """Return axes at a place of the grid of a figure."""
+    ax = figure.add_subplot(place)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, lw=0.6)
+    return ax

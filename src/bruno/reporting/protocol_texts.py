@@ -18,6 +18,7 @@ from bruno.evaluation.robustness import RobustnessResult
 from bruno.evaluation.set_likelihood import LikelihoodResult
 from bruno.evaluation.subject import Result
 from bruno.evaluation.suite import Evaluation
+from bruno.evaluation.within_alphabet import PEOPLE, WAY, WithinAlphabetResult
 from bruno.reporting.page import Tile
 
 _DRAWS = 1 / 3
@@ -42,6 +43,15 @@ TERMS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("decision", "one query against its classes; ties count as wrong"),
         _INTERVAL,
     ),
+    "within_alphabet": (
+        (
+            "run",
+            "one drawer's example of each of 20 characters of an alphabet, and another drawer's "
+            "query of each",
+        ),
+        ("official runs", "those of Lake et al. 2015, which people were given, too"),
+        ("±", "95 % interval, clustered by run"),
+    ),
     "anomalies": (
         ("score", "log p(x | images before) - log p(x): how much more probable the others make it"),
         (
@@ -62,6 +72,7 @@ TERMS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "exchangeability": (
         ("exchangeable", "the joint density does not depend on the order of a set"),
+        ("spread", "largest minus smallest log-density over the orders; 0 is drawn at 1e-16"),
         ("chain minus joint", "sum of the one-step-ahead terms minus the joint log-density"),
         _NATS,
     ),
@@ -170,7 +181,7 @@ def _likelihood(results: Sequence[Any]) -> str:
         text += f"{size - 1} examples of its class {verb} {abs(gain.mean):.1f} ± "
         text += f"{gain.half_width:.1f} nats."
     elif size > 1:
-        text += f"That {size - 1} examples of its class gain anything is not seen: {gain} nats."
+        text += f"No gain from {size - 1} examples of its class is measurable: {gain} nats."
     if result.probes is not None:
         same = result.probes.same_image
         text += (
@@ -184,11 +195,23 @@ def _likelihood(results: Sequence[Any]) -> str:
 def _few_shot(results: Sequence[Any]) -> str:
     shots: Sequence[FewShotResult] = results
     best = shots[-1]
-    rotated = ", each in four rotations" if best.rotations else ""
+    rotated = " in each of four rotations" if best.rotations else ""
+    times = "once" if best.trials == 1 else f"{best.trials} times"
     return (
         f"Given {_number(best.shot, 'example')} of each of {best.way} classes, the model assigns "
         f"{best.accuracy} % of new images to the right one; guessing assigns "
-        f"{100 / best.way:.0f} %. Every class{rotated} was queried {best.trials} times."
+        f"{100 / best.way:.0f} %. Every class was queried {times}{rotated}."
+    )
+
+
+def _within_alphabet(results: Sequence[Any]) -> str:
+    result: WithinAlphabetResult = results[0]
+    kind = "the official runs" if result.official else "runs drawn from the test alphabets"
+    return (
+        f"Characters of one alphabet resemble each other. In {kind}, one example given of each of "
+        f"{WAY} characters, the model assigns {result.accuracy} % of another drawer's characters "
+        f"to the right one; guessing assigns {100 / WAY:.0f} %, and people assigned {PEOPLE} % on "
+        "the official runs."
     )
 
 
@@ -198,11 +221,11 @@ def _anomalies(results: Sequence[Any]) -> str:
     rival = max(rivals, key=lambda method: method.auroc.mean)
     rule = result.quartile_rule
     return (
-        f"{_number(result.n_anomalies, 'image')} of other classes "
-        f"{'is' if result.n_anomalies == 1 else 'are'} planted in streams of {result.length}. "
-        f"Scored one after the other they are told apart with an AUROC of {_precise(ours.auroc)} "
-        f"(chance 0.5), {_precise(ours.late_auroc)} after the first {result.late}; given all "
-        f"others, with {_precise(other.auroc)}. The best other method, {rival.method}, reaches "
+        f"In streams of {result.length} images of a class, {_number(result.n_anomalies, 'image')} "
+        f"of other classes {'is' if result.n_anomalies == 1 else 'are'} planted. Scored one after "
+        f"the other, they are separated with an AUROC of {_precise(ours.auroc)} (chance 0.5), "
+        f"{_precise(ours.late_auroc)} after the first {result.late}; given all others, with "
+        f"{_precise(other.auroc)}. The best other method, {rival.method}, reaches "
         f"{_precise(rival.auroc)}. As an alarm, the rule Q1 - 1.5 IQR finds "
         f"{100 * rule.recall.mean:.0f} % of them, with false alarms at "
         f"{100 * rule.false_alarm_rate.mean:.1f} % of the other images."
@@ -243,8 +266,8 @@ def _latents(results: Sequence[Any]) -> str:
     result: LatentsResult = results[0]
     return (
         f"With {result.images:,} images, {100 * result.rejected:.0f} % of the latent dimensions "
-        "can be told from the distribution that the process assumes; of a perfect model it would "
-        f"be 5 %. The median distance is {result.median:.3f}."
+        "differ measurably from the distribution that the process assumes; of a perfect model it "
+        f"would be 5 %. The median distance is {result.median:.3f}."
     )
 
 
@@ -254,7 +277,7 @@ def _robustness(results: Sequence[Any]) -> str:
     best = max(others, key=lambda one: one.accuracy[-1].mean)
     return (
         f"With {first.contaminants[-1]} of {first.shot} examples of every class replaced by "
-        f"images of other classes, accuracy falls from {first.accuracy[0].mean:.1f} to "
+        f"images of other classes, accuracy goes from {first.accuracy[0].mean:.1f} to "
         f"{first.accuracy[-1].mean:.1f} % under the trained process ({first.process}). The best of "
         f"the others, which were not trained again, is {best.process}: "
         f"{best.accuracy[-1].mean:.1f} %. Chance is {100 / first.way:.0f} %."
@@ -264,6 +287,7 @@ def _robustness(results: Sequence[Any]) -> str:
 _SENTENCES: Mapping[str, Callable[[Sequence[Any]], str]] = {
     "likelihood": _likelihood,
     "few_shot": _few_shot,
+    "within_alphabet": _within_alphabet,
     "anomalies": _anomalies,
     "generation": _generation,
     "exchangeability": _exchangeability,

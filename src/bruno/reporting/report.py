@@ -71,7 +71,7 @@ def experiment_report(
     sections = [
         Section("Examples given, and samples of the model", _ABOUT_SAMPLES, pictures=(first,)),
         *_protocol_sections(evaluation),
-        _training_section(history),
+        *_training_sections(history),
         Section("More samples", pictures=tuple(further), folded=True),
         _model_section(model, training_data, test_dataset, history, seed, command, trained_classes),
         _config_section(config),
@@ -148,7 +148,8 @@ def _model_section(
     return Section("Model and settings", table=Table((), tuple(rows)), folded=True)
 
 
-def _training_section(history: Sequence[Mapping[str, Any]]) -> Section:
+def _training_sections(history: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return the section about the training; none where there is no log of it."""
     captions: dict[plots.Quantity, str] = {
         "nll": "Negative log-likelihood per image during training.",
         "accuracy": "Few-shot accuracy on episodes during training.",
@@ -158,7 +159,7 @@ def _training_section(history: Sequence[Mapping[str, Any]]) -> Section:
         for quantity, caption in captions.items()
         if any(len(plots.history_series(history, kind, quantity)[0]) for kind in plots.KINDS)
     )
-    return Section("Training", "" if pictures else "No training log.", pictures=pictures)
+    return [Section("Training", pictures=pictures)] if pictures else []
 
 
 def _config_section(config: Mapping[str, Any]) -> Section:
@@ -180,7 +181,7 @@ def _samples(model: Bruno, dataset: LabelledImages, seed: int) -> list[Picture]:
         axes = plots.plot_samples_given(dataset.images[rows], samples, row_labels=labels)
         plural = "s" if given > 1 else ""
         caption = f"{given} given example{plural} of each class, and samples of the model."
-        pictures[given] = Picture(axes, caption)
+        pictures[given] = Picture(axes, caption, wide=True)
     number = _PRIOR_ROWS * _PRIOR_COLUMNS
     context = _contexts(model, dataset, (number,), generator)
     prior = model.prior().sample(number, context, generator)

@@ -6,16 +6,18 @@ import pytest
 import torch
 from PIL import Image
 
-from bruno import UserError
-from bruno.comparison.within_alphabet import (
+from bruno import Bruno, ExchangeableGaussian, RealNVP, UserError
+from bruno.data.dataset import LabelledImages
+from bruno.errors import MissingDataError
+from bruno.evaluation.suite import Settings, Subject, evaluate
+from bruno.evaluation.within_alphabet import (
     EVALUATION_ALPHABETS,
     alphabet_of,
     drawn_runs,
     official_runs,
+    within_alphabet_accuracy,
     without_evaluation_alphabets,
 )
-from bruno.data.dataset import LabelledImages
-from bruno.errors import MissingDataError
 
 
 def characters():
@@ -72,6 +74,54 @@ def files():
             lines.append(f"{run}/test/item{i + 1:02}.png {run}/training/class{example + 1:02}.png")
         content[f"{run}/class_labels.txt"] = "\n".join(lines).encode()
     return content
+
+
+def model_of(shape):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = RealNVP(shape, preset="dense", dense_units=4, dense_couplings=1)
+    # Nearly no shrinkage: the query whose image is given has the highest density.
+    process = ExchangeableGaussian.from_parameters(torch.ones(flow.dim), covariance=0.9999)
+    return Bruno(flow, process)
+
+
+def test_a_class_of_one_grey_level_is_recognised_and_equal_classes_never_are():
+    # The corner, which is the drawer's, is left dark: images of a class are then the same.
+    dataset = characters()
+    dataset.images[:, 0, 0, 0] = 0
+    evaluation = evaluate(
+        Subject(model_of((1, 16, 16)), dataset), Settings(), protocols=["within_alphabet"]
+    )
+    (result,) = evaluation.results["within_alphabet"]
+    assert result.by_run == (100.0,) * 20
+    assert (result.accuracy.mean, result.accuracy.count) == (100.0, 400)
+    assert result.rows() == [["20 drawn", "100.00 ± 0.00", "5", "95.5", "100", "100"]]
+    dataset.images[:] = 7
+    result = within_alphabet_accuracy(model_of((1, 16, 16)), dataset)
+    assert result.accuracy.mean == 0.0  # ties count as wrong
+    assert result.cross_entropy.mean == pytest.approx(np.log(20))
+
+
+def test_accuracy_in_official_runs(tmp_path):
+    for name, content in files().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    result = within_alphabet_accuracy(model_of((1, 28, 28)), characters(), lake_runs=tmp_path)
+    assert (result.official, result.by_run) == (True, (100.0, 100.0))
+    with pytest.raises(UserError, match=r"support: expected a tensor of shape \(n, 1, 16, 16\)"):
+        within_alphabet_accuracy(model_of((1, 16, 16)), characters(), lake_runs=tmp_path)
+
+
+def test_data_without_a_large_alphabet_are_refused():
+    small = characters().restrict([f"Angelic/{i:02}" for i in range(5)])
+    model = model_of((1, 16, 16))
+    with pytest.raises(UserError, match="data: expected an alphabet with at least 20 characters"):
+        within_alphabet_accuracy(model, small)
+    with pytest.raises(
+        UserError, match=r"'within_alphabet' needs .* classes named alphabet/character"
+    ):
+        evaluate(Subject(model, small), Settings(), protocols=["within_alphabet"])
 
 
 @pytest.mark.parametrize("prefix", ["", "all_runs/"])
