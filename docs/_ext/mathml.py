@@ -3,7 +3,7 @@
 import re
 
 from docutils import nodes
-from docutils.utils.math import MathError, wrap_math_code
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -19,7 +19,8 @@ _AFTER = re.compile(rf"({_FUNCTION})(?!\s*<mo[^>]*>\()")
 def _mathml(node: nodes.Element, *, block: bool) -> str:
     code = node.astext().replace("\\dots", "\\ldots")  # docutils knows the latter only
     try:
-        source = wrap_math_code(code, as_block=True) if block and "\\\\" in code else code
+        lines = block and "\\\\" in code and "\\begin" not in code  # lines of its own, no cases
+        source = f"\\begin{{aligned}}{code.strip()}\\end{{aligned}}" if lines else code
         formula: str = tex2mathml(source, as_block=block)
     except MathError as error:
         raise ExtensionError(f"the formula {code!r} cannot be shown: {error}") from None
