@@ -2,6 +2,7 @@
 
 import sqlite3
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -9,8 +10,10 @@ from alembic.migration import MigrationContext
 
 from bruno import UserError
 from bruno.serving.errors import RefusalError
+from bruno.serving.learning import Forget, Forgettable, Learn, NewExample, apply_all
+from bruno.serving.projects import create_project, project_row
 from bruno.serving.store import Store
-from bruno.serving.tables import metadata, projects
+from bruno.serving.tables import classes, examples, metadata, projects
 from tests.serving.conftest import API, CROSS, LINE
 
 
@@ -93,4 +96,38 @@ def test_a_database_that_is_locked_is_503(tmp_path, monkeypatch):
     assert found.value.status == 503
     other.execute("COMMIT")
     store.write(lambda connection: connection.execute(sa.delete(projects)))
+    store.close()
+
+
+def test_a_refused_change_undoes_only_itself(tmp_path, model):
+    """Also where others of its transaction, and of its project, come before and after it."""
+    store = Store(f"sqlite:///{tmp_path}/bruno.db")
+
+    def make(connection):
+        options = {"keep_examples": True, "unknown_prior": 0.1}
+        return create_project(connection, "p", model, **options)
+
+    store.write(make)
+    with store.reading() as connection:
+        project = project_row(connection, "p")
+    latent = np.zeros(model.dim, dtype=np.int64)
+
+    def learn(key, name):
+        return Learn(project.id, key, None, [NewExample(name, b"content", latent)])
+
+    changes = [
+        learn("1", "a"),
+        Forget(project.id, [Forgettable("example", "0" * 32)]),
+        learn("2", "b"),
+        Learn("no project", "3", None, [NewExample("c", b"content", latent)]),
+        learn("1", "a"),
+    ]
+    first, missing, second, unknown, again = store.write(lambda each: apply_all(each, changes))
+    assert (missing.status, unknown.status) == (404, 404)
+    assert again == (first[0], True)
+    with store.reading() as connection:
+        names = connection.execute(sa.select(classes.c.name, classes.c.size)).all()
+        stored = set(connection.execute(sa.select(examples.c.id)).scalars())
+    assert sorted(map(tuple, names)) == [("a", 1), ("b", 1)]
+    assert stored == {first[0][0].id, second[0][0].id}
     store.close()

@@ -35,7 +35,7 @@ def serve(
     allowed_hosts: list[str] | None = None,
     keep_examples: bool = True,
     views: bool = True,
-    threads: int | None = None,
+    threads: int = 1,
     window: int = 2,
     max_body: int = 16,
     max_pixels: int = 16,
@@ -59,7 +59,8 @@ def serve(
         keep_examples: Whether new projects keep the examples themselves; without them, forgetting
             one needs it again.
         views: Whether to serve the conditional model, too.
-        threads: Threads of one flow pass; by default the processors, shared by the workers.
+        threads: Threads of one flow pass. More than one only help models much larger than those
+            that come with the package.
         window: Milliseconds in which requests are gathered into one flow pass.
         max_body: Largest body of a request, in MiB.
         max_pixels: Largest picture, in megapixels.
@@ -78,7 +79,7 @@ def serve(
         keep_examples=keep_examples,
         views=views,
         device=device,
-        threads=threads or max(1, (os.cpu_count() or 1) // workers),
+        threads=threads,
         window=window,
         max_body=max_body,
         max_pixels=max_pixels,

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
@@ -277,6 +276,9 @@ def fit_platt_scaling(of_known: Tensor, of_new: Tensor) -> tuple[float, float]:
         return float(cost), gradient
 
     # Convex, so that it does not matter where it begins.
+    # Imported here, since a server only applies what was fitted.
+    from scipy.optimize import minimize
+
     found = minimize(
         cost_and_gradient,
         np.array([1.0, 0.0]),

@@ -80,7 +80,8 @@ class ResidualConditioner(nn.Module):
             context: Context of the elements, ``(B, context_dim)``.
         """
         x = x.to(self.last.weight.dtype)
-        if values_can_be_checked(x) or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if values_can_be_checked(x) or is_traced:
             # A tenth faster on a CPU; compilers choose layouts themselves, and vmap has none.
             x = x.contiguous(memory_format=torch.channels_last)
         hidden = elu(self._add_context(self.first(x), 0, context))

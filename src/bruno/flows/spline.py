@@ -111,7 +111,7 @@ def _log_slope(found: _Bin, share: Tensor, mixed: Tensor, denominator: Tensor) -
 def _bin_of(raw: Tensor, place: Tensor, bound: float, *, by_height: bool) -> _Bin:
     """Return the bins in which values lie, along the x axis or along the y axis."""
     bins = (raw.shape[-1] + 1) // 3
-    sizes, slopes = raw.split([2 * bins, bins - 1], -1)
+    sizes, raw_slopes = raw.split([2 * bins, bins - 1], -1)
     knots = _knots(sizes.unflatten(-1, (2, bins)), bound)
     inner = knots[..., int(by_height), 1:-1]
     index = (place.unsqueeze(-1) >= inner).sum(-1, keepdim=True)
@@ -120,10 +120,12 @@ def _bin_of(raw: Tensor, place: Tensor, bound: float, *, by_height: bool) -> _Bi
     corners = knots.gather(-1, ends.unsqueeze(-2).expand(*ends.shape[:-1], 2, 2)).to(place.dtype)
     lower, upper = corners.unbind(-1)
     # Only the slopes at the ends of the bin are needed.
-    raw_slope = pad(slopes, (1, 1)).gather(-1, ends)
-    slope = (_LEAST_SLOPE + softplus(raw_slope + _SLOPE_OFFSET)).to(place.dtype)
+    raw_slopes = pad(raw_slopes, (1, 1)).gather(-1, ends)
+    slopes = (_LEAST_SLOPE + softplus(raw_slopes + _SLOPE_OFFSET)).to(place.dtype)
+    x, y = lower.unbind(-1)
     width, height = (upper - lower).unbind(-1)
-    return _Bin(*lower.unbind(-1), width, height, height / width, *slope.unbind(-1))
+    slope, next_slope = slopes.unbind(-1)
+    return _Bin(x, y, width, height, height / width, slope, next_slope)
 
 
 def _knots(raw_sizes: Tensor, bound: float) -> Tensor:

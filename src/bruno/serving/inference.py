@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from sqlalchemy.engine import Row
 from torch import Tensor
 
 from bruno.errors import UserError
@@ -16,6 +17,7 @@ from bruno.serving.batching import Batcher
 from bruno.serving.learning import Change, Forget, ForgetClass, apply_all
 from bruno.serving.metrics import Metrics
 from bruno.serving.model import Encoded, ServedModel
+from bruno.serving.projects import served_row
 from bruno.serving.settings import ServerSettings
 from bruno.serving.snapshots import Snapshot, Snapshots
 from bruno.serving.store import Store
@@ -40,6 +42,19 @@ class Encode:
     elements: Tensor
     with_densities: bool = False
     repeatably: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeToLearn:
+    """Elements to encode as a project learns them: repeatably if it keeps no examples.
+
+    Attributes:
+        elements: ``(N, *event)``.
+        project: Name of the project.
+    """
+
+    elements: Tensor
+    project: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +126,7 @@ class Inference:
         self.snapshots = Snapshots(model.sha256, model.name)
         torch.set_num_threads(settings.threads)
         sys.setswitchinterval(_SWITCH_SECONDS)
-        self._passes: Batcher[Encode | Classify] = Batcher(
+        self._passes: Batcher[Encode | EncodeToLearn | Classify] = Batcher(
             self._pass,
             "flow",
             window=settings.window / 1000,
@@ -135,6 +150,15 @@ class Inference:
         encoded: Encoded = await self._passes.result(item)
         return encoded
 
+    async def encode_to_learn(self, item: EncodeToLearn) -> tuple[Row[Any], Encoded]:
+        """Return the row of a project, and the codes of elements as it learns them.
+
+        Raises:
+            RefusalError: 404 without the project, 409 if it belongs to another model.
+        """
+        found: tuple[Row[Any], Encoded] = await self._passes.result(item)
+        return found
+
     async def classify(self, item: Classify) -> Classified:
         """Return the probabilities of the classes of a project."""
         classified: Classified = await self._passes.result(item)
@@ -149,9 +173,19 @@ class Inference:
         """Return the result of a change when it is durable."""
         return await self._changes.result(change)
 
-    def _pass(self, items: list[Encode | Classify]) -> list[Any]:
+    def _pass(self, items: list[Encode | EncodeToLearn | Classify]) -> list[Any]:
         results: list[Any] = [None] * len(items)
-        for index, encoded in self._encoded(items):
+        rows = self._project_rows({one.project for one in items if isinstance(one, EncodeToLearn)})
+        waiting_for_codes: dict[int, Encode | Classify] = {}
+        for index, item in enumerate(items):
+            if not isinstance(item, EncodeToLearn):
+                waiting_for_codes[index] = item
+            elif isinstance(row := rows[item.project], ValueError):
+                results[index] = row
+            else:
+                repeatably = not row.keep_examples
+                waiting_for_codes[index] = Encode(item.elements, repeatably=repeatably)
+        for index, encoded in self._encoded(waiting_for_codes):
             results[index] = encoded
             if not bool((encoded.codes.abs() <= _FURTHEST).all()):  # nor NaN
                 results[index] = UserError(
@@ -162,6 +196,8 @@ class Inference:
         for index, item in enumerate(items):
             if isinstance(item, Classify) and isinstance(results[index], Encoded):
                 waiting.setdefault((item.project, item.unknown_prior), []).append(index)
+            if isinstance(item, EncodeToLearn) and isinstance(results[index], Encoded):
+                results[index] = rows[item.project], results[index]
         for (project, unknown_prior), indices in waiting.items():
             try:
                 classified = self._classified(
@@ -174,10 +210,21 @@ class Inference:
                     results[index] = error
         return results
 
-    def _encoded(self, items: Sequence[Encode | Classify]) -> Iterator[tuple[int, Encoded]]:
+    def _project_rows(self, names: Collection[str]) -> dict[str, Row[Any] | ValueError]:
+        """Return the rows of projects of the served model, or the refusals of others."""
+        found: dict[str, Row[Any] | ValueError] = {}
+        for name in names:
+            try:
+                with self.store.reading() as connection:
+                    found[name] = served_row(connection, name, self.model)
+            except ValueError as refusal:
+                found[name] = refusal
+        return found
+
+    def _encoded(self, items: Mapping[int, Encode | Classify]) -> Iterator[tuple[int, Encoded]]:
         """Yield the index of every item with its codes; those of one kind are encoded together."""
         together: dict[bool, list[int]] = {}
-        for index, item in enumerate(items):
+        for index, item in items.items():
             if isinstance(item, Encode) and item.repeatably:
                 yield index, self.model.encode_repeatably(item.elements)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,15 @@ from sqlalchemy.engine import Connection, Row
 from bruno.serving.elements import digest_of
 from bruno.serving.errors import RefusalError, not_found
 from bruno.serving.exact_evidence import ExactEvidence, Integers
-from bruno.serving.tables import classes, examples, projects, requests
+from bruno.serving.statements import (
+    ADD_EXAMPLES,
+    ADD_REQUEST,
+    CLASS_BY_NAME,
+    RAISE_REVISION,
+    REPLACE_CLASS,
+    REQUEST_BY_KEY,
+)
+from bruno.serving.tables import classes, examples, requests
 
 KEY_HOURS = 24 * 7
 """Hours for which an idempotency key is remembered."""
@@ -82,9 +91,7 @@ class Learn:
         """
         revision, keeps = _begin(connection, self.project_id)
         earlier = connection.execute(
-            sa.select(requests).where(
-                requests.c.project_id == self.project_id, requests.c.key == self.key
-            )
+            REQUEST_BY_KEY, {"of_project": self.project_id, "request_key": self.key}
         ).one_or_none()
         if earlier is not None:
             # Without a fingerprint some of its examples are forgotten, and with them their content.
@@ -119,17 +126,16 @@ class Learn:
                     "created": now,
                 }
             )
-        connection.execute(
-            sa.insert(requests).values(
-                id=request_id,
-                project_id=self.project_id,
-                key=self.key,
-                fingerprint=self.fingerprint,
-                examples=[[one.id, one.class_id, one.class_name] for one in learned],
-                created=now,
-            )
-        )
-        connection.execute(sa.insert(examples), rows)
+        request = {
+            "id": request_id,
+            "project_id": self.project_id,
+            "key": self.key,
+            "fingerprint": self.fingerprint,
+            "examples": [[one.id, one.class_id, one.class_name] for one in learned],
+            "created": now,
+        }
+        connection.execute(ADD_REQUEST, request)
+        connection.execute(ADD_EXAMPLES, rows)
         return learned, False
 
 
@@ -281,7 +287,13 @@ def apply_all(connection: Connection, changes: Sequence[Change]) -> list[Any]:
     """
     results: list[Any] = [None] * len(changes)
     # Projects are locked in one order by all processes, so none waits for another in a circle.
-    for index in sorted(range(len(changes)), key=lambda i: changes[i].project_id):
+    order = sorted(range(len(changes)), key=lambda i: changes[i].project_id)
+    with suppress(ValueError), connection.begin_nested():
+        for index in order:
+            results[index] = changes[index].apply(connection)
+        return results
+    # One was refused, and all are undone: again, each in a savepoint of its own.
+    for index in order:
         try:
             with connection.begin_nested():
                 results[index] = changes[index].apply(connection)
@@ -312,14 +324,7 @@ def _latent_bytes(latent: Integers) -> bytes:
 
 def _begin(connection: Connection, project_id: str) -> tuple[int, bool]:
     """Lock a project, raise its revision, and return that and whether it keeps examples."""
-    connection.execute(
-        sa.update(projects)
-        .where(projects.c.id == project_id)
-        .values(revision=projects.c.revision + 1)
-    )
-    row = connection.execute(
-        sa.select(projects.c.revision, projects.c.keep_examples).where(projects.c.id == project_id)
-    ).one_or_none()
+    row = connection.execute(RAISE_REVISION, {"of_project": project_id}).one_or_none()
     if row is None:
         raise RefusalError(404, "project: it was deleted meanwhile")
     return row.revision, row.keep_examples
@@ -330,9 +335,7 @@ def _add_to_class(
 ) -> str:
     """Return the id of a class after adding evidence to it; it is made if it is new."""
     row = connection.execute(
-        sa.select(classes.c.id, classes.c.size, classes.c.sums).where(
-            classes.c.project_id == project_id, classes.c.name == name
-        )
+        CLASS_BY_NAME, {"of_project": project_id, "class_name": name}
     ).one_or_none()
     if row is not None:
         _replace(connection, row.id, ExactEvidence.from_bytes(row.size, row.sums) + more, revision)
@@ -361,11 +364,8 @@ def columns_of(evidence: ExactEvidence) -> dict[str, Any]:
 
 
 def _replace(connection: Connection, class_id: str, evidence: ExactEvidence, revision: int) -> None:
-    connection.execute(
-        sa.update(classes)
-        .where(classes.c.id == class_id)
-        .values(**columns_of(evidence), revision=revision)
-    )
+    changed = {"of_class": class_id, **columns_of(evidence), "revision": revision}
+    connection.execute(REPLACE_CLASS, changed)
 
 
 def _stored_latent(row: Row[Any], target: Forgettable) -> Integers:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bruno import BrunoClassifier
 from bruno.data.scans import scan_options_for
 from bruno.data.sets import quantise
 from bruno.device import resolve_device
@@ -255,6 +254,9 @@ def load_model(settings: ServerSettings) -> ServedModel:
         model, name = located.load(), path.name
         calibration = calibration_of(str(located.config["weights_sha256"]))
     else:
+        # scikit-learn takes a second to import, and other models do without.
+        from bruno.estimators.classifier import BrunoClassifier
+
         with renamed_argument("path", argument):
             classifier = BrunoClassifier.load(path)
         if classifier.covariance_ == "own":

@@ -15,6 +15,7 @@ from bruno.serving.errors import RefusalError, not_found
 from bruno.serving.exact_evidence import ExactEvidence
 from bruno.serving.learning import columns_of, latent_of, new_id
 from bruno.serving.model import GivenClass, ServedModel
+from bruno.serving.statements import PROJECT_BY_NAME
 from bruno.serving.tables import classes, examples, projects
 
 _ROWS_AT_ONCE = 1000
@@ -84,9 +85,28 @@ def project_row(connection: Connection, name: str) -> Row[Any]:
     Raises:
         RefusalError: 404 if there is none.
     """
-    row = connection.execute(sa.select(projects).where(projects.c.name == name)).one_or_none()
+    row = connection.execute(PROJECT_BY_NAME, {"project_name": name}).one_or_none()
     if row is None:
         raise not_found("project", name)
+    return row
+
+
+def served_row(connection: Connection, name: str, model: ServedModel) -> Row[Any]:
+    """Return the row of a project that was learned with the served model.
+
+    Args:
+        connection: Of the store.
+        name: Name of the project.
+        model: The served model.
+
+    Raises:
+        RefusalError: 404 if there is none of this name, 409 if it belongs to another model.
+    """
+    row = project_row(connection, name)
+    if row.model_sha256 != model.sha256:
+        raise RefusalError(
+            409, f"project: {name!r} was learned with another model, {row.model_name!r}"
+        )
     return row
 
 

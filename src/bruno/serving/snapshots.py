@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from bruno.evidence import Evidence
 from bruno.serving.errors import RefusalError, not_found
 from bruno.serving.exact_evidence import ExactEvidence
-from bruno.serving.tables import classes, projects
+from bruno.serving.statements import PROJECT_BY_NAME
+from bruno.serving.tables import classes
 
 _MOST_PROJECTS = 32
 
@@ -75,9 +76,7 @@ class Snapshots:
         Raises:
             RefusalError: 404 without the project, 409 if it belongs to another model.
         """
-        project = connection.execute(
-            sa.select(projects).where(projects.c.name == name)
-        ).one_or_none()
+        project = connection.execute(PROJECT_BY_NAME, {"project_name": name}).one_or_none()
         if project is None:
             raise not_found("project", name)
         if project.model_sha256 != self._sha256:

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.engine import Row
 
 from bruno.serving.elements import content_of, digest_of, picture, png
-from bruno.serving.errors import RefusalError, not_found
-from bruno.serving.inference import Encode
+from bruno.serving.errors import not_found
+from bruno.serving.inference import Encode, EncodeToLearn
 from bruno.serving.learning import Forget, Forgettable, Learn, NewExample
-from bruno.serving.projects import project_row
+from bruno.serving.projects import project_row, served_row
 from bruno.serving.routes import PREFIX
 from bruno.serving.routes.projects import Project
 from bruno.serving.schemas.examples import (
@@ -49,9 +49,8 @@ async def learn(
     server: Server, project: Project, given: LearnInput, key: Key = None
 ) -> LearnedAnswer:
     """Learn examples, all or none. They are on disk when this answers."""
-    row = await anyio.to_thread.run_sync(_project, server, project)
     elements = await server.reader.read(given.examples, "examples")
-    encoded = await server.inference.encode(Encode(elements, repeatably=not row.keep_examples))
+    row, encoded = await server.inference.encode_to_learn(EncodeToLearn(elements, project))
     latents = server.model.fixed_points(encoded.codes)
     contents = [content_of(element) for element in elements]
     names = [one.class_name for one in given.examples]
@@ -190,12 +189,7 @@ async def _forget(
 def _project(server: ServerState, name: str) -> Row[Any]:
     """Return the row of a project of the served model."""
     with server.store.reading() as connection:
-        row = project_row(connection, name)
-    if row.model_sha256 != server.model.sha256:
-        raise RefusalError(
-            409, f"project: {name!r} was learned with another model, {row.model_name!r}"
-        )
-    return row
+        return served_row(connection, name, server.model)
 
 
 def _examples() -> sa.Select[Any]:
