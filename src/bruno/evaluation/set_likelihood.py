@@ -62,9 +62,9 @@ class LikelihoodResult:
         nll: Mean of −log p(x_n | x_<n) over all positions n.
         first: −log p(x_1), without any example.
         last: −log p(x_n | x_<n) at the last position.
-        conditioning_gain: log p(x_n | x_<n) − log p(x_n) of the image at the last position, which is
-            the same image both times: the value of the examples. Its expectation is that of first
-            minus last, without the differences between images.
+        conditioning_gain: log p(x_n | x_<n) − log p(x_n) of the image at the last position, the
+            same image both times: the value of the examples. Its expectation is that of first minus
+            last, without the differences between images.
         curve: −log p(x_n | x_<n) at every position, the first to the last.
         seed: Seed of the sets and of the dequantisation noise.
         importance_samples: Noise draws of the importance-weighted figure, or 0.
