@@ -10,7 +10,8 @@ from sklearn.metrics import get_scorer
 
 from bruno import BrunoClassifier, Evidence, ExchangeableGaussian, UserError
 from bruno.estimators.calibration import fit_platt_scaling, log_odds_unknown, starting_temperature
-from bruno.estimators.two_covariance import fit_two_covariance
+from bruno.estimators.two_covariance import fit_process
+from bruno.estimators.two_covariance_flow import fit_flow
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
 
@@ -189,7 +190,8 @@ def test_dense_temperatures_come_from_examples_the_flow_has_not_seen(monkeypatch
 
     def fit_dense(x, classes, process, *, global_scale, steps, seed, verbose):
         learnt.append(len(x))
-        return fit_two_covariance(x, classes, process, full=True, global_scale=global_scale)
+        flow = fit_flow(x, classes, full=True, global_scale=global_scale)
+        return fit_process(flow, process).model
 
     monkeypatch.setattr("bruno.estimators.fitting.fit_dense", fit_dense)
     BrunoClassifier(flow="dense", random_state=0).fit(X, Y)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_wine
 
 from bruno import (
     Bruno,
@@ -98,3 +99,27 @@ def test_forgetting_is_exact_with_a_model_in_single_precision():
         forgotten.forget(image, name)
     expected = never_seen.predict_log_proba(images[:20])
     np.testing.assert_allclose(forgotten.predict_log_proba(images[:20]), expected, atol=1e-9)
+
+
+def test_other_classes_take_the_prior_of_covariances_over(tmp_path):
+    x, y = load_wine(return_X_y=True)
+    known, new = y < 2, y == 2
+    learnt = BrunoClassifier(covariance="own", temperature=1.0).fit(x[known], y[known])
+    names = np.where(np.arange(len(y)) % 2, "odd", "even")[new]
+    prior = learnt.covariance_prior_
+    adapted = BrunoClassifier(model=learnt.model_, covariance=prior, temperature=1.0)
+    adapted.fit(x[new], names)
+    assert adapted.covariance_ == "own"
+    assert adapted.covariance_prior_ == prior
+    # The same densities as of the same examples in the other classifier.
+    learnt.partial_fit(x[new], np.where(names == "odd", 4, 3))
+    expected = learnt.predict_log_proba(x)[:, 2:]
+    expected -= np.logaddexp.reduce(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(adapted.predict_log_proba(x), expected, rtol=0, atol=1e-9)
+    adapted.save(tmp_path / "adapted")
+    again = BrunoClassifier.load(tmp_path / "adapted")
+    assert again.fit(x[new], names).covariance_prior_ == prior
+    with pytest.raises(UserError, match=r"covariance: expected one of 'auto'.* got \(1, -1, 1\)"):
+        BrunoClassifier(covariance=(1, -1, 1)).fit(x, y)
+    with pytest.raises(UserError, match="for more than 64 features or missing values, got"):
+        BrunoClassifier(covariance=prior).fit(np.tile(x, 5), y)

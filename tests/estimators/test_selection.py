@@ -7,7 +7,8 @@ from bruno import BrunoClassifier, BrunoDensity, Evidence
 from bruno.estimators.calibration import choose_calibration
 from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
 from bruno.estimators.selection import spread
-from bruno.estimators.two_covariance import fit_two_covariance, prior_strength
+from bruno.estimators.two_covariance import fit_process
+from bruno.estimators.two_covariance_flow import fit_flow, prior_strength
 from bruno.seeding import generator_for
 from tests.processes.families import FAMILIES
 
@@ -32,13 +33,14 @@ def test_the_covariance_is_held_out_as_if_fitted_without_the_element():
     rng = np.random.default_rng(0)
     classes = torch.arange(15) % 3
     x = torch.from_numpy(rng.normal(size=(15, 8)) + rng.normal(size=(3, 8))[classes])
-    model = fit_two_covariance(x, classes, "gaussian", full=True, global_scale=True)
+    model = fit_process(fit_flow(x, classes, full=True, global_scale=True), "gaussian").model
     fitted = FittedCovariance(len(x) - 3 + prior_strength(8, full=True), full=True)
     z = model.encode(x)
     refitted = []
     for row in range(len(x)):
         left = torch.arange(len(x)) != row
-        other = fit_two_covariance(x[left], classes[left], "gaussian", full=True, global_scale=True)
+        flow = fit_flow(x[left], classes[left], full=True, global_scale=True)
+        other = fit_process(flow, "gaussian").model
         evidence = Evidence.by_class(other.encode(x[left]), classes[left])
         refitted.append(other.process.log_prob_given(other.encode(x[row : row + 1]), evidence))
     expected = torch.cat(refitted).log_softmax(1)

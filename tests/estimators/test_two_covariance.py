@@ -4,8 +4,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from bruno import BrunoClassifier, BrunoDensity, Evidence
-from bruno.estimators import two_covariance
-from bruno.estimators.two_covariance import fit_two_covariance
+from bruno.estimators import two_covariance_flow
+from bruno.estimators.two_covariance import fit_process
+from bruno.estimators.two_covariance_flow import fit_flow
 from bruno.seeding import generator_for
 from tests.estimators.iris import X, Y, fitted
 
@@ -41,7 +42,8 @@ def test_where_elements_hardly_scatter_the_likelihood_is_still_maximised():
     rows = torch.cat([torch.nonzero(y == digit).flatten()[:60] for digit in range(10)])
     found = {}
     for process in ("gaussian", "student_t"):
-        model = fit_two_covariance(x[rows], y[rows], process, full=True, global_scale=True)
+        flow = fit_flow(x[rows], y[rows], full=True, global_scale=True)
+        model = fit_process(flow, process).model
         evidence = Evidence.by_class(model.encode(x[rows]), y[rows])
         found[process] = float(model.process.log_prob_of(evidence).sum())
         assert model.process.variance.max() < 20
@@ -56,9 +58,8 @@ def test_degrees_of_freedom_are_learnt_from_many_classes_of_few_dimensions(dim, 
     sets = deviation * torch.randn(60, 10, dim, generator=generator, dtype=torch.float64)
     sets = sets + torch.randn(60, 1, dim, generator=generator, dtype=torch.float64)
     classes = torch.arange(60).repeat_interleave(10)
-    model = fit_two_covariance(
-        sets.flatten(0, 1), classes, "student_t", full=False, global_scale=False
-    )
+    flow = fit_flow(sets.flatten(0, 1), classes, full=False, global_scale=False)
+    model = fit_process(flow, "student_t").model
     df = model.process.df
     assert bool(((df > least) & (df < most)).all()), df
 
@@ -73,8 +74,9 @@ def test_mixing_what_few_elements_span_is_mixing_all(number, dim, monkeypatch):
     classes = torch.arange(number) % 4
     scores = []
     for little in (True, False):
-        monkeypatch.setattr(two_covariance, "spans_little", lambda *_, little=little: little)
-        model = fit_two_covariance(x, classes, "gaussian", full=True, global_scale=False)
+        monkeypatch.setattr(two_covariance_flow, "spans_little", lambda *_, little=little: little)
+        flow = fit_flow(x, classes, full=True, global_scale=False)
+        model = fit_process(flow, "gaussian").model
         assert ("rank" in model.flow.config) == little
         z, log_det = model(queries)
         evidence = Evidence.by_class(model.encode(x), classes)
@@ -94,7 +96,8 @@ def test_neither_the_order_of_elements_nor_the_numbers_of_classes_matter(number,
     scores = []
     negative_zeros = x.where(x != 0, -0.0)
     for rows, names in ((x, classes), (negative_zeros[order], number_of[classes[order]])):
-        model = fit_two_covariance(rows, names, "student_t", full=True, global_scale=True)
+        flow = fit_flow(rows, names, full=True, global_scale=True)
+        model = fit_process(flow, "student_t").model
         evidence = Evidence.by_class(model.encode(rows), names)
         z, log_det = model(queries)
         scores.append(model.process.log_prob_given(z, evidence) + log_det.unsqueeze(1))

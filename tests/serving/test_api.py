@@ -98,15 +98,10 @@ def test_a_damaged_or_changed_file_is_refused_whole(client, learn, keeps):
     assert client.get(f"{API}/copy").status_code == 404
 
 
-def test_a_saved_classifier_with_own_covariances_is_refused(tmp_path):
-    BrunoClassifier(covariance="own").fit(*load_wine(return_X_y=True)).save(tmp_path / "wine")
-    with pytest.raises(UserError, match="fitted with covariance='shared', got one with"):
-        load_model(ServerSettings(classifier=str(tmp_path / "wine")))
-
-
-def test_a_saved_classifier_is_served_with_its_classes(tmp_path, serve):
+@pytest.mark.parametrize("covariance", ["shared", "own"])
+def test_a_saved_classifier_is_served_with_its_classes(tmp_path, serve, covariance):
     rows, y = load_wine(return_X_y=True)
-    classifier = BrunoClassifier(temperature=2.0, unknown_prior=0.05, covariance="shared")
+    classifier = BrunoClassifier(temperature=2.0, unknown_prior=0.05, covariance=covariance)
     classifier.fit(rows[::2], y[::2])
     classifier.save(tmp_path / "wine")
     client = serve(load_model(ServerSettings(classifier=str(tmp_path / "wine"))))
@@ -117,14 +112,28 @@ def test_a_saved_classifier_is_served_with_its_classes(tmp_path, serve):
     for row, result in zip(expected, results, strict=True):
         assert result["none_of_these"] == pytest.approx(row[-1], abs=1e-4)
         assert result["classes"][0]["probability"] == pytest.approx(row[:-1].max(), abs=1e-4)
+    handful, densities = {"handful": elements[:2], "corpus": elements}, {"with_densities": True}
+    scores = client.post(f"{API}/classifier/rank", json=handful).json()["scores"]
+    np.testing.assert_allclose(scores, classifier.rank(rows[1:6:4], rows[1:60:4])[1], atol=1e-4)
+    results = client.post(f"{API}/classifier/classify", json=body | densities).json()["results"]
+    found = [result["log_density"] for result in results]
+    np.testing.assert_allclose(found, classifier.score_samples(rows[1:60:4]), atol=1e-6)
     new = {"examples": [{"class": "new", "vector": (rows[0] + 9).tolist()}]}
     learned = client.post(f"{API}/classifier/examples", json=new).json()["examples"][0]
     assert learned["image"] is None
     verified = client.get(f"{API}/classifier/verify").json()
     assert verified["is_equal"]
     assert [one["count"] for one in verified["classes"]] == [*np.bincount(y[::2]), 1]
-    sample = client.post(f"{API}/classifier/sample", json={"class": "0", "count": 2}).json()
-    assert np.shape(sample["vectors"]) == (2, 13)
+    more = {"examples": [{"class": "0", "vector": rows[1].tolist()}]}
+    before, classifier_classes = verified["classes"][0]["digest"], f"{API}/classifier/classes"
+    learned = client.post(f"{API}/classifier/examples", json=more).json()["examples"][0]
+    assert client.get(classifier_classes).json()[0]["digest"] != before
+    client.delete(f"{API}/classifier/examples/{learned['id']}")
+    assert client.get(classifier_classes).json()[0]["digest"] == before
+    asked = {"class": "0", "count": 2, "latent_scale": 0.0}
+    first, second = client.post(f"{API}/classifier/sample", json=asked).json()["vectors"]
+    assert len(first) == 13
+    assert first == second
     data = client.get(f"{API}/classifier/export").content
     assert client.post(f"{API}/copy/import", content=data).status_code == 201
     for wrong in ({"vector": [1.0]}, CROSS, {"vector": [1e300] * 13}):

@@ -216,8 +216,8 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         weight: np.ndarray | None,
         given: Bruno | None,
         log_prior: Tensor,
-    ) -> Recipe | None:
-        """Take a model that is given, or fit one; return how it was fitted.
+    ) -> tuple[Recipe | None, Tensor, Tensor]:
+        """Take a model that is given, or fit one.
 
         Args:
             x: Elements, ``(N, D)``.
@@ -225,11 +225,14 @@ class BrunoEstimator(SavedAsDirectory, ABC):
             weight: How often each counts, ``(N,)``; by default once.
             given: The model that is given.
             log_prior: Logarithms of the prior of the classes, ``(K,)``.
+
+        Returns:
+            How it was fitted, and the latent vectors and log-determinants of the elements.
         """
         self.flow_ = self.scale_ = self.prior_strength_ = self._own_prior = None
         if given is not None:
             self._use(given)
-            return None
+            return None, *encoded(self._exact_model, x)
         recipe = chosen_recipe(
             x,
             classes,
@@ -242,8 +245,9 @@ class BrunoEstimator(SavedAsDirectory, ABC):
         self.flow_, self.scale_ = recipe.flow, recipe.scale
         if recipe.choice is not None:
             self.prior_strength_ = recipe.choice.strength
-        self._use(recipe.fit(x, classes, weight))
-        return recipe
+        fitted = recipe.fit(x, classes, weight)
+        self._use(fitted.model)
+        return recipe, *(fitted.latent or encoded(self._exact_model, x))
 
     def _use(self, model: Bruno) -> None:
         """Take a model that is ready for use.

@@ -148,16 +148,22 @@ def choose_calibration(
         return ClassCalibration(start)
     each = torch.ones(len(truth), dtype=torch.float64, device="cpu") if weight is None else weight
     scores, truth, each = log_prob.flatten(0, 1), truth.repeat(repeats), each.repeat(repeats)
-    by_chance = log_prior.softmax(0)[truth]
+    prior = log_prior.to(scores).softmax(0)
+    by_chance = prior[truth]
+    # Of the largest of each element nothing depends; without it exponentials are finite.
+    scores = scores - scores.amax(1, keepdim=True)
+    of_truth = scores.gather(1, truth.unsqueeze(1)).squeeze(1)
+    log_chance = by_chance.log()
+    noises = torch.tensor(_NOISES[1:], dtype=torch.float64, device="cpu").unsqueeze(1)
+    at_random = noises * by_chance
     found = []
     highest = max(_HIGHEST, _HIGHEST_TIMES_START * start)
     for temperature in (start, *np.geomspace(_LOWEST, highest, _NUMBER_OF_CANDIDATES).tolist()):
-        log_proba = (scores / temperature + log_prior).log_softmax(1)
-        of_truth = log_proba.gather(1, truth.unsqueeze(1)).squeeze(1)
+        of_all = ((scores / temperature).exp() @ prior).log()
+        log_proba = of_truth / temperature + log_chance - of_all
+        mixed = torch.addcmul(at_random, 1 - noises, log_proba.exp()).log()
+        losses = [-float(each @ log_proba), *(-mixed @ each).tolist()]
         penalty = _PRIOR_STRENGTH * math.log(temperature / start) ** 2
-        losses = [-float(each @ of_truth)]
-        proba = of_truth.exp()
-        losses += [-float(each @ ((1 - n) * proba + n * by_chance).log()) for n in _NOISES[1:]]
         for noise, loss in zip(_NOISES, losses, strict=True):
             cost = loss / repeats + penalty + _NOISE_STRENGTH * noise
             found.append((cost, ClassCalibration(temperature, noise)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,7 +68,8 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
             class either that or one of its own, by the odds that its examples give the two, as
             suits classes of many examples (up to 64 features, without missing entries; then a row
             at a time takes longer). ``auto`` chooses by the log-loss of examples that are held
-            out, and ``shared`` where there are few.
+            out, and ``shared`` where there are few. Beside the ``model_`` of another classifier,
+            its ``covariance_prior_``, which few examples cannot estimate.
         class_prior: ``uniform``, ``empirical`` (shares of the examples seen), or one probability
             for each of ``classes_``.
         unknown_prior: Prior probability, between 0 and 1, that an element is of none of the known
@@ -101,6 +102,9 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         process_: The process that was chosen, or that of a given model.
         marginal_map_: The map of every feature that was chosen, or None.
         covariance_: The covariance that was chosen.
+        covariance_prior_: Prior of the covariances of classes, where they have their own: its
+            pseudo-observations, those of the means, and its variance in units of that within
+            classes; else None.
         own_covariance_: Probability that each class has a covariance of its own, ``(K,)``.
         prior_strength_: Pseudo-observations of the prior of the covariance within classes, that
             were chosen; None for a model that was given or trained.
@@ -138,7 +142,7 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         flow: str | None = None,
         marginal_map: str | None = "auto",
         scale: str = "auto",
-        covariance: str = "auto",
+        covariance: str | Sequence[float] = "auto",
         class_prior: Any = "uniform",
         unknown_prior: float | None = None,
         temperature: float | str = "auto",
@@ -301,6 +305,12 @@ class BrunoClassifier(ClassifierMixin, LearnsClasses):
         """Whether classes share one covariance or may have their own."""
         check_is_fitted(self)
         return "shared" if self._own_prior is None else "own"
+
+    @property
+    def covariance_prior_(self) -> tuple[float, ...] | None:
+        """Prior of the covariances of classes, where they have their own; else None."""
+        check_is_fitted(self)
+        return self._own_prior
 
     @property
     def own_covariance_(self) -> np.ndarray:

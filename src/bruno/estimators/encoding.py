@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,13 @@ def as_rows(X: Any, event_shape: tuple[int, ...]) -> Any:  # noqa: N803
     return pixels.reshape(len(pixels), -1)
 
 
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor that is not to be changed; a copy only where torch needs one."""
+    # Torch takes no negative strides, and warns of read-only arrays, as those that processes share.
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return latent vectors ``(N, D)`` and log-determinants ``(N,)`` of rows, in float64.
 
@@ -67,9 +75,7 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
         TooFarError: If an element is too far away to have a density.
     """
     if len(model.event_shape) == 3:
-        # Torch warns of arrays that are read-only, as those are that processes share.
-        images = torch.from_numpy(x if x.flags.writeable else x.copy())
-        check_levels("X", images.reshape(-1, *model.event_shape))
+        check_levels("X", as_tensor(x).reshape(-1, *model.event_shape))
     missing = np.isnan(x)
     if missing.any():
         centre, log_slope = centre_of_columns(model.flow)
@@ -83,12 +89,34 @@ def encoded(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
         starts = range(0, len(x), number)
         parts = [_encoded_at_once(model, x[start : start + number]) for start in starts]
         z, log_det = (torch.cat(column) for column in zip(*parts, strict=True))
+    check_near(z)
+    return z, log_det
+
+
+def check_near(z: Tensor) -> None:
+    """Raise if latent vectors are too far away to have a density.
+
+    Raises:
+        TooFarError: If one is.
+    """
     if not all(abs(extreme.item()) <= _FURTHEST for extreme in z.aminmax()):
         raise TooFarError(
             f"X: expected elements less than {_FURTHEST:g} standard deviations from what the "
             "model was fitted to, got one so far away that densities are no numbers"
         )
-    return z, log_det
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A model and the elements that it was fitted to.
+
+    Attributes:
+        model: The model.
+        latent: What :func:`encoded` returns of the elements; None where fitting did not need it.
+    """
+
+    model: Bruno
+    latent: tuple[Tensor, Tensor] | None = None
 
 
 def keeps_columns_apart(model: Bruno) -> bool:
@@ -113,7 +141,7 @@ def centre_of_columns(flow: Flow) -> tuple[Tensor, Tensor]:
 
 def _encoded_at_once(model: Bruno, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return what :func:`encoded` does, of rows whose latent vectors may be of any size."""
-    elements = torch.from_numpy(x.copy()).to(model.device)
+    elements = as_tensor(x).to(model.device)
     if len(model.event_shape) == 3:
         elements = in_bins(elements.reshape(-1, *model.event_shape))
     # Not the model, which would judge the pixels of these rows alone.

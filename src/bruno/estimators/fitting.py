@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bruno.device import resolve_device
 from bruno.errors import UserError
 from bruno.estimators.calibration import starting_temperature
 from bruno.estimators.dense import fit_dense
+from bruno.estimators.encoding import FittedModel, as_tensor
 from bruno.estimators.leave_one_out import FittedCovariance
 from bruno.estimators.scales import has_one_unit
 from bruno.estimators.selection import Choice, choose
-from bruno.estimators.two_covariance import fit_two_covariance, spans_little
+from bruno.estimators.two_covariance import fit_process
+from bruno.estimators.two_covariance_flow import FittedFlow, fit_flow, spans_little
 from bruno.estimators.weights import without_gaps
-from bruno.model import Bruno
 from bruno.progress import Shown
 
 _AUTO_PROCESSES = ("gaussian", "student_t")
@@ -45,7 +45,9 @@ class Recipe:
     parameters: dict[str, Any]
     seed: Callable[[], int]
 
-    def fit(self, x: np.ndarray, classes: np.ndarray, weight: np.ndarray | None = None) -> Bruno:
+    def fit(
+        self, x: np.ndarray, classes: np.ndarray, weight: np.ndarray | None = None
+    ) -> FittedModel:
         """Return a model that is fitted to classes.
 
         Args:
@@ -54,10 +56,11 @@ class Recipe:
             weight: How often each element counts, ``(N,)``; by default once. A dense flow is
                 trained on all elements alike.
         """
+        device = resolve_device(self.parameters["device"])
         elements, labels, each = _as_tensors(x, classes, weight)
         if self.choice is None:
             process = self.parameters["process"]
-            model = fit_dense(
+            trained = fit_dense(
                 elements,
                 labels,
                 "student_t" if process == "auto" else process,
@@ -66,29 +69,37 @@ class Recipe:
                 seed=self.seed(),
                 verbose=self.parameters["verbose"],
             )
-        else:
-            model = self.two_covariance(elements, labels, each, self.choice)
-        return model.to(resolve_device(self.parameters["device"]))
+            return FittedModel(trained.to(device))
+        choice = self.choice
+        flow = self.fitted_flow(elements, labels, each, choice.power_maps, choice.strength)
+        fitted = fit_process(flow, choice.process)
+        latent = fitted.latent and (fitted.latent[0].to(device), fitted.latent[1].to(device))
+        return FittedModel(fitted.model.to(device), latent)
 
-    def two_covariance(
-        self, x: Tensor, classes: Tensor, weight: Tensor | None, choice: Choice
-    ) -> Bruno:
-        """Return a two-covariance model of this flow and scale, on the CPU.
+    def fitted_flow(
+        self,
+        x: Tensor,
+        classes: Tensor,
+        weight: Tensor | None,
+        power_maps: bool,
+        strength: float,
+    ) -> FittedFlow:
+        """Return the flow of a two-covariance model of this kind and scale, on the CPU.
 
         Args:
             x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
             classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
             weight: How often each counts, ``(N,)``; by default once.
-            choice: Its other parameters.
+            power_maps: Whether every column first goes through a Yeo-Johnson map.
+            strength: Weight of the prior of the covariance within classes.
         """
-        return fit_two_covariance(
+        return fit_flow(
             x,
             classes,
-            choice.process,
             full=self.flow == "affine",
             global_scale=self.scale == "global",
-            strength=choice.strength,
-            power_maps=choice.power_maps,
+            strength=strength,
+            power_maps=power_maps,
             weight=weight,
         )
 
@@ -159,7 +170,7 @@ def chosen_recipe(
     choice = choose(
         elements,
         labels,
-        open_recipe.two_covariance,
+        open_recipe.fitted_flow,
         processes=_AUTO_PROCESSES if process == "auto" else (process,),
         power_maps={"auto": (False, True), None: (False,), "yeo_johnson": (True,)}[bend],
         full=flow == "affine",
@@ -174,6 +185,4 @@ def chosen_recipe(
 def _as_tensors(
     x: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return copies: the arrays may be read-only, of which torch warns."""
-    each = None if weight is None else torch.from_numpy(weight.copy())
-    return torch.from_numpy(x.copy()), torch.from_numpy(classes.copy()), each
+    return as_tensor(x), as_tensor(classes), None if weight is None else as_tensor(weight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from bruno.estimators.calibration import (
     fit_platt_scaling,
     log_odds_unknown,
 )
-from bruno.estimators.encoding import TooFarError, encoded
+from bruno.estimators.encoding import TooFarError, as_tensor, encoded
 from bruno.estimators.fitting import Recipe
 from bruno.estimators.leave_one_out import leave_one_out
 from bruno.estimators.own_covariance import MOST_DIMENSIONS, OwnCovariance
@@ -29,6 +31,7 @@ from bruno.estimators.weights import (
     log_prob_of_new,
     without_gaps,
 )
+from bruno.evidence import Evidence
 from bruno.model import Bruno
 from bruno.progress import Shown
 
@@ -44,6 +47,8 @@ _MOST_HELD_OUT = 2000
 class Examples:
     """Examples that a model is calibrated by, and how it was fitted.
 
+    What is computed of them is computed once.
+
     Attributes:
         x: Elements, ``(N, D)``.
         z: Their latent vectors, ``(N, D)``.
@@ -52,7 +57,10 @@ class Examples:
         log_prior: Logarithms of the prior of the classes, ``(K,)``.
         model: The model.
         recipe: How it was fitted to these examples; None if it was given.
+        evidence: Their evidence by class, ``(K,)``, of the statistics of ``own`` if there is one.
         own: The process of classes with covariances of their own; None if they share one.
+        shared: With ``own``, the same examples of classes that share a covariance, if their scores
+            are computed, too.
     """
 
     x: np.ndarray
@@ -62,7 +70,9 @@ class Examples:
     log_prior: Tensor
     model: Bruno
     recipe: Recipe | None
+    evidence: Evidence
     own: OwnCovariance | None = None
+    shared: Examples | None = None
 
     def merged(self) -> Examples:
         """Return the examples with equal ones as one of their joint weight, sorted by value.
@@ -78,7 +88,8 @@ class Examples:
         rows = torch.from_numpy(first)
         weight = np.bincount(place.ravel(), self.weight).astype(np.float64)
         z = self.z[rows.to(self.z.device)]
-        return replace(self, x=self.x[first], z=z, classes=self.classes[rows], weight=weight)
+        x, classes = self.x[first], self.classes[rows]
+        return replace(self, x=x, z=z, classes=classes, weight=weight, shared=None)
 
     @property
     def each(self) -> Tensor | None:
@@ -108,6 +119,42 @@ class Examples:
             return 1.0
         return self.recipe.starting_temperature(self.number, self.x.shape[1])
 
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Rows that are held out one at a time, at most 2000 of classes of enough examples."""
+        rows = spread(as_tensor(self.x), self.classes, _MOST_HELD_OUT)
+        enough = torch.bincount(self.classes, self.each) >= FEWEST_EXAMPLES
+        return rows[enough[self.classes[rows]]]
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Log-densities of rows :attr:`held_out`, given the others of all classes, ``(M, K)``."""
+        rows, each, device = self.held_out, self.each, self.z.device
+        if not len(rows):
+            return torch.zeros(0, len(self.log_prior), dtype=torch.float64, device="cpu")
+        fitted = None
+        if self.recipe is not None:
+            observed = without_gaps(as_tensor(self.x), each)[1].sum(0)
+            fitted = self.recipe.fitted_covariance(observed, len(self.log_prior))
+        return leave_one_out(
+            self.own or self.model.process,
+            self.z,
+            self.classes.to(device),
+            fitted,
+            rows.to(device),
+            None if each is None else each.to(device),
+            self.evidence,
+            None if self.shared is None else self.shared.scores.to(device),
+        ).cpu()
+
+    @cached_property
+    def calibration(self) -> ClassCalibration:
+        """The calibration by examples that are held out one at a time, in closed form."""
+        rows, start = self.held_out, self.starting_temperature
+        weight = None if self.each is None else self.each[rows]
+        scores = self.scores.unsqueeze(0)
+        return choose_calibration(scores, self.classes[rows], start, self.log_prior, weight)
+
     def score(self, learn: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
         """Fit to some rows and score others, as of :data:`~bruno.estimators.calibration.Score`.
 
@@ -127,8 +174,11 @@ class Examples:
             known, new = (self.z[rows.to(self.z.device)] for rows in (learn, held_out))
         else:
             weight = None if self.weight is None else self.weight[learn.numpy()]
-            model = self.recipe.fit(self.x[learn.numpy()], classes.numpy(), weight)
-            known, new = (encoded(model, self.x[rows.numpy()])[0] for rows in (learn, held_out))
+            rows = self.x[learn.numpy()]
+            fitted = self.recipe.fit(rows, classes.numpy(), weight)
+            model = fitted.model
+            known, _ = fitted.latent or encoded(model, rows)
+            new, _ = encoded(model, self.x[held_out.numpy()])
         each = None if self.each is None else self.each[learn].to(known.device)
         own = None if self.own is None else self.own.beside(model.process)
         process = own or model.process
@@ -146,9 +196,9 @@ def calibration_of(
         generator: Source of folds.
         shown: Shows the progress through a sequence as it is iterated.
     """
-    start = examples.starting_temperature
     if examples.recipe is None or not (examples.once or examples.are_few):
-        return _by_leave_one_out(examples, start)
+        return examples.calibration
+    start = examples.starting_temperature
     # Held out, an element may be too far from all others to have a density.
     examples = examples.merged()
     with suppress(TooFarError):
@@ -187,23 +237,24 @@ def rejection_of(
     return 1.0, 0.0
 
 
-def own_covariance_of(examples: Examples, covariance: str) -> OwnCovariance | None:
-    """Return the process of classes with covariances of their own; None where they share one.
+def with_covariance(examples: Examples, covariance: str | Sequence[float]) -> Examples:
+    """Return examples of classes with covariances of their own, or, where they share one, these.
 
     Args:
         examples: The examples, of classes that share one.
         covariance: ``own``, ``shared``, or ``auto`` for what classifies examples better that are
-            held out one at a time; ``shared`` where there are few.
+            held out one at a time; ``shared`` where there are few. Or the prior of covariances.
 
     Raises:
         UserError: If classes cannot have covariances of their own.
     """
     recipe, dim, number = examples.recipe, examples.x.shape[1], int(examples.classes.max()) + 1
-    if covariance == "own":
+    prior = None if isinstance(covariance, str) else tuple(covariance)
+    if prior is not None or covariance == "own":
         if dim > MOST_DIMENSIONS or np.isnan(examples.x).any():
             raise UserError(
                 f"covariance: expected 'auto' or 'shared' for more than {MOST_DIMENSIONS} features "
-                f"or missing values, got 'own' with {dim} features"
+                f"or missing values, got {covariance!r} with {dim} features"
             )
     elif (
         covariance == "shared"
@@ -213,58 +264,31 @@ def own_covariance_of(examples: Examples, covariance: str) -> OwnCovariance | No
         or not 1 < dim <= MOST_DIMENSIONS
         or number < _FEWEST_CLASSES
     ):
-        return None
+        return examples
     shared = examples.model.process
-    prior = OwnCovariance(shared, 1.0, 1.0)
-    if not prior.any_vary:
-        return None
+    own = OwnCovariance(shared, *(prior or (1.0, 1.0)))
+    if not own.any_vary:
+        return examples
     z, each = examples.z, examples.each
     on_device = None if each is None else each.to(z.device)
-    evidence = evidence_of(z, examples.classes.to(z.device), on_device, prior)
-    own = OwnCovariance.fitted(shared, evidence)
-    if covariance == "own":
-        return own
-    (new, weight), (old, _) = map(_held_out_losses, (replace(examples, own=own), examples))
-    return own if len(weight) and is_better(new, old, weight) else None
+    evidence = evidence_of(z, examples.classes.to(z.device), on_device, own)
+    if prior is None:
+        own = OwnCovariance.fitted(shared, evidence)
+    found = replace(examples, evidence=evidence, own=own, shared=examples)
+    if covariance != "auto":
+        return found
+    (new, weight), (old, _) = map(_held_out_losses, (found, examples))
+    return found if len(weight) and is_better(new, old, weight) else examples
 
 
 def _held_out_losses(examples: Examples) -> tuple[Tensor, Tensor]:
     """Return the log-losses of examples that are held out, calibrated, and their weights."""
-    rows, scores = _held_out_scores(examples)
+    rows = examples.held_out
     truth = examples.classes[rows]
     weight = (
         torch.ones(len(rows), dtype=torch.float64, device="cpu")
         if examples.each is None
         else examples.each[rows]
     )
-    start, log_prior = examples.starting_temperature, examples.log_prior
-    found = choose_calibration(scores.unsqueeze(0), truth, start, log_prior, weight)
-    return nll_loss(found.log_proba(scores, log_prior), truth, reduction="none"), weight
-
-
-def _by_leave_one_out(examples: Examples, start: float) -> ClassCalibration:
-    """Return the calibration by examples that are held out one at a time, in closed form."""
-    rows, scores = _held_out_scores(examples)
-    if not len(rows):
-        return ClassCalibration(start)
-    weight = None if examples.each is None else examples.each[rows]
-    truth = examples.classes[rows]
-    return choose_calibration(scores.unsqueeze(0), truth, start, examples.log_prior, weight)
-
-
-def _held_out_scores(examples: Examples) -> tuple[Tensor, Tensor]:
-    """Return rows of examples and log p(x | class) without each of them, ``(M, K)``."""
-    classes, z, each = examples.classes, examples.z, examples.each
-    x = torch.from_numpy(examples.x.copy())  # it may be read-only, of which torch warns
-    rows = spread(x, classes, _MOST_HELD_OUT)
-    rows = rows[(torch.bincount(classes, each) >= FEWEST_EXAMPLES)[classes[rows]]]
-    if not len(rows):
-        return rows, z.new_zeros(0, int(classes.max()) + 1).cpu()
-    fitted = None
-    if examples.recipe is not None:
-        observed = without_gaps(x, each)[1].sum(0)
-        fitted = examples.recipe.fitted_covariance(observed, int(classes.max()) + 1)
-    process = examples.own or examples.model.process
-    own, held_out = classes.to(z.device), rows.to(z.device)
-    on_device = None if each is None else each.to(z.device)
-    return rows, leave_one_out(process, z, own, fitted, held_out, on_device).cpu()
+    log_proba = examples.calibration.log_proba(examples.scores, examples.log_prior)
+    return nll_loss(log_proba, truth, reduction="none"), weight

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import reduce
 from typing import Any, Self
 
@@ -18,8 +17,8 @@ from bruno.estimators.encoding import encoded
 from bruno.estimators.held_out import (
     Examples,
     calibration_of,
-    own_covariance_of,
     rejection_of,
+    with_covariance,
 )
 from bruno.estimators.labels import (
     as_array,
@@ -82,36 +81,32 @@ class LearnsClasses(TakesLabels):
         classes, indices = np.unique(labels, return_inverse=True)
         self._check_not_reserved("y", classes)
         prior = torch.from_numpy(log_prior(self.class_prior, np.bincount(indices, weight)))
-        recipe = self._fit_model(x, indices, weight, given, prior)
-        z, _ = encoded(self._exact_model, x)
+        recipe, z, _ = self._fit_model(x, indices, weight, given, prior)
         truth = torch.from_numpy(indices)
-        examples = Examples(x, z, truth, weight, prior, self.model_, recipe)
-        own = own_covariance_of(examples, self.covariance)
-        if own is not None:
-            self._own_prior = own.prior
+        evidence = evidence_of(z, truth.to(z.device), weights_beside(weight, z))
+        examples = with_covariance(
+            Examples(x, z, truth, weight, prior, self.model_, recipe, evidence), self.covariance
+        )
+        if examples.own is not None:
+            self._own_prior = examples.own.prior
             self._use(self.model_)
-        self._calibrate(replace(examples, own=own))
-        self._take_first(z, truth.to(z.device), weights_beside(weight, z), labels, classes)
+        self._calibrate(examples)
+        self._take_first(examples, labels, classes)
 
-    def _take_first(
-        self,
-        z: Tensor,
-        of_rows: Tensor,
-        weight: Tensor | None,
-        labels: np.ndarray,
-        classes: np.ndarray,
-    ) -> None:
-        """Take the latent vectors of the first examples.
+    def _take_first(self, examples: Examples, labels: np.ndarray, classes: np.ndarray) -> None:
+        """Take the first examples.
 
         Args:
-            z: Latent vectors, ``(N, D)``.
-            of_rows: Class of each, from 0 to K − 1.
-            weight: How often each counts, ``(N,)``; by default once.
+            examples: The examples.
             labels: Label of each.
             classes: Labels of the classes, ``(K,)``.
         """
         self._recent = None
-        own = self._own
+        if self.window is None and self.half_life is None:
+            self._known = ClassEvidence(classes, examples.evidence)
+            return
+        own, z = self._own, examples.z
+        of_rows, weight = examples.classes.to(z.device), weights_beside(examples.weight, z)
         if self.window is not None:
             labels, z = labels[-self.window :], z[-self.window :]
             weight = None if weight is None else weight[-self.window :]

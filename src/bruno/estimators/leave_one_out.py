@@ -54,6 +54,8 @@ def leave_one_out(
     fitted: FittedCovariance | None,
     rows: Tensor | None = None,
     weight: Tensor | None = None,
+    evidence: Evidence | None = None,
+    of_shared: Tensor | None = None,
 ) -> Tensor:
     """Return log p(z_i | class k, without z_i) of elements and all classes, ``(M, K)``, in nats.
 
@@ -66,24 +68,30 @@ def leave_one_out(
         rows: The ``M`` elements to hold out, one at a time; by default all.
         weight: How often each element counts, ``(N,)``; by default once. One that counts several
             times is held out once, as one of several equal elements is.
+        evidence: The evidence of all elements by class, ``(K,)``; by default it is gathered.
+        of_shared: Where classes have covariances of their own, what is returned for the shared
+            one; by default it is computed.
     """
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
+    if evidence is None:
+        own = process if isinstance(process, OwnCovariance) else None
+        evidence = evidence_of(z, classes, weight, own)
     if isinstance(process, OwnCovariance):
-        of_shared = leave_one_out(process.shared, z, classes, fitted, rows, weight)
+        if of_shared is None:
+            alone = process.of_shared(evidence)
+            of_shared = leave_one_out(process.shared, z, classes, fitted, rows, weight, alone)
         held = without_gaps(z, weight)[1].clamp_max(1)[rows, 0]
-        known = evidence_of(z, classes, weight, process)
-        return process.leave_one_out(z[rows], classes[rows], known, of_shared, held)
-    evidence = evidence_of(z, classes, weight)
+        return process.leave_one_out(z[rows], classes[rows], evidence, of_shared, held)
     scores = log_prob_given(process, z[rows], evidence)
     z, each = without_gaps(z, weight)
     held = each.clamp_max(1)
     size = chunks.rows_per_chunk(len(evidence.count) * z.shape[1], chunks.MEMORY_ELEMENTS)
     for i in torch.arange(len(rows), device=z.device).split(size):
-        part, own, once = z[rows[i]], classes[rows[i]], held[rows[i]]
-        scores[i, own] = _without_itself(process, part, evidence[own], once)
+        part, mine, once = z[rows[i]], classes[rows[i]], held[rows[i]]
+        scores[i, mine] = _without_itself(process, part, evidence[mine], once)
         if fitted is not None:
             std = process.noise.sqrt()
-            scores[i] -= 0.5 * _change(std, part, own, once, evidence, fitted)
+            scores[i] -= 0.5 * _change(std, part, mine, once, evidence, fitted)
     return scores
 
 

@@ -166,9 +166,10 @@ def log_gamma_ratio(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
         a: At least 1.
         b: At least 0.
     """
-    a, b = np.broadcast_arrays(a, b)
-    series = (a + b - 0.5) * np.log1p(b / a) + b * (np.log(a) - 1) - b / (12 * a * (a + b))
-    ratio: np.ndarray = np.where(a > _STIRLING_FROM, series, gammaln(a + b) - gammaln(a))
+    ratio: np.ndarray = gammaln(a + b) - gammaln(a)
+    if (a > _STIRLING_FROM).any():
+        series = (a + b - 0.5) * np.log1p(b / a) + b * (np.log(a) - 1) - b / (12 * a * (a + b))
+        ratio = np.where(a > _STIRLING_FROM, series, ratio)
     return ratio
 
 

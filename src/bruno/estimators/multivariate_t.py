@@ -87,12 +87,13 @@ class OwnClasses:
             )
         return torch.cat(parts)
 
-    def sample(self, number: int, generator: torch.Generator) -> Tensor:
+    def sample(self, number: int, generator: torch.Generator, latent_scale: float = 1.0) -> Tensor:
         """Return draws of the one class that this is, ``(number, D)``.
 
         Args:
             number: How many.
             generator: Source of randomness.
+            latent_scale: Factor of the deviations from the mean.
         """
         degrees = self.degrees.cpu().expand(number) / 2
         gamma = torch._standard_gamma(degrees, generator=generator).to(self.mean)
@@ -101,7 +102,8 @@ class OwnClasses:
             self.mean
         )
         wider = (1 + 1 / self.strength) / (2 * gamma)
-        return self.mean + wider.sqrt().unsqueeze(1) * (normal @ self.root[0].T)
+        wide = latent_scale * wider.sqrt()
+        return self.mean + wide.unsqueeze(1) * (normal @ self.root[0].T)
 
 
 def student_t(

@@ -93,8 +93,7 @@ class OneSet(BrunoEstimator):
         x = x[rows]
         one_class = np.zeros(len(x), dtype=np.int64)
         certain = torch.zeros(1, device="cpu", dtype=torch.float64)
-        recipe = self._fit_model(x, one_class, weight, given, certain)
-        z, log_det = encoded(self._exact_model, x)
+        recipe, z, log_det = self._fit_model(x, one_class, weight, given, certain)
         each = weights_beside(weight, z)
         self._take_modes(x, z, each, recipe)
         self._seen = self._evidence_of(z, each)

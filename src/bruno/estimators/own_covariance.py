@@ -249,7 +249,11 @@ class OwnCovariance:
         return _mixed(log_odds, log_prob, of_shared)
 
     def sample(
-        self, evidence: Evidence, sample_shape: tuple[int], generator: torch.Generator
+        self,
+        evidence: Evidence,
+        sample_shape: tuple[int],
+        generator: torch.Generator,
+        latent_scale: float = 1.0,
     ) -> Tensor:
         """Return new latent vectors of a class, ``(*sample_shape, D)``.
 
@@ -257,6 +261,7 @@ class OwnCovariance:
             evidence: Its evidence, of batch shape ``()``.
             sample_shape: How many.
             generator: Source of randomness.
+            latent_scale: Factor of the deviations from the predictive mean.
         """
         (number,) = sample_shape
         alone = evidence.expand((1,))
@@ -264,8 +269,10 @@ class OwnCovariance:
         share = torch.sigmoid(self._log_odds(own, alone))
         uniform = torch.rand(number, 1, generator=generator, dtype=share.dtype, device="cpu")
         is_own = uniform.to(share) < share
-        of_shared = self.shared.sample(self.of_shared(evidence), (number,), generator)
-        of_own = of_shared.index_copy(1, self._varying, own.sample(number, generator))
+        alike = self.of_shared(evidence)
+        of_shared = self.shared.sample(alike, (number,), generator, latent_scale)
+        drawn = own.sample(number, generator, latent_scale)
+        of_own = of_shared.index_copy(1, self._varying, drawn)
         return torch.where(is_own, of_own, of_shared)
 
     def prepared(self, evidence: Evidence) -> tuple[Tensor, ...]:

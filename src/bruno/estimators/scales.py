@@ -8,6 +8,8 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
+from bruno import chunks
+
 # Scales estimated from two or three rows are unreliable, and large columns vary more than small
 # ones. Weight of that prior; chosen as the defaults of the two-covariance model are.
 _PSEUDO_OBSERVATIONS = 1.0
@@ -39,20 +41,16 @@ def standard_scale(
         weight: How often entries count, ``(N, 1)`` or ``(N, D)``; by default once.
     """
     each = torch.ones_like(x[:, :1]) if weight is None else weight
-    mean, std = _moments(x, each)
+    mean, std, log_size = _moments(x, each)
     changes = std > 0
     if not bool(changes.any()):
         return mean, torch.ones_like(std)
     if global_scale:
         largest = std.max()
         return mean, largest * (std / largest).square().mean().sqrt().expand_as(mean)
-    each = each.expand_as(x)[:, changes]
-    number = each.sum(0)
+    number = each.sum(0).expand_as(std)[changes]
     share = _PSEUDO_OBSERVATIONS / ((number - 1).clamp_min(0) + _PSEUDO_OBSERVATIONS)
-    size = x[:, changes].abs().amax(0)
-    mean_square = (each * (x[:, changes] / size).square()).sum(0) / number
-    log_size = size.log() + 0.5 * mean_square.log()
-    log_std = std[changes].log()
+    log_size, log_std = log_size[changes], std[changes].log()
     prior = log_size + (log_std - log_size).median()
     shrunk = torch.lerp(log_std, prior, share).exp()
     std[changes] = shrunk.clamp_max(torch.finfo(x.dtype).max)
@@ -73,11 +71,12 @@ def has_one_unit(x: Tensor, weight: Tensor | None = None) -> bool:
         weight: How often entries count, ``(N, 1)`` or ``(N, D)``; by default once. Only standard
             deviations depend on it.
     """
-    _, std = _moments(x, torch.ones_like(x[:, :1]) if weight is None else weight)
+    _, std, _ = _moments(x, torch.ones_like(x[:, :1]) if weight is None else weight)
     changes = std > 0
     if not bool(changes.any()):
         return True
-    x, std = x[:, changes], std[changes]
+    if not bool(changes.all()):
+        x, std = x[:, changes], std[changes]
     usual = std.median()
     if not bool(std.max() < _OTHER_UNIT * usual):
         return False
@@ -91,6 +90,8 @@ def _much_smaller(x: Tensor, std: Tensor, usual: Tensor) -> Tensor:
     Without columns of rounding errors, and those with one value in most rows.
     """
     small = std < _largest_small(x) * usual
+    if not bool(small.any()):
+        return small
     is_rounding = (std < _ROUNDING * usual) & (x.amin(0) < 0) & (x.amax(0) > 0)
     small &= ~is_rounding
     ordered = x[:, small].sort(0).values
@@ -121,20 +122,34 @@ def _is_apart(x: Tensor, std: Tensor, usual: Tensor, small: Tensor) -> bool:
     return bool(std[small].max() < _largest_small(x) * next_larger)
 
 
-def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and standard deviation of every dimension, ``(D,)``; 0 for constants.
+def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean, standard deviation and log root mean square of every dimension, ``(D,)``.
 
+    The standard deviation of constants is 0.
     The standard deviation of the N elements seen is too small for a new one, whose variance about
     their mean is (N + 1) / (N − 1) times theirs.
     """
     number = weight.sum(0)
     share = weight / torch.where(number == 0, 1.0, number)
     smallest, largest = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max
-    size = x.abs().amax(0).clamp_min(smallest)
-    mean = (share * (x / size)).sum(0)
-    std = (share * (x / size - mean).square()).sum(0).sqrt()
+    size = torch.maximum(x.amax(0), -x.amin(0)).clamp_min(smallest)
+    rows = chunks.rows_per_chunk(x.shape[1], chunks.device_limit(x.device))
+    parts = list(zip(x.split(rows), share.split(rows), strict=True))
+    mean, variance = torch.zeros_like(size), torch.zeros_like(size)
+    for part, each in parts:
+        mean += _weighted_sum(each, part)
+    mean /= size
+    for part, each in parts:
+        variance += _weighted_sum(each, (part / size).sub_(mean).square_())
+    std = variance.sqrt()
     # Of weights that sum to less than those of two elements, that is not known.
     several = number.clamp_min(_FEWEST)
     std = std * ((several + 1) / (several - 1)).sqrt()
     changes = (std > 1e-12) & (std * size > smallest)
-    return mean * size, torch.where(changes, (std * size).clamp_max(largest), 0)
+    log_size = size.log() + 0.5 * (mean.square() + variance).log()
+    return mean * size, torch.where(changes, (std * size).clamp_max(largest), 0), log_size
+
+
+def _weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the sums of columns ``(N, D)`` with weights ``(N, 1)`` or ``(N, D)``, ``(D,)``."""
+    return weight[:, 0] @ x if weight.shape[1] == 1 else (weight * x).sum(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from torch.nn.functional import nll_loss
 from bruno.estimators.calibration import choose_calibration
 from bruno.estimators.encoding import encoded
 from bruno.estimators.leave_one_out import FittedCovariance, leave_one_out
-from bruno.estimators.two_covariance import prior_strength
-from bruno.estimators.weights import without_gaps
-from bruno.model import Bruno
+from bruno.estimators.two_covariance import fit_process
+from bruno.estimators.two_covariance_flow import FittedFlow, prior_strength
+from bruno.estimators.weights import has_gaps, without_gaps
 from bruno.progress import Shown
 
 # More rows cost time and do not change a choice that matters; for many dimensions twice as many.
@@ -70,15 +71,15 @@ class Choice:
         return FittedCovariance(free + self.strength, full)
 
 
-Fit = Callable[[Tensor, Tensor, Tensor | None, Choice], Bruno]
-"""Fits a model to elements ``(N, D)``, their classes ``(N,)`` and their weights, if they have some,
-``(N,)``."""
+FitFlow = Callable[[Tensor, Tensor, Tensor | None, bool, float], FittedFlow]
+"""Fits a flow to elements ``(N, D)``, their classes ``(N,)`` and their weights, if they have some,
+``(N,)``, with or without power maps, and with a weight of the prior."""
 
 
 def choose(
     x: Tensor,
     classes: Tensor,
-    fit: Fit,
+    fit_flow: FitFlow,
     *,
     processes: Sequence[str],
     power_maps: Sequence[bool],
@@ -96,7 +97,7 @@ def choose(
     Args:
         x: Elements, float64 ``(N, D)``; NaN where an entry is missing.
         classes: Class of each, int64 ``(N,)``, from 0 to K − 1.
-        fit: Fits a model.
+        fit_flow: Fits a flow.
         processes: The processes to choose from, the simplest first.
         power_maps: Whether there may be power maps; the default first.
         full: Whether dimensions are mixed.
@@ -121,12 +122,16 @@ def choose(
     if not len(rows) or 2 * float(each[rows].sum()) < number:
         return best
 
+    @cache
+    def flow_of(power_maps: bool, strength: float) -> FittedFlow:
+        return fit_flow(x, classes, weight, power_maps, strength)
+
     def losses(choice: Choice) -> Tensor:
-        model = fit(x, classes, weight, choice)
-        z, log_det = encoded(model, x.numpy())
+        fitted = fit_process(flow_of(choice.power_maps, choice.strength), choice.process)
+        z, log_det = fitted.latent or encoded(fitted.model, x.numpy())
         observed = without_gaps(x, weight)[1].sum(0)
-        fitted = choice.fitted_covariance(observed, len(count), full=full)
-        scores = leave_one_out(model.process, z, classes, fitted, rows, weight)
+        unit = choice.fitted_covariance(observed, len(count), full=full)
+        scores = leave_one_out(fitted.model.process, z, classes, unit, rows, weight)
         if len(count) == 1:
             negative: Tensor = -(scores[:, 0] + log_det[rows])
             return negative
@@ -194,7 +199,7 @@ def spread(x: Tensor, classes: Tensor, most: int) -> Tensor:
     if len(x) <= most:
         return torch.arange(len(x), device=x.device)
     # By one number of each element; sorting every column would take longer than a fit.
-    order = x.nan_to_num(0.0).sum(1).argsort(stable=True)
+    order = (x.nan_to_num(0.0) if has_gaps(x) else x).sum(1).argsort(stable=True)
     order = order[classes[order].argsort(stable=True)]
     places = (
         torch.linspace(0, len(x) - 1, most, device=x.device, dtype=torch.float64).round().long()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class TakesLabels(BrunoEstimator):
     """An estimator of labelled elements, with all parameters of :class:`~bruno.BrunoClassifier`."""
 
     class_prior: Any
-    covariance: str
+    covariance: str | Sequence[float]
     unknown_prior: float | None
     temperature: float | str
     window: int | None
@@ -28,7 +29,10 @@ class TakesLabels(BrunoEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_choice("covariance", self.covariance, _COVARIANCES)
+        if isinstance(self.covariance, str):
+            check_choice("covariance", self.covariance, _COVARIANCES)
+        else:
+            _check_covariance_prior(self.covariance)
         if self.unknown_prior is not None:
             self._check_unknown_prior()
         if not (isinstance(self.temperature, str) and self.temperature == "auto"):
@@ -91,3 +95,16 @@ class TakesLabels(BrunoEstimator):
     def _checked_half_life(self) -> float:
         check_positive("half_life", self.half_life)
         return float(self.half_life or 0)
+
+
+def _check_covariance_prior(prior: Any) -> None:
+    """Raise if this is no prior of covariances."""
+    try:
+        values = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(())
+    if values.shape != (3,) or not bool(((values > 0) & (values < np.inf)).all()):
+        raise UserError(
+            f"covariance: expected one of {', '.join(map(repr, _COVARIANCES))}, or the three "
+            f"positive numbers of a covariance_prior_, got {prior!r}"
+        )

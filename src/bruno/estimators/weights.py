@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,12 @@ def weights_beside(weight: np.ndarray | None, z: Tensor) -> Tensor | None:
     return None if weight is None else torch.from_numpy(weight).to(z.device)
 
 
+def has_gaps(x: Tensor) -> bool:
+    """Return whether entries are missing in elements ``(..., D)``, as NaN."""
+    # Without gaps the sum is a number, short of overflow; it is the faster question.
+    return not math.isfinite(x.sum()) and bool(x.isnan().any())
+
+
 def without_gaps(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return elements without missing entries, and the weights of all entries.
 
@@ -65,9 +72,9 @@ def without_gaps(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """
     each = torch.ones_like(x[:, 0]) if weight is None else weight
     each = each.unsqueeze(1)
-    missing = x.isnan()
-    if not bool(missing.any()):
+    if not has_gaps(x):
         return x, each
+    missing = x.isnan()
     least = torch.where(missing, torch.inf, x).amin(0)
     least = torch.where(least.isinf(), 0.0, least)
     return torch.where(missing, least, x), torch.where(missing, 0.0, each)
@@ -92,11 +99,10 @@ def evidence_of(
     """
     if own is not None:
         return _padded(own.evidence_of(z, classes, weight), number)
-    missing = z.isnan()
-    if not bool(missing.any()):
+    if not has_gaps(z):
         return Evidence.by_class(z, classes, weight)
     each = torch.ones_like(z) if weight is None else weight.unsqueeze(1).expand_as(z)
-    return Evidence.by_class(z.nan_to_num(0.0), classes, torch.where(missing, 0.0, each))
+    return Evidence.by_class(z.nan_to_num(0.0), classes, torch.where(z.isnan(), 0.0, each))
 
 
 def evidence_of_one(
@@ -109,7 +115,7 @@ def evidence_of_one(
         weight: How often each counts, ``(N,)``; by default once.
         own: As for :func:`evidence_of`.
     """
-    if own is None and weight is None and not bool(z.isnan().any()):
+    if own is None and weight is None and not has_gaps(z):
         return Evidence.of(z)
     return evidence_of(z, torch.zeros(len(z), dtype=torch.int64, device=z.device), weight, own)[0]
 
@@ -139,9 +145,9 @@ def log_prob_given(
         z: Queries, ``(Q, D)``; NaN where an entry is missing.
         evidence: Sets, of batch shape ``(K,)``.
     """
-    missing = z.isnan()
-    if isinstance(process, OwnCovariance) or not bool(missing.any()):
+    if isinstance(process, OwnCovariance) or not has_gaps(z):
         return process.log_prob_given(z, evidence)
+    missing = z.isnan()
     predictive = process.predictive(evidence).base_dist
     size = chunks.rows_per_chunk(len(evidence.mean) * z.shape[1], chunks.MEMORY_ELEMENTS)
     parts = []
@@ -158,7 +164,7 @@ def log_prob_of_new(process: ExchangeableProcess | OwnCovariance, z: Tensor) -> 
         process: The process.
         z: Elements, ``(Q, D)``; NaN where an entry is missing.
     """
-    if isinstance(process, OwnCovariance) or not bool(z.isnan().any()):
+    if isinstance(process, OwnCovariance) or not has_gaps(z):
         return process.log_prob(z.unsqueeze(1))
     nothing = Evidence.empty(process.dim, (1,), device=z.device)
     return log_prob_given(process, z, nothing)[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bruno.device import resolve_device
 from bruno.errors import UserError, renamed_argument
 from bruno.estimators.calibration import with_rejection
 from bruno.estimators.class_prior import log_prior
+from bruno.estimators.own_covariance import OwnCovariance
 from bruno.evidence import Evidence
 from bruno.flows.frozen import freeze_weights
 from bruno.model import Bruno
@@ -51,7 +53,7 @@ class Encoded:
     """Elements as a model sees them.
 
     Attributes:
-        codes: Their codes, the latent dimensions that a set informs, float64 ``(N, dim)``.
+        codes: Their codes, float64 ``(N, dim)``.
         log_prob: log p(x) of each, in nats, ``(N,)``, where it was asked for.
     """
 
@@ -63,7 +65,9 @@ class ServedModel:
     """A model and what is known of it.
 
     Classes are compared, learned and forgotten by codes: the leading latent dimensions that a set
-    informs. All others are independent of every set, and cancel in comparisons.
+    informs. All others are independent of every set, and cancel in comparisons. With covariances
+    of their own, codes are the statistics that hold them, at most 2080 numbers
+    (:meth:`~bruno.estimators.own_covariance.OwnCovariance.statistics`).
 
     Args:
         model: The model, without context.
@@ -72,6 +76,7 @@ class ServedModel:
         calibration: How log-densities become probabilities of classes.
         max_pixels: Largest number of pixels of a picture.
         given: Classes that a new store begins with.
+        covariance_prior: Prior of the covariances of classes, where they have their own.
     """
 
     def __init__(
@@ -82,18 +87,27 @@ class ServedModel:
         calibration: Calibration,
         max_pixels: int,
         given: tuple[GivenClass, ...] = (),
+        covariance_prior: tuple[float, ...] | None = None,
     ) -> None:
         self._model = model.requires_grad_(False)
-        self.dim = informed_dim(model)
-        self._process = model.process.first(self.dim)
+        self.sha256 = str(located.config["weights_sha256"])
+        self._own: OwnCovariance | None = None
+        informed = informed_dim(model)
+        if covariance_prior is not None:
+            informed = model.process.dim
+            self._own = OwnCovariance(model.process, *covariance_prior)
+            # Another prior is another model: its densities of the same classes are others.
+            prior = f"{self.sha256} {covariance_prior}"
+            self.sha256 = hashlib.sha256(prior.encode()).hexdigest()
+        self.dim = informed if self._own is None else self._own.dim
+        self._process = self._own or model.process.first(informed)
         is_exact = model.flow.dtype == torch.float64
         self._exact_model = model if is_exact else copy.deepcopy(model).double()
         for each in {self._model, self._exact_model}:
             freeze_weights(each.flow)
-        self._exact_codes = Coder(self._exact_model.flow, self.dim)
-        self._codes = traced(Coder(self._model.flow, self.dim), self._example)
+        self._exact_latent = Coder(self._exact_model.flow, informed)
+        self._latent = traced(Coder(self._model.flow, informed), self._example)
         self.name = name
-        self.sha256 = str(located.config["weights_sha256"])
         self.calibration = calibration
         self.given = given
         self.typical: TypicalDensity | None = typical_density(located.card)
@@ -115,10 +129,12 @@ class ServedModel:
                 sets inform few of the latent dimensions.
         """
         if not with_densities:
-            return Encoded(self._codes(self._input(self._model, elements)).cpu(), None)
+            latent = self._latent(self._input(self._model, elements))
+            return Encoded(self._codes_of(latent).cpu(), None)
         z, log_det = self._model.flow(self._input(self._model, elements))
-        log_prob = self._model.process.log_prob(z.unsqueeze(1)) + log_det.double()
-        return Encoded(z[:, : self.dim].double().cpu(), log_prob.cpu())
+        process = self._own or self._model.process
+        log_prob = process.log_prob(z.unsqueeze(1)) + log_det.double()
+        return Encoded(self._codes_of(z.double()).cpu(), log_prob.cpu())
 
     @torch.no_grad()
     def encode_repeatably(self, elements: Tensor) -> Encoded:
@@ -130,7 +146,8 @@ class ServedModel:
             elements: ``(N, *event)``, images as grey levels.
         """
         x = self._input(self._exact_model, elements)
-        return Encoded(torch.cat([self._exact_codes(one).cpu() for one in x.split(1)]), None)
+        codes = [self._codes_of(self._exact_latent(one)).cpu() for one in x.split(1)]
+        return Encoded(torch.cat(codes), None)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -181,8 +198,8 @@ class ServedModel:
             evidence: Of the set, batch shape ``()``.
         """
         codes = codes.to(self._model.device)
-        predictive = self._process.predictive(self._here(evidence))
-        ratio: Tensor = predictive.log_prob(codes) - self._process.log_prob(codes.unsqueeze(1))
+        given = self._process.log_prob_given(codes, self._here(evidence).expand((1,)))[:, 0]
+        ratio: Tensor = given - self._process.log_prob(codes.unsqueeze(1))
         return ratio.cpu()
 
     @torch.no_grad()
@@ -196,10 +213,11 @@ class ServedModel:
             seed: Seed.
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        rest = self._model.process.dim - self.dim  # dimensions that no evidence informs
+        process = self._own or self._model.process
+        rest = process.dim - self.dim  # dimensions that no evidence informs
         mean, scatter = (pad(part, (0, rest)) for part in (evidence.mean, evidence.scatter))
         whole = self._here(Evidence(evidence.count, mean, scatter))
-        drawn = self._model.process.sample(whole, (count,), generator, latent_scale)
+        drawn = process.sample(whole, (count,), generator, latent_scale)
         return drawn.cpu()
 
     def no_evidence(self) -> Evidence:
@@ -210,6 +228,10 @@ class ServedModel:
         """Return codes ``(N, dim)`` as whole numbers, as they are learned."""
         vectors: NDArray[np.float64] = codes.cpu().double().numpy()
         return fixed_point(vectors)
+
+    def _codes_of(self, latent: Tensor) -> Tensor:
+        """Return the codes of latent vectors, of which the leading dimensions count."""
+        return latent[:, : self.dim] if self._own is None else self._own.statistics(latent)
 
     def _here(self, evidence: Evidence) -> Evidence:
         parts = (evidence.count, evidence.mean, evidence.scatter)
@@ -250,6 +272,7 @@ def load_model(settings: ServerSettings) -> ServedModel:
         path = locate(settings.classifier or settings.model)
     located = LocatedModel(path, read_config(path), Path())
     given: tuple[GivenClass, ...] = ()
+    covariance_prior: tuple[float, ...] | None = None
     if settings.classifier is None:
         model, name = located.load(), path.name
         calibration = calibration_of(str(located.config["weights_sha256"]))
@@ -259,11 +282,6 @@ def load_model(settings: ServerSettings) -> ServedModel:
 
         with renamed_argument("path", argument):
             classifier = BrunoClassifier.load(path)
-        if classifier.covariance_ == "own":
-            raise UserError(
-                f"{argument}: expected a classifier whose classes share a covariance, fitted with "
-                "covariance='shared', got one with covariances of their own"
-            )
         model, name = classifier.model_, "classifier"
         calibration = Calibration(
             classifier.temperature_,
@@ -271,8 +289,8 @@ def load_model(settings: ServerSettings) -> ServedModel:
             classifier.unknown_intercept_,
             classifier.label_noise_,
         )
-        known = classifier.evidence_
-        dim = informed_dim(model)
+        known, covariance_prior = classifier._known.now().evidence, classifier.covariance_prior_
+        dim = informed_dim(model) if covariance_prior is None else known.dim
         codes = Evidence(known.count, known.mean[:, :dim], known.scatter[:, :dim])
         given = tuple(
             GivenClass(str(label), ExactEvidence.rounded(codes[row]))
@@ -283,5 +301,11 @@ def load_model(settings: ServerSettings) -> ServedModel:
     if len(model.event_shape) == 3 and model.event_shape[1] != model.event_shape[2]:
         raise UserError(f"{argument}: expected a model of square images, got {model.event_shape}")
     return ServedModel(
-        model.to(device), located, name, calibration, settings.max_pixels * 10**6, given
+        model.to(device),
+        located,
+        name,
+        calibration,
+        settings.max_pixels * 10**6,
+        given,
+        covariance_prior,
     )
