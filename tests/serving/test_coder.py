@@ -12,7 +12,7 @@ from bruno.serving.settings import ServerSettings
 @pytest.mark.parametrize("name", ["omniglot", "omniglot-classify", "glyphs"])
 def test_shipped_models_are_encoded_by_a_traced_graph(name):
     model = load_model(ServerSettings(model=name))
-    assert isinstance(model._codes, torch.jit.ScriptFunction)
+    assert isinstance(model._latent, torch.jit.ScriptFunction)
     generator = torch.Generator().manual_seed(0)
     elements = torch.randint(0, 256, (7, *model.format.event_shape), generator=generator).byte()
     for part in (elements, elements[:1]):

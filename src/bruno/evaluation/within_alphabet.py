@@ -193,7 +193,7 @@ def _summarised(
     log_posteriors: Sequence[Tensor], dataset: LabelledImages, official: bool, seed: int
 ) -> WithinAlphabetResult:
     by_run = [100.0 * is_correct(one) for one in log_posteriors]
-    sizes = torch.tensor([len(one) for one in log_posteriors], device="cpu")
+    sizes = torch.tensor([len(one) for one in log_posteriors], device="cpu", dtype=torch.int64)
     runs = torch.arange(len(sizes), device="cpu").repeat_interleave(sizes)
     return WithinAlphabetResult(
         dataset=f"{dataset.name}/{dataset.split}",
