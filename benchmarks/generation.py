@@ -38,8 +38,6 @@ def judged(name: str, judge: str | None) -> list[dict[str, object]]:
     if bruno([*command, "--out", str(out), *(["--judge", judge] if judge else [])]):
         raise SystemExit(f"the evaluation of {name} failed")
     evaluation = json.loads(out.read_text(encoding="utf-8"))
-    evaluation["model"] = name  # not where it lies on this machine
-    out.write_text(json.dumps(evaluation, indent=2) + "\n", encoding="utf-8")
     results: list[dict[str, object]] = evaluation["generation"]
     return results
 

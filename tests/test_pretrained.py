@@ -7,6 +7,7 @@ from safetensors.torch import save
 
 from bruno import Bruno, CheckpointError, ExchangeableGaussian, RealNVP, UserError
 from bruno.pretrained import build
+from bruno.training.locate import locate_model
 from tests.faults import every_fault
 from tests.test_model import draw, make_model
 
@@ -207,3 +208,9 @@ def test_presets_of_format_version_1_keep_their_meaning(tmp_path, old, preset):
     x = draw((3,), 2, 3)
     assert loaded.flow.preset == preset
     assert torch.equal(loaded.log_prob(x), model.log_prob(x))
+
+
+def test_evaluations_name_a_shipped_model_and_not_where_it_lies(tmp_path):
+    assert locate_model(None, "omniglot").name == "omniglot"
+    Bruno.from_pretrained("glyphs").save_pretrained(tmp_path / "mine")
+    assert locate_model(str(tmp_path / "mine"), None).name == str(tmp_path / "mine")

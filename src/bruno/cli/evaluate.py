@@ -139,7 +139,7 @@ def evaluate(
         evaluation = run_suite(subject, settings, protocols=protocols, progress=display)
     competitors = {"unconditional": unconditional, "judge": judge}
     report = {
-        "model": str(located.path),
+        "model": located.name,
         **provenance(),
         **evaluation.to_dict(),
         **{role: name for role, name in competitors.items() if name is not None},

@@ -93,7 +93,7 @@ def report(
         trained_classes=_has_trained_classes(located, subject.dataset),
     )
     write_report(page, html)
-    figures = {"model": str(located.path), **provenance(), **evaluation.to_dict()}
+    figures = {"model": located.name, **provenance(), **evaluation.to_dict()}
     content = json.dumps(figures, indent=2).encode() + b"\n"
     write_atomically(page.with_name(EVALUATION_FILE), content)
     if as_json:

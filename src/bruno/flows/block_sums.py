@@ -195,7 +195,8 @@ class BlockSums(NormalScores):
     def _code_shares(self, total: Tensor, parts: Sequence[Tensor]) -> Cdf:
         """Return probabilities of totals and partial sums, each ``(B, C, 4, H/4, W/4)``."""
         zero = torch.zeros_like(total)
-        of_total = self.sums.shares(self.places.expand_as(total), total, zero, zero + _MOST)
+        place = self.places.expand_as(total)
+        of_total = integer_shares(self.sums.logits, place, total, zero, zero + _MOST)
         wholes = [_whole(index, total, parts) for index in range(len(parts))]
         # All partial sums at once, from the tables of all of them below each other.
         tables = torch.cat([self._split(index).logits for index in range(len(parts))])

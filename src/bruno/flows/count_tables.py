@@ -32,20 +32,6 @@ class CountTables(nn.Module):
         # Lower bound, upper bound, then the bins.
         self.logits = nn.Parameter(torch.zeros(tables, 2 + bins, **FACTORY_KWARGS))
 
-    def shares(self, table: Tensor, number: Tensor, least: Tensor, greatest: Tensor) -> Cdf:
-        """Return the probability of integers, and of all below and above, in float64.
-
-        Args:
-            table: Index of the table of each integer, int64 ``(*B)``.
-            number: The integers, ``(*B)``.
-            least: Lower bounds, ``(*B)``.
-            greatest: Upper bounds, ``(*B)``.
-
-        Returns:
-            Probabilities, each ``(*B)``.
-        """
-        return integer_shares(self.logits, table, number, least, greatest)
-
     def numbers(
         self, table: Tensor, lower: Tensor, upper: Tensor, least: Tensor, greatest: Tensor
     ) -> Tensor:

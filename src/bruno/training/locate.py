@@ -13,7 +13,7 @@ from bruno.data.context import ContextFeature, features_of_model
 from bruno.errors import CheckpointError, UserError, renamed_argument
 from bruno.model import Bruno
 from bruno.paths import user_path
-from bruno.pretrained import locate, read_config
+from bruno.pretrained import WEIGHTS_DIRECTORY, locate, read_config
 from bruno.training.run_directory import MODEL_DIRECTORY
 
 # Samples named right, beyond chance, over real images named right from which on a model draws.
@@ -39,6 +39,12 @@ class LocatedModel:
     def load(self) -> Bruno:
         """Return the model itself."""
         return Bruno.from_pretrained(self.path)
+
+    @property
+    def name(self) -> str:
+        """Name of a model that came with the package, the same everywhere; else its path."""
+        is_shipped = self.path.parent == WEIGHTS_DIRECTORY
+        return self.path.name if is_shipped else str(self.path)
 
     @property
     def experiment(self) -> dict[str, Any]:
