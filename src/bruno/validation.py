@@ -20,9 +20,10 @@ _MAKES_A_TENSOR = "torch.as_tensor makes one"
 def values_can_be_checked(x: Tensor) -> bool:
     """Return whether the numbers of a tensor can be read, as every check of values does.
 
-    They cannot be read while a function is compiled, exported or traced, under ``torch.func.vmap``
-    (also inside or outside of other transforms, as in per-sample gradients), and on the meta
-    device. A check that depends on values is skipped there; checks of shapes and dtypes never are.
+    They cannot be read while a function is compiled, exported, traced or recorded as a CUDA graph,
+    under ``torch.func.vmap`` (also inside or outside of other transforms, as in per-sample
+    gradients), and on the meta device. A check that depends on values is skipped there; checks of
+    shapes and dtypes never are.
 
     Example:
         >>> seen = []
@@ -34,7 +35,7 @@ def values_can_be_checked(x: Tensor) -> bool:
         [True, False]
     """
     is_traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if is_traced or x.is_meta:
+    if is_traced or x.is_meta or (x.is_cuda and torch.cuda.is_current_stream_capturing()):
         return False
     return not _is_batched(x)
 

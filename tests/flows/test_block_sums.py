@@ -9,9 +9,10 @@ import torch
 from bruno import Bruno, ExchangeableGaussian, RealNVP, UserError
 from bruno.data import dequantise
 from bruno.data.glyphs import load_glyphs
-from bruno.flows.block_sums import BlockSums, _table_of, code_only, take_pixels
+from bruno.flows.block_sums import BlockSums, code_only, take_pixels
 from bruno.flows.count_tables import CountTables, integer_shares
 from bruno.flows.pixels_given_sums import PixelsGivenSums
+from bruno.flows.reshape import Chain
 from bruno.seeding import generator_for
 from bruno.training import ObjectiveConfig
 from bruno.training.objectives import Objective
@@ -74,7 +75,8 @@ def test_tables_count_what_they_are_fitted_to():
 @pytest.mark.parametrize(("index", "most"), [(0, 2040), (1, 1020), (2, 1020)])
 def test_there_are_two_tables_for_every_doubling_of_a_sum(index, most):
     whole = torch.arange(2 * most + 1)
-    table = _table_of(index, whole)
+    layer = BlockSums(Chain([]), (1, 4, 4), pixel_units=4)
+    table = layer._table_of(index, whole)
     assert table[0] == table[1]
     for number, found in zip(whole[1:].tolist(), table[1:].tolist(), strict=True):
         # The first table whose end, 2 most 2^((k - 15) / 2), is not exceeded, squared.

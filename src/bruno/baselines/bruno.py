@@ -51,7 +51,7 @@ class FineTunedBruno(System):
         super().__init__(event_shape, num_classes)
         model = ModelConfig(preset="compact").build(self.event_shape, 0)
         self.objective = Objective(model, self.weights, autocast=computes_in_bfloat16())
-        self.average = AveragedModel(model, avg_fn=warmed_up_average(_EMA_DECAY))
+        self.average = AveragedModel(model, multi_avg_fn=warmed_up_average(_EMA_DECAY))
 
     @property
     def model(self) -> Bruno:

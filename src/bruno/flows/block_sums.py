@@ -68,6 +68,7 @@ class BlockSums(NormalScores):
 
     code: Bijection
     places: Tensor
+    ends_of_tables: Tensor
     latent_is_double = True
     is_continuous = False
     initialisation_images = 2000
@@ -88,6 +89,8 @@ class BlockSums(NormalScores):
         self.code_dim = 4 * blocks[0] * blocks[1] * blocks[2]
         places = torch.arange(self.code_dim // 4, device=FACTORY_KWARGS["device"]).view(blocks)
         self.register_buffer("places", places, persistent=False)
+        ends = torch.tensor(_ENDS_OF_TABLES, device=FACTORY_KWARGS["device"], dtype=torch.int64)
+        self.register_buffer("ends_of_tables", ends, persistent=False)
         self.sums = CountTables(len(places.flatten()), _SUM_BINS)
         self.splits = nn.ModuleList(CountTables(_SPLIT_TABLES, _SPLIT_BINS) for _ in range(3))
         self.pixels = PixelsGivenSums(
@@ -154,7 +157,7 @@ class BlockSums(NormalScores):
         self.sums.fit(self.places.expand_as(total), total, zero, zero + _MOST)
         for index, part in enumerate(parts):
             whole = _whole(index, total, parts)
-            self._split(index).fit(_table_of(index, whole), part, *_range(index, whole))
+            self._split(index).fit(self._table_of(index, whole), part, *_range(index, whole))
         self.pixels.fit(level)
         self.code.initialise(self._code_scores(level, position)[0], context)
         return super().initialise(x, context)
@@ -178,7 +181,7 @@ class BlockSums(NormalScores):
             whole = _whole(index, total, parts)
             parts.append(
                 self._split(index).numbers(
-                    _table_of(index, whole),
+                    self._table_of(index, whole),
                     below[index + 1],
                     above[index + 1],
                     *_range(index, whole),
@@ -200,12 +203,16 @@ class BlockSums(NormalScores):
         wholes = [_whole(index, total, parts) for index in range(len(parts))]
         # All partial sums at once, from the tables of all of them below each other.
         tables = torch.cat([self._split(index).logits for index in range(len(parts))])
-        table = [_table_of(i, whole) + i * _SPLIT_TABLES for i, whole in enumerate(wholes)]
+        table = [self._table_of(i, whole) + i * _SPLIT_TABLES for i, whole in enumerate(wholes)]
         spans = [_range(index, whole) for index, whole in enumerate(wholes)]
         columns = (table, parts, *zip(*spans, strict=True))
         of_parts = integer_shares(tables, *(torch.stack(list(column), 2) for column in columns))
         pairs = zip(of_total, of_parts, strict=True)
         return Cdf(*(torch.cat([first.unsqueeze(2), others], 2) for first, others in pairs))
+
+    def _table_of(self, index: int, whole: Tensor) -> Tensor:
+        """Return the index of the table of a partial sum: two tables per doubling of the whole."""
+        return torch.searchsorted(self.ends_of_tables[index], whole)
 
     def _split(self, index: int) -> CountTables:
         return cast("CountTables", self.splits[index])
@@ -299,12 +306,6 @@ def _range(index: int, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Return the bounds of a partial sum: it and the remainder lie between 0 and their maxima."""
     most = _MOST_OF_PARTS[index]
     return (whole - most).clamp(min=0), whole.clamp(max=most)
-
-
-def _table_of(index: int, whole: Tensor) -> Tensor:
-    """Return the index of the table of a partial sum: two tables per doubling of the whole."""
-    ends = torch.tensor(_ENDS_OF_TABLES[index], device=whole.device, dtype=torch.int64)
-    return torch.searchsorted(ends, whole)
 
 
 def _ends_of_tables(most: int) -> list[int]:

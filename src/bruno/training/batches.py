@@ -19,8 +19,8 @@ from bruno.seeding import generator_for, uniform
 from bruno.training.config import Experiment
 
 _INITIALISATION, _TRAINING, _VALIDATION = range(3)
-# Batches that are made in advance while a device is busy.
-_AHEAD = 3
+# Batches that are made in advance while a device is busy, and threads that make them.
+_AHEAD, _THREADS = 8, 4
 
 
 class Batch(NamedTuple):
@@ -70,13 +70,13 @@ def training_batch(
 
 
 def made_ahead(make: Callable[[int], Batch], first: int) -> Iterator[Batch]:
-    """Yield the batches of one step after the other, made in a second thread while others are used.
+    """Yield the batches of one step after the other, made in other threads while some are used.
 
     Args:
         make: Returns the batch of a step.
         first: The first step.
     """
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(_THREADS) as executor:
         waiting: deque[Future[Batch]] = deque()
         try:
             for step in count(first):

@@ -32,6 +32,7 @@ from bruno.training.batches import (
 from bruno.training.checkpoint import Checkpoint, save_checkpoint
 from bruno.training.checks import check_data
 from bruno.training.config import Experiment
+from bruno.training.graphs import GradientGraphs
 from bruno.training.launch import start_accelerator
 from bruno.training.nonfinite import (
     NonFiniteError,
@@ -160,13 +161,25 @@ class _Run:
     def _prepare(self) -> None:
         training, model = self.experiment.training, self.objective.model
         self.average = AveragedModel(
-            model, self.accelerator.device, avg_fn=warmed_up_average(training.ema_decay)
+            model, self.accelerator.device, multi_avg_fn=warmed_up_average(training.ema_decay)
         )
         optimiser = make_optimiser(model, training)
         self.peaks = [group["lr"] for group in optimiser.param_groups]
         if training.compile:
             model.flow.compile_layers()
         self.wrapped, self.optimiser = self.accelerator.prepare(self.objective, optimiser)
+        self.graphs = self._gradient_graphs() if training.cuda_graphs else None
+
+    def _gradient_graphs(self) -> GradientGraphs | None:
+        """Return the recorded gradients; on a CPU there is nothing to record."""
+        if self.accelerator.num_processes > 1:
+            raise UserError(
+                f"cuda_graphs: expected one process, got {self.accelerator.num_processes}"
+            )
+        if self.accelerator.device.type == "cpu":
+            return None
+        batch = self._on_device(training_batch(self.training_set, self.experiment, self.step))
+        return GradientGraphs(self.objective, batch, self.shots, 1 / self.own_batches)
 
     def train(self, on_row: Callable[[Row, float], None]) -> None:
         """Run to the end of the schedule, or until a signal stops it.
@@ -249,7 +262,7 @@ class _Run:
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         shot = self.shots[self.step % len(self.shots)]
-        self.optimiser.zero_grad()
+        self.optimiser.zero_grad(set_to_none=self.graphs is None)
         figures = []
         for index in reversed(range(self.own_batches)):
             batch = self._on_device(next(batches))
@@ -268,6 +281,8 @@ class _Run:
 
     def _gradients(self, batch: Batch, shot: int) -> Losses:
         """Add the gradients of one of the batches of a step, and return its figures."""
+        if self.graphs is not None:
+            return self.graphs(batch, shot)
         try:
             losses: Losses = self.wrapped(batch.x, shot, batch.context, batch.generator)
             self.accelerator.backward(losses.loss / self.own_batches)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bruno.model import Bruno
 from bruno.training.config import TrainingConfig
@@ -36,17 +37,20 @@ def make_optimiser(model: Bruno, training: TrainingConfig) -> torch.optim.Optimi
     )
 
 
-def warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def warmed_up_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Return an exponential moving average whose decay grows, so that it forgets its start.
 
     Args:
         decay: Decay per step that it grows to.
     """
 
-    def update(
-        average: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int
-    ) -> torch.Tensor:
-        return torch.lerp(value, average, min(decay, (1 + int(updates)) / (10 + int(updates))))
+    @torch.no_grad()
+    def update(averages: Tensors, values: Tensors, updates: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(averages, values, share)
 
     return update
 
