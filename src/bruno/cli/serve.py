@@ -21,6 +21,7 @@ from bruno.serving.settings import DEFAULT_MODEL, ServerSettings, is_loopback, t
 from bruno.validation import check_whole
 
 _SHUTDOWN_SECONDS = 10
+_PATIENCE = 0.5  # seconds for an answer of a process that starts
 _ANSWER_SECONDS = 60  # in which a process must answer its parent, on a machine that many share
 _SETTINGS = "BRUNO_SERVE_SETTINGS"  # environment variable that carries them to the processes
 
@@ -136,8 +137,13 @@ class _AnnouncedProcesses(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Start processes again that ended; print where all listen when they first do."""
-        super().keep_subprocess_alive()
-        if not self.is_announced and all(one.is_ready() for one in self.processes):
+        codes = [one.exitcode for one in self.processes]
+        if STARTUP_FAILURE in codes:
+            self.should_exit.set()
+        elif self.is_announced or codes != [None] * len(codes):
+            super().keep_subprocess_alive()
+        # Not the check above, which would wait a minute for an answer of one that ends meanwhile.
+        elif all(one.is_ready(_PATIENCE) for one in self.processes):
             self.is_announced = True
             _announce(self.sockets[0], f" with {len(self.processes)} processes")
 

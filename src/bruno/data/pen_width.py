@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # its packages are imported when they are used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bruno.validation import check_number, check_share
 
@@ -27,7 +27,7 @@ def stroke_width(ink: Floats) -> float:
     Returns:
         The width in pixels; 0 without ink.
     """
-    perimeter = float(np.hypot(*np.gradient(ndimage.gaussian_filter(ink, 1))).sum())
+    perimeter = float(np.hypot(*np.gradient(scipy.ndimage.gaussian_filter(ink, 1))).sum())
     return 2 * float(ink.sum()) / perimeter if perimeter else 0.0
 
 
@@ -53,8 +53,8 @@ def change_stroke_width(ink: Floats, width: float, correction: float = 1.0) -> F
     # Distances are between centres of pixels; edges lie half a pixel before those.
     inside = np.where(
         is_ink,
-        ndimage.distance_transform_edt(is_ink) - 0.5,
-        0.5 - ndimage.distance_transform_edt(~is_ink),
+        scipy.ndimage.distance_transform_edt(is_ink) - 0.5,
+        0.5 - scipy.ndimage.distance_transform_edt(~is_ink),
     )
     reached = np.clip(inside + growth + 0.5, 0, 1)
     changed: Floats = reached if growth > 0 else reached * ink

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy  # its packages are imported when they are used
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
 from bruno.data.pen_width import change_stroke_width, stroke_width
@@ -296,7 +296,7 @@ def _ink_level(name: str, page: Floats, background: Floats, noise: float, is_dar
 def _character_parts(name: str, ink: Floats, smallest_part: float) -> Mask:
     """Return the pixels of the character: connected ink that is neither speck nor rim."""
     is_ink = ink > 0.5
-    labels, count = ndimage.label(is_ink, _ALL_NEIGHBOURS)
+    labels, count = scipy.ndimage.label(is_ink, _ALL_NEIGHBOURS)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0  # the paper
     is_rim = np.zeros(count + 1, dtype=bool)
@@ -324,7 +324,7 @@ def _cut_out(ink: Floats, parts: Mask) -> Floats:
     size = int(max(np.ptp(rows), np.ptp(columns))) + 1
     factor = _WORKING_SIZE / size
     edge = max(1, round(0.04 * size))
-    alone = ink * ndimage.binary_dilation(parts, _ALL_NEIGHBOURS, iterations=edge)
+    alone = ink * scipy.ndimage.binary_dilation(parts, _ALL_NEIGHBOURS, iterations=edge)
     margin = edge + 2
     # Indices after padding begin `margin` later.
     cut = np.pad(alone, margin)[
@@ -339,7 +339,7 @@ def _cut_out(ink: Floats, parts: Mask) -> Floats:
 def _placed(strokes: Floats, centre: str, half: float, image_size: int) -> Tensor:
     """Return the middle of an image ``2 half`` wide around the character, resampled."""
     if centre == "mass":
-        row, column = (place + 0.5 for place in ndimage.center_of_mass(strokes))
+        row, column = (place + 0.5 for place in scipy.ndimage.center_of_mass(strokes))
     else:
         rows, columns = np.nonzero(strokes > 0.5)
         row, column = ((side.min() + side.max() + 1) / 2 for side in (rows, columns))
