@@ -117,7 +117,7 @@ def _without_itself(
         torch.where(is_left, known.mean + held * shift / rest, 0.0),
         torch.where(is_left, scatter.clamp_min(0), 0.0),
     )
-    terms = process.predictive(others).base_dist.log_prob(z)
+    terms = process.log_prob_each(z, others)
     log_prob: Tensor = torch.where(held > 0, terms, 0.0).sum(-1)
     return log_prob
 

@@ -328,6 +328,19 @@ class ExchangeableProcess(nn.Module, ABC):
         terms: Tensor = self.predictive(self._prefixes(z)).base_dist.log_prob(z)
         return terms.sum(-1)
 
+    def log_prob_each(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities of elements, each given a set of its own, by dimension.
+
+        Args:
+            z: Elements, ``(N, D)``.
+            evidence: Sets, of batch shape ``(N,)``.
+
+        Returns:
+            Log-densities in nats, ``(N, D)``.
+        """
+        log_prob: Tensor = self.predictive(evidence).base_dist.log_prob(z)
+        return log_prob
+
     @abstractmethod
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
         r"""Return :math:`\log p(z_q | \text{set } k)` of every query against every set.

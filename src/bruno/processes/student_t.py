@@ -144,6 +144,21 @@ class ExchangeableStudentT(ExchangeableProcess):
         )
         return terms.sum(-1)
 
+    def log_prob_each(self, z: Tensor, evidence: Evidence) -> Tensor:
+        """Return log-densities of elements, each given a set of its own, by dimension.
+
+        Args:
+            z: Elements, ``(N, D)``.
+            evidence: Sets, of batch shape ``(N,)``.
+        """
+        if evidence.counts_differ:
+            return super().log_prob_each(z, evidence)
+        # Logarithms of the gamma function take longest, and sets of one size share them.
+        sizes, of_size = evidence.count.unique(return_inverse=True)
+        constant = _constant(self.df + sizes.unsqueeze(1))[of_size]
+        log_prob: Tensor = self.predictive(evidence).base_dist.log_prob(z, constant)
+        return log_prob
+
     def log_prob_given(self, z: Tensor, evidence: Evidence) -> Tensor:
         """Return log-densities ``(Q, K)`` of every query given every set, a block at a time.
 
@@ -157,9 +172,7 @@ class ExchangeableStudentT(ExchangeableProcess):
         z = self._checked_queries(z, evidence)
         predictive = self.predictive(evidence).base_dist
         mean, df, scale = predictive.loc, predictive.df, predictive.scale
-        constant = (_log_gamma_ratio(df / 2, 0.5) - 0.5 * (df * math.pi).log() - scale.log()).sum(
-            -1
-        )
+        constant = (_constant(df) - scale.log()).sum(-1)
         # Σ_d (df+1)/2 log(1 + t²/df) with t = (z − mean)/scale: everything that does not depend
         # on the query is folded into one offset and one factor per set.
         factor = (scale * df.sqrt()).reciprocal()
@@ -190,14 +203,19 @@ class _StudentT(StudentT):
         """The variance without assignments, which ``vmap`` lacks; there are more than 2 df."""
         return self.scale.square() * self.df / (self.df - 2)
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: Tensor, constant: Tensor | None = None) -> Tensor:
+        """Return log-densities; ``constant`` is the part of ``df`` alone, where it is known."""
         squared = ((value - self.loc) / self.scale).square()
         return (
-            _log_gamma_ratio(self.df / 2, 0.5)
-            - 0.5 * (self.df * math.pi).log()
+            (_constant(self.df) if constant is None else constant)
             - self.scale.log()
             - 0.5 * (self.df + 1) * torch.log1p(squared / self.df)
         )
+
+
+def _constant(df: Tensor) -> Tensor:
+    """Return the part of the log-density of scale 1 that depends on the degrees of freedom only."""
+    return _log_gamma_ratio(df / 2, 0.5) - 0.5 * (df * math.pi).log()
 
 
 def _log_gamma_ratio(a: Tensor, b: Tensor | float) -> Tensor:
