@@ -1,4 +1,4 @@
-"""A small but real run on Omniglot: a minute of training on characters, tested on new ones."""
+"""A small but real run on Omniglot: half a minute of training on characters, tested on new ones."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from bruno.data import DataConfig, dequantise, load_dataset
 from bruno.seeding import generator_for
 
 
-def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
+def test_half_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
     data = f"--data-dir={real_data('omniglot')}"
     recipe = ["--config", "recipes/omniglot-compact.yaml", data, "--out", str(tmp_path / "run")]
-    small = ["--model.filters=[16,32]", "--model.dense_units=128", "--training.steps=120"]
+    small = ["--model.filters=[16,32]", "--model.dense_units=128", "--training.steps=40"]
     small += ["--training.max_minutes=null", "--objective.generative_weight=2"]
     small += ["--training.precision=float32", "--training.ema_decay=0.9"]
     assert main(["train", *recipe, *small, "--training.checkpoint_every=1000"]) == 0
@@ -26,8 +26,8 @@ def test_a_minute_of_training_beats_chance_clearly(real_data, tmp_path, capsys):
     accuracy = {(r["way"], r["shot"]): r["accuracy"]["mean"] for r in figures["few_shot"]}
     assert [r["decisions"] for r in figures["few_shot"]] == [1692] * 4
     # Chance is 5 % and 20 %; the marks are about ten points below what the run reaches.
-    assert accuracy[20, 1] > 40
-    assert accuracy[5, 5] > 80
+    assert accuracy[20, 1] > 27
+    assert accuracy[5, 5] > 68
     model = Bruno.from_pretrained(tmp_path / "run" / "model")
     test = load_dataset(DataConfig("omniglot", data_dir=str(real_data("omniglot"))), "test")
     x = dequantise(test.images[:100], generator_for(0))

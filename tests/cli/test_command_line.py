@@ -100,7 +100,11 @@ def test_info_lists_the_installation_and_a_model(run, capsys):
 
 
 def test_demo_writes_a_report_and_figures(capsys):
-    assert main(["demo", "--minutes", "0.03", "--json"]) == 0
+    Path("runs/demo").mkdir(parents=True)
+    for name in ("checkpoint.pt", "notes.txt"):
+        Path("runs/demo", name).write_text("earlier")
+    assert main(["demo", "--minutes", "0.03", "--json", "--overwrite"]) == 0
+    assert Path("runs/demo/notes.txt").read_text() == "earlier"
     figures = json.loads(capsys.readouterr().out)
     assert figures["report"] == "runs/demo/report.html"
     assert {(r["way"], r["shot"]) for r in figures["few_shot"]} == {
