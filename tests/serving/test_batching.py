@@ -1,6 +1,7 @@
 """Requests in flight are gathered into one call."""
 
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,33 @@ def test_what_waits_is_done_at_once():
     batcher.close()
     assert sum(sizes) == 9
     assert max(sizes) == 4
+
+
+def test_a_client_that_is_alone_does_not_wait_for_others():
+    sizes, begin = [], threading.Event()
+
+    def run(items):
+        begin.wait(5)
+        sizes.append(len(items))
+        return items
+
+    batcher = Batcher(run, "test", window=0.3)
+    begin.set()
+    start = time.monotonic()
+    for i in range(3):
+        assert batcher.submit(i).result(5) == i
+    assert time.monotonic() - start < 0.3
+    begin.clear()
+    futures = [batcher.submit(i) for i in range(3)]  # the first is in a call when the others come
+    time.sleep(0.05)
+    begin.set()
+    assert [future.result(5) for future in futures] == [0, 1, 2]
+    first = batcher.submit(3)  # after several at a time, one waits for another
+    time.sleep(0.05)
+    second = batcher.submit(4)
+    assert (first.result(5), second.result(5)) == (3, 4)
+    batcher.close()
+    assert sizes[-1] == 2
 
 
 def test_errors_belong_to_their_items():

@@ -37,7 +37,7 @@ def serve(
     keep_examples: bool = True,
     views: bool = True,
     threads: int = 1,
-    window: int = 2,
+    window: int = 6,
     max_body: int = 16,
     max_pixels: int = 16,
     max_rate: int = 500,
@@ -62,7 +62,8 @@ def serve(
         views: Whether to serve the conditional model, too.
         threads: Threads of one flow pass. More than one only help models much larger than those
             that come with the package.
-        window: Milliseconds in which requests are gathered into one flow pass.
+        window: Milliseconds in which requests are gathered into one flow pass, where several come
+            at a time.
         max_body: Largest body of a request, in MiB.
         max_pixels: Largest picture, in megapixels.
         max_rate: Most requests per second of one client.

@@ -24,4 +24,7 @@ def freeze_weights(flow: nn.Module) -> None:
             remove_parametrizations(module, name, leave_parametrized=True)
         if isinstance(module, InvertibleConv1x1):
             module.freeze()
+        if isinstance(module, nn.Conv2d):
+            # As its inputs are: otherwise every call brings the weight into their order.
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     flow.requires_grad_(False)

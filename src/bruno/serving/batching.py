@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,8 @@ from bruno.serving.errors import RefusalError
 
 Item = TypeVar("Item")
 
+_RECENT = 4
+
 
 class Batcher(Generic[Item]):
     """Runs a function on all items that came while its last call ran, in a thread of its own.
@@ -21,7 +24,8 @@ class Batcher(Generic[Item]):
     Args:
         run: Function of a list of items that returns one result or exception for each.
         name: Name of the thread.
-        window: Seconds to wait for further items when there is one.
+        window: Seconds to wait for further items when there is one, if one of the last calls had
+            several: a client that is alone does not wait for others.
         most: Items of one call.
         longest: Items that may wait; more are refused.
         observe: Called with the number of items of every call.
@@ -45,6 +49,7 @@ class Batcher(Generic[Item]):
     ) -> None:
         self._run = run
         self._window = window
+        self._recent = deque([1], _RECENT)  # items of the last calls
         self._most = most
         self._observe = observe
         self._queue: queue.Queue[tuple[Item, Future[Any]] | None] = queue.Queue(longest)
@@ -103,12 +108,13 @@ class Batcher(Generic[Item]):
             if entry is None:
                 return batch, True
             if not batch:
-                deadline = time.monotonic() + self._window
+                deadline = time.monotonic() + (self._window if max(self._recent) > 1 else 0.0)
             if entry[1].set_running_or_notify_cancel():
                 batch.append(entry)
         return batch, False
 
     def _answer(self, batch: list[tuple[Item, Future[Any]]]) -> None:
+        self._recent.append(len(batch))
         if self._observe is not None:
             self._observe(len(batch))
         try:

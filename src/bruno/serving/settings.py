@@ -38,7 +38,8 @@ class ServerSettings:
         views: Whether the conditional model is served, too.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: Threads of one flow pass.
-        window: Milliseconds in which requests are gathered into one flow pass.
+        window: Milliseconds in which requests are gathered into one flow pass, where several come
+            at a time.
         max_body: Largest body of a request, in MiB.
         max_pixels: Largest picture, in megapixels.
         max_rate: Most requests per second of one client.
@@ -53,7 +54,7 @@ class ServerSettings:
     views: bool = True
     device: str = "auto"
     threads: int = 1
-    window: int = 2
+    window: int = 6
     max_body: int = 16
     max_pixels: int = 16
     max_rate: int = 500
