@@ -143,7 +143,7 @@ def _draw_positions(ax: Axes, result: AnomalyStreamsResult, curve: str, label: s
         ax.plot(middles, means, "o-", ms=3, lw=width, color=_COLOURS[index], label=one.method)
     ax.set(xlabel="position in the stream", title=label, ylim=(None, 1.02))
     ax.set_xlim(1, result.length)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def plot_generation(results: Sequence[Result]) -> Axes:
