@@ -172,12 +172,12 @@ class _Run:
 
     def _gradient_graphs(self) -> GradientGraphs | None:
         """Return the recorded gradients; on a CPU there is nothing to record."""
+        if self.accelerator.device.type == "cpu":
+            return None
         if self.accelerator.num_processes > 1:
             raise UserError(
                 f"cuda_graphs: expected one process, got {self.accelerator.num_processes}"
             )
-        if self.accelerator.device.type == "cpu":
-            return None
         batch = self._on_device(training_batch(self.training_set, self.experiment, self.step))
         return GradientGraphs(self.objective, batch, self.shots, 1 / self.own_batches)
 
