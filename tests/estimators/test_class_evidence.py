@@ -47,6 +47,22 @@ def test_what_was_read_does_not_change_and_is_read_again_while_nothing_changes()
     assert known.now().labels.tolist() == [3, 4, 5]
 
 
+def test_while_classes_are_dropped_the_others_are_read():
+    known = ClassEvidence(np.array([3, 4, 5]), evidence_of(3))
+    between = []
+
+    class Watched(dict):
+        def pop(self, *arguments):
+            between.append(known.now())
+            return super().pop(*arguments)
+
+    known._evidence = Watched(known._evidence)
+    for _ in range(2):  # the second time there are none to drop
+        known.update({4: None, 5: None})
+    assert [now.labels.tolist() for now in between] == [[3]] * 4
+    assert torch.equal(known.now().evidence.mean, evidence_of(3).mean[:1])
+
+
 def test_copies_hold_what_is_known_and_no_more():
     known = ClassEvidence(np.array([-1]), evidence_of(1))
     for label in range(1000):

@@ -52,7 +52,10 @@ class ClassEvidence:
             )
         }
         self._dtype = labels.dtype
-        self._last_read = self._evidence.copy(), KnownClasses(labels.copy(), evidence)
+        self._last_read: tuple[dict[Any, Any], KnownClasses] = (
+            self._evidence.copy(),
+            KnownClasses(labels.copy(), evidence),
+        )
         self._last_light: (
             tuple[dict[Any, Any], LightModel, LightClasses | LightOwnClasses] | None
         ) = None
@@ -81,18 +84,18 @@ class ClassEvidence:
 
     def now(self) -> KnownClasses:
         """Return all classes as they are, in O(K) if none has changed since, else in O(KD)."""
-        table = self._evidence.copy()
+        everything = self._evidence.copy()
         last_table, last = self._last_read
+        if everything == last_table:
+            return last
+        # Classes that another thread is dropping may be the only difference.
+        table = {label: known for label, known in everything.items() if known is not None}
         if table == last_table:
             return last
-        known = {
-            label: _as_evidence(evidence)
-            for label, evidence in table.items()
-            if evidence is not None
-        }
+        known = {label: _as_evidence(evidence) for label, evidence in table.items()}
         labels = sorted(known)
         some: Evidence | None = None
-        if labels == last.labels.tolist() and None not in last_table.values():
+        if labels == last.labels.tolist():
             rows = [row for row, k in enumerate(labels) if table[k] is not last_table[k]]
             some = Evidence.stack([known[labels[row]] for row in rows])
         if some is not None and _fits(some, last.evidence):
