@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -116,7 +117,17 @@ def _skip(_: Sphinx, kind: str, name: str, *__: object) -> bool | None:
     return True if routing else None
 
 
+def _fold(_: Sphinx, __: str, ___: str, context: dict[str, Any], ____: object) -> None:
+    """Let the navigation of a page show its own branch alone, and not all modules: half the time.
+
+    The theme asks for all of it, on every page.
+    """
+    whole = context["toctree"]
+    context["toctree"] = lambda **options: whole(**options | {"collapse": True})
+
+
 def setup(app: Sphinx) -> None:
     """Register what the configuration changes."""
+    app.connect("html-page-context", _fold, priority=400)  # before that of the theme
     app.connect("source-read", _adapt)
     app.connect("autodoc-skip-member", _skip)

@@ -92,7 +92,7 @@ def test_info_lists_the_installation_and_a_model(run, capsys):
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["recipes"] == list(recipe_names())
-    assert facts["data sets"]["digits"] == "ready, 10 test classes"
+    assert facts["data sets"]["digits"] == "built in"
     assert main(["info", "--run", str(run)]) == 0
     out = capsys.readouterr().out
     assert "process: gaussian" in out

@@ -93,6 +93,8 @@ def test_impossible_amounts(field, value):
 
 
 def test_impossible_smoothness_and_images():
+    with pytest.raises(UserError, match="shear: expected at most 2 pixels per pixel"):
+        Augmentation(shear=15)
     with pytest.raises(UserError, match="elastic_smoothness: expected at least 1 pixel"):
         Augmentation(elastic_smoothness=0)
     with pytest.raises(UserError, match=r"images: expected a uint8 tensor \(B, C, H, W\)"):

@@ -11,6 +11,7 @@ import torch
 from bruno.cli.console import output_console, print_json
 from bruno.data import DataConfig, dataset_names, load_dataset
 from bruno.data.locations import cache_directory, data_directory
+from bruno.data.registry import SOURCES
 from bruno.errors import UserError
 from bruno.evaluation import correlated_dimensions
 from bruno.flows import ARCHITECTURES
@@ -56,6 +57,8 @@ def _installation_facts() -> dict[str, Any]:
 def _availability(name: str) -> str:
     if name == "folder":
         return "your own images: --data.root DIRECTORY"
+    if SOURCES[name].built_in:
+        return "built in"
     try:
         dataset = load_dataset(DataConfig(name=name), "test")
     except UserError as error:

@@ -11,6 +11,9 @@ from bruno.errors import UserError
 from bruno.seeding import uniform
 from bruno.validation import check_generator, check_number, check_tensor, check_type
 
+# More is taken for an angle in degrees; nothing would be left of the image.
+_MOST_SHEAR, _MOST_ANGLE = 2, 63
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -40,6 +43,12 @@ class Augmentation:
                 "a number of at least 0",
                 lambda value: 0 <= value < math.inf,
             )
+        check_number(
+            "shear",
+            self.shear,
+            f"at most {_MOST_SHEAR} pixels per pixel (an angle of {_MOST_ANGLE} degrees)",
+            lambda slant: slant <= _MOST_SHEAR,
+        )
         check_number(
             "elastic_smoothness",
             self.elastic_smoothness,

@@ -39,7 +39,7 @@ class ServerState:
     views: ViewsModel | None
 
 
-def _state(request: Request) -> ServerState:
+async def _state(request: Request) -> ServerState:  # else it would be called in a thread
     return cast("ServerState", request.app.state.server)
 
 
