@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,21 @@ def data_of(row: dict[str, Any]) -> str:
     return f"{row['data']}, {row['shot']}" if "shot" in row else str(row["data"])
 
 
-def print_table(
-    title: str,
-    means: dict[str, dict[str, Estimate]],
-    shown: Callable[[str], bool] = lambda _: True,
-) -> None:
-    """Print estimates as a Markdown table, a row for each data set and a column for each method."""
+def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(
+    means: dict[str, dict[str, Estimate]], shown: Callable[[str], bool] = lambda _: True
+) -> str:
+    """Return estimates as a Markdown table: a row for each data set, a column for each method."""
     every = dict.fromkeys(name for cells in means.values() for name in cells)
     methods = [name for name in every if shown(name)]
-    print(f"\n{title}\n\n| | {' | '.join(methods)} |\n|---|{'---|' * len(methods)}")
-    for data, cells in means.items():
-        print(f"| {data} | {' | '.join(str(cells.get(name, '')) for name in methods)} |")
+    cells = [
+        [data.replace("_", " "), *(str(of.get(name, "")) for name in methods)]
+        for data, of in means.items()
+    ]
+    return markdown(("", *methods), cells)

@@ -6,8 +6,8 @@
 digits and all products of two of their pixels, 2144 columns. ``adapt``: digits 5-9
 from a handful of each, with transfer from classes 0-4, and built-in characters as principal
 components, with what 683 others have. Rows are added to
-``docs/results/estimators-*.jsonl``; those that are there are not measured again. Prints
-tables with 95 % intervals and draws ``docs/images/estimators-*.png``.
+``docs/results/estimators-*.jsonl``; those that are there are not measured again. Draws
+``docs/images/estimators-*.png``; ``results_tables.py`` makes the tables of the documentation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sklearn.svm import SVC
 from bruno import BrunoClassifier
 from bruno.data import load_dataset
 from bruno.evaluation.interval import Estimate
-from comparison import Figures, above, add_row, print_table, summary
+from comparison import Figures, add_row, summary
 from experiments import rows
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -250,7 +250,9 @@ def adapt_to(
         methods = {
             "BrunoClassifier, taught": BrunoClassifier(taught.model_, random_state=seed),
             "BrunoClassifier, taught, its temperature": BrunoClassifier(
-                taught.model_, temperature=taught.temperature_
+                taught.model_,
+                temperature=taught.temperature_,
+                covariance=taught.covariance_prior_ or "shared",
             ),
             "BrunoClassifier": BrunoClassifier(random_state=seed),
             "LDA, taught, LogisticRegression": make_pipeline(
@@ -336,29 +338,9 @@ def draw_over_shots(
     return figure
 
 
-def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> None:
-    """Print and draw what was measured of classifiers."""
+def draw_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> None:
+    """Draw what was measured of classifiers."""
     means = {key: summary(found, key) for key in ("accuracy", "log-loss", "calibration error")}
-    for key, values in means.items():
-        unit = "nats" if key == "log-loss" else "%"
-        print_table(
-            f"{name}: {key}, {unit}",
-            values,
-            lambda method: name != "few_shot" or "Bruno, " not in method,
-        )
-        if name == "few_shot":
-            print_table(
-                f"{name}, other parameters: {key}, {unit}",
-                values,
-                lambda method: method.startswith("Bruno"),
-            )
-        if name != "adapt":
-            differences = summary(above(found, "BrunoClassifier"), key)
-            print_table(
-                f"{name}: {key} above that of BrunoClassifier, {unit}",
-                differences,
-                lambda method: "Bruno, " not in method,
-            )
     data = list(dict.fromkeys(row["data"] for row in found))
     loss = [(each, "log-loss, nats", means["log-loss"], True) for each in data]
     gap = [(each, "calibration error, %", means["calibration error"], False) for each in data]
@@ -371,7 +353,7 @@ def report_classifiers(name: str, found: list[dict[str, Any]], images: Path) -> 
 
 
 def main() -> None:
-    """Measure what is missing, then print and draw all there is."""
+    """Measure what is missing, then draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     choices = ("few_shot", "wide", "adapt")
     parser.add_argument("--only", nargs="+", choices=choices, default=choices)
@@ -387,7 +369,7 @@ def main() -> None:
         file = results / f"estimators-{name.replace('_', '-')}.jsonl"
         measures[name](file, seeds)
         found = [row for row in rows(file) if row["seed"] in seeds]
-        report_classifiers(name, found, images)
+        draw_classifiers(name, found, images)
 
 
 if __name__ == "__main__":

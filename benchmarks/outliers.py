@@ -4,7 +4,8 @@
 
 One class of digits, or of MNIST with the pretrained model ``mnist``, against the others. Rows are
 added to ``docs/results/estimators-outliers.jsonl``; those that are there are not measured again.
-Prints a table with 95 % intervals and draws ``docs/images/estimators-outliers.png``.
+Draws ``docs/images/estimators-outliers.png``; ``results_tables.py`` makes the table of the
+documentation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sklearn.svm import OneClassSVM
 from bruno import BrunoOutlierDetector
 from bruno.data import load_dataset
 from bruno.evaluation.interval import Estimate
-from comparison import Figures, add_row, print_table, summary
+from comparison import Figures, add_row, summary
 from experiments import rows
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -146,7 +147,7 @@ def draw_bars(means: dict[str, dict[str, Estimate]]) -> plt.Figure:
 
 
 def main() -> None:
-    """Measure what is missing, then print and draw all there is."""
+    """Measure what is missing, then draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="how many, from 100 on")
     parser.add_argument("--docs", type=Path, default=_DOCS, help="where rows and pictures go")
@@ -155,7 +156,6 @@ def main() -> None:
     file = arguments.docs / "results" / "estimators-outliers.jsonl"
     outliers(file, seeds)
     means = summary([row for row in rows(file) if row["seed"] in seeds], "auroc")
-    print_table("outliers: area under the ROC curve, %", means)
     (arguments.docs / "images").mkdir(parents=True, exist_ok=True)
     draw_bars(means).savefig(arguments.docs / "images" / "estimators-outliers.png", dpi=150)
 

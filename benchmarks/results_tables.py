@@ -25,6 +25,8 @@ from typing import Any
 from bruno.compatibility import current_figures
 from bruno.pretrained import locate as locate_weights
 from bruno.pretrained import names, read_config
+from comparison import markdown
+from estimator_tables import averages, compared, on_all_rows, open_set, ranks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -56,13 +58,6 @@ def card(name: str) -> dict[str, Any]:
     metadata = read_config(locate_weights(name)).get("metadata", {})
     found: dict[str, Any] = current_figures(metadata.get("card", {}))
     return found
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def pm(figure: dict[str, Any] | None, digits: int = 1, unit: str = "") -> str:
@@ -342,14 +337,19 @@ def beside_lda() -> str:
 KINDS: dict[str, Callable[..., str]] = {
     "anomalies": anomalies,
     "beside-lda": beside_lda,
+    "estimators": compared,
     "few-shot": few_shot,
     "generation": generation,
     "models": models,
+    "open-set": open_set,
     "pictures": pictures,
     "pose": pose,
     "processes": processes,
     "recipes": seen_by_recipe,
     "shipped": shipped,
+    "tables-all-rows": on_all_rows,
+    "tables-averages": averages,
+    "tables-ranks": ranks,
     "views": views,
 }
 

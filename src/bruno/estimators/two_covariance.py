@@ -51,7 +51,8 @@ def _fitted_process(
     A direction in which no element of any class scatters, as there are with collinear columns or
     few elements, does not show how much classes differ in variance: there a Student-t process
     would predict the smaller a variance, the more elements a class has, and so find the largest
-    class the most probable for everything. Its degrees of freedom are infinite there. Where there
+    class the most probable for everything. Its degrees of freedom are infinite there. (Where no
+    class has two elements, none could scatter, and nothing is known about variances.) Where there
     are enough elements for their dimension and yet none differ in a direction, it is redundant, and
     the covariance between elements is 0, too: all classes predict the same.
 
@@ -63,6 +64,7 @@ def _fitted_process(
     evidence, number, strength = flow.evidence, flow.number, flow.strength
     dim = evidence.dim
     still = evidence.scatter.sum(0) <= _NO_SCATTER * number
+    could_scatter = (evidence.counts > 1).any(0)
     mean = (evidence.counts * evidence.mean).sum(0) / number.clamp_min(
         torch.finfo(number.dtype).tiny
     )
@@ -70,7 +72,7 @@ def _fitted_process(
     total = evidence.scatter.sum(0) + between
     redundant = still & (total <= _NO_SCATTER * number) & ((number > dim) | (number == 0))
     if "df" in start:
-        start["df"] = torch.where(still, 2 + _GAUSSIAN_EXCESS, start["df"])
+        start["df"] = torch.where(still & could_scatter, 2 + _GAUSSIAN_EXCESS, start["df"])
     varies = torch.nonzero(~redundant).flatten()
     if len(varies) == dim:
         process = kind.from_parameters(**start)
