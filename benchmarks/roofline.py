@@ -187,9 +187,9 @@ and a 3x3 convolution of 64 channels at 14x14, forward and backward, \
 {rows}
 
 "Its layers alone" are the convolutions and matrix products that `encode` contains, run one after \
-the other on the same tensors; everything above 1 is what else a flow does. `omniglot` and \
-`turntable` draw pixels one diagonal of blocks after the other, so their inverse takes longer than \
-`encode`.
+the other on the same tensors; everything above 1 is what else a flow does. `omniglot`, \
+`mnist` and `turntable` draw pixels one diagonal of blocks after the other, so their inverse takes \
+longer than `encode`.
 
 Where the time of `encode` goes, by torch's profiler:
 
