@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def open_set(kind: str) -> str:
             ],
         )
     losses, areas = summary(both, "log-loss"), summary(found, "auroc")
-    peers = [name for name in next(iter(areas.values())) if name not in losses["digits, 3"]]
+    peers = [name for name in next(iter(areas.values())) if name not in (_OWN, _AS_THE_MODEL_SAYS)]
     header = ("", "log-loss", _AS_THE_MODEL_SAYS, "area", *(f"{name}, area" for name in peers))
     return markdown(
         header,
@@ -87,11 +88,13 @@ def ranks() -> str:
         methods += [name for name in own if name not in methods]
         ranked = np.mean([rankdata([loss[table][m] for m in own]) for table in loss], axis=0)
         cells[label] = dict(zip(own, ranked, strict=True))
-    rows_ = [
-        [label, *(f"{ranked[m]:.2f}" if m in ranked else "" for m in methods)]
-        for label, ranked in cells.items()
-    ]
-    return markdown(("examples of each class", *methods), rows_)
+    return markdown(
+        ("examples of each class", *methods),
+        [
+            [label, *(f"{ranked[m]:.2f}" if m in ranked else "" for m in methods)]
+            for label, ranked in cells.items()
+        ],
+    )
 
 
 def averages() -> str:
@@ -102,17 +105,16 @@ def averages() -> str:
         header += [f"{shown}: log-loss", "accuracy", "calibration error"]
     table = []
     for label, found in _by_shot():
-        line = [label]
-        for method in _AVERAGED.values():
-            for quantity, digits in quantities:
-                cells = means(found, quantity)
-                line.append(
-                    f"{np.mean([one[method] for one in cells.values()]):.{digits}f}"
-                    if method in in_all(cells)
-                    else ""
-                )
-        table.append(line)
+        measured = [(means(found, quantity), digits) for quantity, digits in quantities]
+        table.append([label, *(_average(*one, m) for m in _AVERAGED.values() for one in measured)])
     return markdown(header, table)
+
+
+def _average(cells: dict[str, dict[str, float]], digits: int, method: str) -> str:
+    """Return the mean over tables, or nothing where a method could not be fitted to all."""
+    if method not in in_all(cells):
+        return ""
+    return f"{np.mean([of_table[method] for of_table in cells.values()]):.{digits}f}"
 
 
 def on_all_rows() -> str:
@@ -144,8 +146,12 @@ def _rows(experiment: str) -> list[dict[str, Any]]:
     """Return the rows of an experiment by data and number of examples, whenever measured."""
     found = rows(_RESULTS / f"estimators-{experiment}.jsonl")
     data = list(dict.fromkeys(row["data"] for row in found))
-    shots = [*range(1000), _ALL_ROWS]
-    return sorted(found, key=lambda row: (data.index(row["data"]), shots.index(row.get("shot", 0))))
+
+    def place(row: dict[str, Any]) -> tuple[int, float]:
+        shot = row.get("shot", 0)
+        return data.index(row["data"]), math.inf if shot == _ALL_ROWS else shot
+
+    return sorted(found, key=place)
 
 
 def _by_shot() -> list[tuple[str, list[dict[str, Any]]]]:

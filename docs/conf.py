@@ -118,9 +118,9 @@ def _skip(_: Sphinx, kind: str, name: str, *__: object) -> bool | None:
 
 
 def _fold(_: Sphinx, __: str, ___: str, context: dict[str, Any], ____: object) -> None:
-    """Let the navigation of a page show its own branch alone, and not all modules: half the time.
+    """Let the navigation of a page show its own branch alone, and not all modules.
 
-    The theme asks for all of it, on every page.
+    The theme asks for all of it on every page, which takes longer than the page itself.
     """
     whole = context["toctree"]
     context["toctree"] = lambda **options: whole(**options | {"collapse": True})
