@@ -165,7 +165,7 @@ def plot_generation(results: Sequence[Result]) -> Axes:
     ax.set(xlabel="examples given", ylabel="named as their class [%]", ylim=(0, 103))
     ax.set_xticks(sorted({one.given for one in measured}))
     ax.margins(x=0.1)
-    ax.legend(frameon=False, loc="center right")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
 
 
